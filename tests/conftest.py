@@ -1,0 +1,41 @@
+"""Fixtures shared by the tests. Two logical CPU devices stand in for the cores of an accelerator."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from algpt2 import environment
+from algpt2.config import GPTConfig
+
+environment.require_tensorflow()
+
+REPOSITORY = Path(__file__).parents[1]
+# Scripts run as subprocesses import the package from this checkout, installed or not.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
+
+GPT2_CONFIG = GPTConfig(vocab_size=64, seq_len=16, n_layer=2, n_head=2, d_model=32, dropout=0.0)
+ALGPT2_CONFIG = dataclasses.replace(GPT2_CONFIG, n_layer=3, embedding_size=8, share_layers=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def two_logical_cpu_devices():
+    """Splits the CPU before TensorFlow initialises it, which can be done only once a process."""
+    import tensorflow as tf
+
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+
+@pytest.fixture(params=[GPT2_CONFIG, ALGPT2_CONFIG], ids=["gpt2", "algpt2"])
+def tiny_config(request) -> GPTConfig:
+    """A tiny model of each kind, without dropout."""
+    return request.param
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """A generator with a fixed seed."""
+    return np.random.default_rng(0)
