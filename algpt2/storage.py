@@ -1,0 +1,207 @@
+"""Files on disk and objects on Google Cloud Storage (`gs://bucket/name`) behind one small interface.
+
+Every write is atomic: a reader sees the whole file or none. TensorFlow's own client reads `gs://` TFRecords in
+the input pipeline; everything else, and every write, goes through the `google-cloud-storage` package, which
+retries, checks CRC32C and is tested here against a local server (`docs/design.md`, Cloud Storage).
+"""
+
+import contextlib
+import glob
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+import google_crc32c
+
+from algpt2.errors import UserError
+
+REMOTE_PREFIX = "gs://"
+
+
+class Storage(Protocol):
+    """What a kind of storage must do. Paths are whole paths, `gs://` included."""
+
+    def exists(self, path: str) -> bool:
+        """Returns whether a file, or a folder with something in it, is at `path`."""
+
+    def is_file(self, path: str) -> bool:
+        """Returns whether one file is at `path`."""
+
+    def size_bytes(self, path: str) -> int:
+        """Returns the size of one file."""
+
+    def crc32c(self, path: str) -> str:
+        """Returns the CRC32C of one file as eight hexadecimal digits."""
+
+    def list_files(self, folder: str) -> list[str]:
+        """Returns every file below `folder`, recursively, sorted."""
+
+    def match(self, pattern: str) -> list[str]:
+        """Returns the files and folders that match a shell pattern, sorted."""
+
+    def open_read(self, path: str) -> BinaryIO:
+        """Returns a binary stream of one file."""
+
+    def publish(self, local_file: str, path: str) -> None:
+        """Moves a finished local file to `path` in one atomic operation, replacing what was there."""
+
+    def delete_folder(self, folder: str) -> None:
+        """Deletes a folder and everything below it."""
+
+    def work_folder(self, path: str) -> str:
+        """Returns a local folder in which to prepare a file meant for `path`."""
+
+
+def is_remote(path: str) -> bool:
+    """Returns whether `path` lies on Google Cloud Storage."""
+    return path.startswith(REMOTE_PREFIX)
+
+
+def of(path: str) -> Storage:
+    """Returns the storage that `path` lies on."""
+    if is_remote(path):
+        from algpt2.cloud_storage import CloudStorage  # the package takes a second to import
+
+        return CloudStorage()
+    return LocalStorage()
+
+
+def join(folder: str, *names: str) -> str:
+    """Returns the path of a file below a folder, on either storage."""
+    return "/".join([folder.rstrip("/") if len(folder) > 1 else folder, *names])
+
+
+def base_name(path: str) -> str:
+    """Returns the last part of a path."""
+    return path.rstrip("/").rsplit("/", 1)[-1]
+
+
+def parent(path: str) -> str:
+    """Returns the folder that holds a path."""
+    return path.rsplit("/", 1)[0] if is_remote(path) else (os.path.dirname(path) or ".")
+
+
+def exists(path: str) -> bool:
+    """Returns whether a file, or a folder with something in it, is at `path`."""
+    return of(path).exists(path)
+
+
+def expand(path: str) -> list[str]:
+    """Returns the files that a file, a folder (recursively) or a shell pattern names, sorted.
+
+    Raises:
+      UserError: nothing is there.
+    """
+    storage = of(path)
+    starts = storage.match(path) if any(mark in path for mark in "*?[") else [path]
+    files = [file for start in starts for file in ([start] if storage.is_file(start) else storage.list_files(start))]
+    if not files:
+        raise UserError(f"an input path must name an existing file, folder or pattern, and nothing is at {path!r}.")
+    return sorted(set(files))
+
+
+def read_bytes(path: str) -> bytes:
+    """Returns a whole file."""
+    with of(path).open_read(path) as stream:
+        return stream.read()
+
+
+def read_text(path: str) -> str:
+    """Returns a whole UTF-8 file."""
+    return read_bytes(path).decode("utf-8")
+
+
+def write_bytes(path: str, data: bytes) -> None:
+    """Writes a whole file atomically."""
+    with writing(path) as local_file:
+        Path(local_file).write_bytes(data)
+
+
+def write_text(path: str, text: str) -> None:
+    """Writes a whole UTF-8 file atomically."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+@contextlib.contextmanager
+def writing(path: str) -> Iterator[str]:
+    """Yields a local file name to fill; it appears at `path`, whole, when the block ends without an error."""
+    storage = of(path)
+    descriptor, local_file = tempfile.mkstemp(prefix=".tmp-", dir=storage.work_folder(path))
+    os.close(descriptor)
+    try:
+        yield local_file
+        storage.publish(local_file, path)
+    finally:
+        Path(local_file).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def local_copy(path: str) -> Iterator[str]:
+    """Yields the name of a local file with the content of `path`; a local path is yielded as it is."""
+    if not is_remote(path):
+        yield path
+        return
+    with tempfile.NamedTemporaryFile(prefix="algpt2-") as copy, of(path).open_read(path) as stream:
+        shutil.copyfileobj(stream, copy)
+        copy.flush()
+        yield copy.name
+
+
+def require_empty(folder: str) -> None:
+    """Raises `UserError` if an output folder already holds something."""
+    if exists(folder):
+        raise UserError(f"the output folder must be new or empty, and {folder} already holds files: name another.")
+
+
+class LocalStorage:
+    """Files on a local or mounted disk."""
+
+    def exists(self, path: str) -> bool:
+        return os.path.isfile(path) or (os.path.isdir(path) and bool(os.listdir(path)))
+
+    def is_file(self, path: str) -> bool:
+        return os.path.isfile(path)
+
+    def size_bytes(self, path: str) -> int:
+        return os.path.getsize(path)
+
+    def crc32c(self, path: str) -> str:
+        checksum = google_crc32c.Checksum()
+        with open(path, "rb") as stream:
+            while block := stream.read(1 << 20):
+                checksum.update(block)
+        return checksum.digest().hex()
+
+    def list_files(self, folder: str) -> list[str]:
+        return sorted(str(file) for file in Path(folder).rglob("*") if file.is_file())
+
+    def match(self, pattern: str) -> list[str]:
+        return sorted(glob.glob(pattern, recursive=True))
+
+    def open_read(self, path: str) -> BinaryIO:
+        return open(path, "rb")
+
+    def publish(self, local_file: str, path: str) -> None:
+        os.chmod(local_file, 0o666 & ~_umask())
+        with open(local_file, "rb") as stream:
+            os.fsync(stream.fileno())
+        os.replace(local_file, path)
+
+    def delete_folder(self, folder: str) -> None:
+        shutil.rmtree(folder)
+
+    def work_folder(self, path: str) -> str:
+        """The target's own folder, because a rename is atomic only within one file system."""
+        folder = os.path.dirname(path) or "."
+        os.makedirs(folder, exist_ok=True)
+        return folder
+
+
+def _umask() -> int:
+    """`mkstemp` makes private files; published ones get the permissions that `open` would give."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

