@@ -1,0 +1,115 @@
+"""The file formats of a GPT-2 tokenizer: `tokenizer.json`, `vocab.json` + `merges.txt`, or OpenAI's own names."""
+
+import json
+from typing import Any
+
+from tokenizers import pre_tokenizers
+
+from algpt2 import storage
+from algpt2.errors import UserError
+
+EOS_TOKEN = "<|endoftext|>"
+MERGES_HEADER = "#version: 0.2"
+TOKENIZER_NAME = "tokenizer.json"
+VOCAB_AND_MERGES_NAMES = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
+
+Vocab = dict[str, int]
+Merges = list[tuple[str, str]]
+
+
+def read(folder: str) -> tuple[Vocab, Merges]:
+    """Returns the vocabulary, `<|endoftext|>` included, and the merges of a folder, local or `gs://`.
+
+    Raises:
+      UserError: the files are missing, are not JSON, or are of another kind of tokenizer.
+    """
+    path = storage.join(folder, TOKENIZER_NAME)
+    if storage.exists(path):
+        return _read_tokenizer_json(path)
+    for vocab_name, merges_name in VOCAB_AND_MERGES_NAMES:
+        paths = storage.join(folder, vocab_name), storage.join(folder, merges_name)
+        if all(storage.exists(path) for path in paths):
+            return _read_json(paths[0]), _parse_merges(_read_text(paths[1]), paths[1])
+    forms = " or ".join(f"{vocab} and {merges}" for vocab, merges in VOCAB_AND_MERGES_NAMES)
+    raise UserError(
+        f"a tokenizer folder must hold {TOKENIZER_NAME}, or {forms}, and {folder} does not: "
+        "make one with data_tools/train_tokenizer.py."
+    )
+
+
+def check_vocab(vocab: Vocab) -> None:
+    """Raises `UserError` unless ids are 0 to N-1, the last is `<|endoftext|>`, and the tokens spell all bytes."""
+    if sorted(vocab.values()) != list(range(len(vocab))):
+        raise UserError(f"a vocabulary's ids must be 0 to {len(vocab) - 1}, each once: use the original files.")
+    if vocab.get(EOS_TOKEN) != len(vocab) - 1:
+        raise UserError(
+            f"{EOS_TOKEN} must have the last id, {len(vocab) - 1}, as in GPT-2, and it has {vocab.get(EOS_TOKEN)}: "
+            "use GPT-2's tokenizer or one made by data_tools/train_tokenizer.py."
+        )
+    alphabet = set(pre_tokenizers.ByteLevel.alphabet())
+    if not alphabet <= vocab.keys() or not alphabet.issuperset("".join(vocab.keys())):
+        raise UserError(
+            "a byte-level vocabulary must have a token for each of the 256 bytes and be spelt in GPT-2's byte "
+            "alphabet, and this one is not: use GPT-2's tokenizer or one made by data_tools/train_tokenizer.py."
+        )
+
+
+def parse_model(model: dict[str, Any]) -> tuple[Vocab, Merges]:
+    """Returns the vocabulary and merges of the `model` of a `tokenizer.json`, in either way merges are written."""
+    pairs = (merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"])
+    return dict(model["vocab"]), [(left, right) for left, right in pairs]
+
+
+def _read_tokenizer_json(path: str) -> tuple[Vocab, Merges]:
+    fields = _read_json(path)
+    try:
+        if not _is_gpt2(fields):
+            raise UserError(
+                f"a tokenizer must be byte-level BPE as GPT-2's (no normalizer, no prefix space), and {path} is not: "
+                "use GPT-2's or one made by data_tools/train_tokenizer.py."
+            )
+        vocab, merges = parse_model(fields["model"])
+        return {**vocab, **{token["content"]: token["id"] for token in fields["added_tokens"]}}, merges
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{path} must be a tokenizer.json and lacks a part of it ({error!r}): make it again."
+        ) from error
+
+
+def _is_gpt2(fields: dict[str, Any]) -> bool:
+    model, splitter = fields["model"], fields["pre_tokenizer"] or {}
+    return (
+        model.get("type", "BPE") == "BPE"
+        and not model.get("dropout")
+        and not model.get("ignore_merges")
+        and fields["normalizer"] is None
+        and splitter.get("type") == "ByteLevel"
+        and not splitter.get("add_prefix_space")
+        and splitter.get("use_regex", True)
+    )
+
+
+def _parse_merges(text: str, path: str) -> Merges:
+    lines = text.split("\n")
+    first = 1 if lines[0].startswith("#version") else 0
+    merges = [tuple(line.split(" ")) for line in lines[first:] if line]
+    if any(len(merge) != 2 for merge in merges):
+        raise UserError(f"every line of {path} must be two tokens with a space between, and one is not: mend it.")
+    return merges
+
+
+def _read_json(path: str) -> dict[str, Any]:
+    try:
+        fields = json.loads(_read_text(path))
+    except ValueError as error:
+        raise UserError(f"{path} must be JSON and is not ({error}): make it again.") from error
+    if not isinstance(fields, dict):
+        raise UserError(f"{path} must be a JSON object and is a {type(fields).__name__}: make it again.")
+    return fields
+
+
+def _read_text(path: str) -> str:
+    try:
+        return storage.read_text(path)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} must be UTF-8 and is not ({error}): make it again.") from error
