@@ -1,0 +1,113 @@
+"""`manifest.json`: what a folder of TFRecord shards holds. Written last, so a folder without it is unfinished."""
+
+import dataclasses
+import json
+from typing import Any
+
+from algpt2 import storage
+from algpt2.errors import UserError
+
+MANIFEST_NAME = "manifest.json"
+FORMAT_VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """One TFRecord file: its name in the folder, how many records it holds, its size and its checksum.
+
+    `target_bytes` is the UTF-8 size of the text that its target tokens spell, for bits per byte.
+    """
+
+    name: str
+    records: int
+    size_bytes: int
+    crc32c: str
+    target_bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """The counts of one split (`train` or `val`).
+
+    `input_tokens` counts every token of the packed stream, EOS included; `target_tokens` those that some record
+    predicts (records x seq_len); `tail_tokens` the ids of the unfinished record left at the end, which starts at
+    the last record's last id. So `target_tokens + tail_tokens == input_tokens`. `text_bytes` is the UTF-8 size of
+    the documents.
+    """
+
+    documents: int
+    text_bytes: int
+    input_tokens: int
+    target_tokens: int
+    tail_tokens: int
+    shards: tuple[Shard, ...]
+
+    @property
+    def records(self) -> int:
+        """How many records all shards hold."""
+        return sum(shard.records for shard in self.shards)
+
+    @property
+    def target_bytes(self) -> int:
+        """The UTF-8 size of the text that all target tokens spell."""
+        return sum(shard.target_bytes for shard in self.shards)
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """Everything training must know about a folder of shards. JSON on disk."""
+
+    seq_len: int
+    vocab_size: int
+    eos_id: int
+    tokenizer_sha256: str
+    seed: int
+    val_fraction: float
+    train: Split
+    val: Split
+    format_version: int = FORMAT_VERSION
+
+    def to_json(self) -> str:
+        """Returns the file's text."""
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+
+def counts(manifest: Manifest) -> dict[str, Any]:
+    """Returns a manifest's fields for people: sums over each split's shards in place of the shards."""
+    short = {}
+    for name, split in (("train", manifest.train), ("val", manifest.val)):
+        sums = {"records": split.records, "target_bytes": split.target_bytes, "shards": len(split.shards)}
+        short[name] = {**dataclasses.asdict(split), **sums}
+    return {**dataclasses.asdict(manifest), **short}
+
+
+def write_manifest(folder: str, manifest: Manifest) -> None:
+    """Writes `manifest.json`; call it after every shard is in place."""
+    storage.write_text(storage.join(folder, MANIFEST_NAME), manifest.to_json())
+
+
+def read_manifest(folder: str) -> Manifest:
+    """Returns a folder's manifest.
+
+    Raises:
+      UserError: there is none, or it is not one of this version.
+    """
+    path = storage.join(folder, MANIFEST_NAME)
+    if not storage.exists(path):
+        raise UserError(
+            f"a folder of TFRecords must hold {MANIFEST_NAME}, which is written last, and {folder} has none: "
+            "it is unfinished or not made by data_tools/make_tfrecords.py."
+        )
+    try:
+        fields = json.loads(storage.read_text(path))
+        if fields["format_version"] != FORMAT_VERSION:
+            raise ValueError(f"its format_version is {fields['format_version']}")
+        return Manifest(**{**fields, "train": _split(fields["train"]), "val": _split(fields["val"])})
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f"{path} is not a manifest of format version {FORMAT_VERSION} ({error!r}): make the data again."
+        ) from error
+
+
+def _split(fields: dict) -> Split:
+    return Split(**{**fields, "shards": tuple(Shard(**shard) for shard in fields["shards"])})

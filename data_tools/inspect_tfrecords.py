@@ -1,0 +1,23 @@
+"""Prints what a folder of TFRecord shards holds: its counts, and its first records as text."""
+
+from collections.abc import Sequence
+
+from algpt2 import cli, environment
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parses the command line, prints the counts and the records."""
+    parser = cli.argument_parser(__doc__)
+    parser.add_argument("--input", required=True, help="folder of make_tfrecords.py, local or gs://")
+    parser.add_argument("--split", choices=("train", "val"), default="train", help="whose records (default: train)")
+    parser.add_argument("--count", type=int, default=1, help="number of records to show (default: 1)")
+    arguments = parser.parse_args(argv)
+    environment.require_tensorflow()
+    from algpt2.inspection import inspect  # imports TensorFlow, which takes seconds
+
+    cli.print_json(inspect(arguments.input, arguments.split, arguments.count))
+    return cli.EXIT_OK
+
+
+if __name__ == "__main__":
+    cli.run(main)

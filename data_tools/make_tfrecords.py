@@ -1,0 +1,30 @@
+"""Turn documents into TFRecord shards for training: tokenised, split, shuffled and packed."""
+
+from collections.abc import Sequence
+
+from algpt2 import cli, environment
+from algpt2.options import add_options, given_options
+from algpt2.record_options import RecordOptions
+
+
+def main(argv: Sequence[str]) -> int:
+    """Writes the shards, and prints their counts as JSON."""
+    parser = cli.argument_parser(__doc__)
+    input_help = "files, folders or patterns of documents, on disk or gs://"
+    parser.add_argument("--input", nargs="+", required=True, metavar="PATH", help=input_help)
+    parser.add_argument(
+        "--tokenizer", required=True, metavar="DIR", help="made by train_tokenizer.py, or GPT-2's files"
+    )
+    parser.add_argument("--output", required=True, metavar="DIR", help="new folder, on disk or gs://")
+    add_options(parser, RecordOptions)
+    arguments = parser.parse_args(argv)
+    options = RecordOptions(**given_options(arguments, RecordOptions))
+    environment.require_tensorflow()
+    from algpt2.preparation import make_tfrecords  # TensorFlow may be missing until checked
+
+    cli.print_json(make_tfrecords(arguments.input, arguments.tokenizer, arguments.output, options))
+    return cli.EXIT_OK
+
+
+if __name__ == "__main__":
+    cli.run(main)
