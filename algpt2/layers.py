@@ -1,0 +1,193 @@
+"""The parts of a GPT: causal self-attention, feed-forward, block, and dropout that is a function of its seed.
+
+Written with `keras.ops`. Attributes carry GPT-2's published names (`ln_1`, `attn.c_attn`, ...), which are also the
+names in a checkpoint. Shapes: B batch, L positions, S cached positions, D d_model, H heads, K head size,
+F feed-forward.
+"""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from algpt2.config import GPTConfig
+
+LAYER_NORM_EPSILON = 1e-5
+INITIAL_STDDEV = 0.02
+DROPOUT_SITES_PER_BLOCK = 3
+
+
+def normal(stddev: float, rng: np.random.Generator) -> keras.initializers.Initializer:
+    """Returns a normal initializer with a seed of its own, drawn from `rng`."""
+    return keras.initializers.RandomNormal(stddev=stddev, seed=int(rng.integers(2**31)))
+
+
+class GivenSeed(keras.random.SeedGenerator):
+    """Hands a seed tensor, int32 (2,), to `keras.random`, which otherwise draws one from state of its own.
+
+    Under `MirroredStrategy` that state is mirrored, so every replica would get the same mask; and it is not saved.
+    """
+
+    def __init__(self, seed: Any):
+        self._seed = seed
+
+    def next(self, ordered: bool = True) -> Any:
+        """Returns the seed that was given, every time."""
+        return self._seed
+
+
+def dropout(x: Any, rate: float, seed: Any, site: int) -> Any:
+    """Returns `x` with each element zeroed with probability `rate` and the rest scaled by 1 / (1 - rate).
+
+    Args:
+      x: any shape, floating.
+      rate: probability in [0, 1).
+      seed: int32 (2,), or None for no dropout. The mask is a pure function of (seed, site, shape).
+      site: which dropout of the model this is, so that no two share a mask; it is added to seed[1], so seeds must
+        be hashes, not neighbours.
+    """
+    if seed is None or rate == 0:
+        return x
+    site_seed = seed + ops.array([0, site], dtype="int32")
+    # Drawn in float32: a bfloat16 uniform has 128 values, and a rate of 0.1 would come out as 0.1016.
+    keep = keras.random.uniform(ops.shape(x), dtype="float32", seed=GivenSeed(site_seed)) >= rate
+    return ops.where(keep, x * ops.cast(1 / (1 - rate), x.dtype), ops.zeros_like(x))
+
+
+def layer_norm(dtype: Any, name: str) -> keras.layers.LayerNormalization:
+    """Returns a layer norm over the last axis, whose statistics are float32 under every dtype policy."""
+    return keras.layers.LayerNormalization(epsilon=LAYER_NORM_EPSILON, dtype=dtype, name=name)
+
+
+def split_heads(x: Any, n_head: int) -> Any:
+    """(B, L, D) -> (B, H, L, K)."""
+    batch, length = ops.shape(x)[:2]
+    return ops.transpose(ops.reshape(x, (batch, length, n_head, x.shape[-1] // n_head)), (0, 2, 1, 3))
+
+
+def merge_heads(x: Any) -> Any:
+    """(B, H, L, K) -> (B, L, D)."""
+    batch, _, length = ops.shape(x)[:3]
+    return ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (batch, length, x.shape[1] * x.shape[3]))
+
+
+def causal_mask(n_queries: int, n_keys: int, first_position: Any) -> Any:
+    """Returns bool (n_queries, n_keys): query i, at position first_position + i, sees keys 0 to that position."""
+    query_position = first_position + ops.arange(n_queries, dtype="int32")[:, None]
+    return ops.arange(n_keys, dtype="int32")[None, :] <= query_position
+
+
+class CausalSelfAttention(keras.layers.Layer):
+    """Multi-head attention in which a position sees itself and earlier ones; softmax in float32."""
+
+    def __init__(self, config: GPTConfig, rng: np.random.Generator, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.config = config
+        d_model = config.d_model
+        self.c_attn = keras.layers.Dense(
+            3 * d_model, kernel_initializer=normal(INITIAL_STDDEV, rng), dtype=self.dtype_policy, name="c_attn"
+        )
+        self.c_proj = keras.layers.Dense(
+            d_model, kernel_initializer=normal(residual_stddev(config), rng), dtype=self.dtype_policy, name="c_proj"
+        )
+
+    def build(self, input_shape: Any) -> None:
+        """Creates the parameters for inputs of shape (B, L, D)."""
+        self.c_attn.build(input_shape)
+        self.c_proj.build(input_shape)
+
+    def call(self, x: Any, dropout_seed: Any = None, first_site: int = 0, cache: Any = None, position: Any = 0) -> Any:
+        """(B, L, D) -> (B, L, D), and with a cache also the cache with these positions' keys and values in it.
+
+        Args:
+          x: (B, L, D).
+          dropout_seed: int32 (2,) or None.
+          first_site: dropout site of the attention weights.
+          cache: (keys, values), each (B, H, S, K), or None.
+          position: the position of x[:, 0]; scalar int32.
+        """
+        query, key, value = (split_heads(part, self.config.n_head) for part in ops.split(self.c_attn(x), 3, axis=-1))
+        if cache is not None:
+            key, value = cache = tuple(
+                ops.slice_update(old, (0, 0, position, 0), new) for old, new in zip(cache, (key, value), strict=True)
+            )
+        mask = causal_mask(x.shape[1], key.shape[2], position)
+        weights = dropout(self._weights(query, key, mask), self.config.dropout, dropout_seed, first_site)
+        output = self.c_proj(merge_heads(ops.matmul(weights, value)))
+        return output if cache is None else (output, cache)
+
+    def _weights(self, query: Any, key: Any, mask: Any) -> Any:
+        """(B, H, L, K), (B, H, S, K), bool (L, S) -> (B, H, L, S), rows summing to 1."""
+        query = query * ops.cast(self.config.head_size**-0.5, query.dtype)
+        scores = ops.cast(ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))), "float32")
+        scores = ops.where(mask, scores, ops.cast(-1e30, "float32"))
+        return ops.cast(ops.softmax(scores, axis=-1), query.dtype)
+
+
+class FeedForward(keras.layers.Layer):
+    """D -> F -> D with tanh-approximated gelu."""
+
+    def __init__(self, config: GPTConfig, rng: np.random.Generator, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.config = config
+        self.c_fc = keras.layers.Dense(
+            config.feed_forward_size,
+            kernel_initializer=normal(INITIAL_STDDEV, rng),
+            dtype=self.dtype_policy,
+            name="c_fc",
+        )
+        self.c_proj = keras.layers.Dense(
+            config.d_model,
+            kernel_initializer=normal(residual_stddev(config), rng),
+            dtype=self.dtype_policy,
+            name="c_proj",
+        )
+
+    def build(self, input_shape: Any) -> None:
+        """Creates the parameters for inputs of shape (B, L, D)."""
+        self.c_fc.build(input_shape)
+        self.c_proj.build((*input_shape[:-1], self.config.feed_forward_size))
+
+    def call(self, x: Any) -> Any:
+        """(B, L, D) -> (B, L, D)."""
+        return self.c_proj(ops.gelu(self.c_fc(x), approximate=True))
+
+
+class Block(keras.layers.Layer):
+    """A pre-norm transformer block. Applied several times when layers are shared."""
+
+    def __init__(self, config: GPTConfig, rng: np.random.Generator, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.config = config
+        self.ln_1 = layer_norm(self.dtype_policy, "ln_1")
+        self.attn = CausalSelfAttention(config, rng, dtype=self.dtype_policy, name="attn")
+        self.ln_2 = layer_norm(self.dtype_policy, "ln_2")
+        self.mlp = FeedForward(config, rng, dtype=self.dtype_policy, name="mlp")
+
+    def build(self, input_shape: Any) -> None:
+        """Creates the parameters for inputs of shape (B, L, D)."""
+        for layer in (self.ln_1, self.attn, self.ln_2, self.mlp):
+            layer.build(input_shape)
+
+    def call(self, x: Any, dropout_seed: Any = None, application: int = 0, cache: Any = None, position: Any = 0) -> Any:
+        """(B, L, D) -> (B, L, D), and with a cache also the new cache (see `CausalSelfAttention.call`).
+
+        `application` counts the model's block applications from 0: a shared block draws new masks in each.
+        """
+        site = 1 + DROPOUT_SITES_PER_BLOCK * application
+        attended = self.attn(self.ln_1(x), dropout_seed=dropout_seed, first_site=site, cache=cache, position=position)
+        if cache is not None:
+            attended, cache = attended
+        x = x + dropout(attended, self.config.dropout, dropout_seed, site + 1)
+        x = x + dropout(self.mlp(self.ln_2(x)), self.config.dropout, dropout_seed, site + 2)
+        return x if cache is None else (x, cache)
+
+
+def residual_stddev(config: GPTConfig) -> float:
+    """Standard deviation of the projections into the residual stream, which 2 n_layer of them add up in (GPT-2).
+
+    A shared block's outputs add up coherently, faster than GPT-2's independent ones; with this scaling the stream
+    still starts out below 1 (`docs/design.md`, initialisation).
+    """
+    return INITIAL_STDDEV / (2 * config.n_layer) ** 0.5
