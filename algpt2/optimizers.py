@@ -1,0 +1,224 @@
+"""AdamW and Adafactor for gradients that are already global: summed over replicas, then clipped.
+
+Keras' own all-reduce every gradient inside `apply` and clip before it (`docs/design.md`, reduce once). Keras'
+Adafactor keeps a full-size second moment for every matrix; ours keeps rows and columns.
+"""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+Slots = dict[str, list[keras.Variable | None]]
+
+
+class GlobalGradientOptimizer(keras.optimizers.Optimizer):
+    """Base: applies global gradients as they are, and names its state so that a checkpoint can hold it."""
+
+    slots: Slots
+
+    def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> Any:
+        return grads_and_vars
+
+    def named_state(self, parameters: dict[str, keras.Variable]) -> dict[str, keras.Variable]:
+        """Returns every state variable as `slot/parameter name`, and the update count as `iterations`.
+
+        Args:
+          parameters: the variables the optimizer was built with, in that order, under their names.
+        """
+        state = {"iterations": self.iterations}
+        for slot, variables in self.slots.items():
+            for name, variable in zip(parameters, variables, strict=True):
+                if variable is not None:
+                    state[f"{slot}/{name}"] = variable
+        return state
+
+    def state_bytes(self) -> int:
+        """Returns the size of all slots."""
+        variables = [variable for slot in self.slots.values() for variable in slot if variable is not None]
+        return sum(_size(variable.shape) * 4 for variable in variables)
+
+    def _slot(self, name: str, variable: Any) -> Any:
+        return self.slots[name][self._get_variable_index(variable)]
+
+    def _updates_done(self) -> Any:
+        """float32 number of updates before this one."""
+        return ops.cast(self.iterations, "float32")
+
+
+class AdamW(GlobalGradientOptimizer):
+    """Adam with bias correction and decoupled weight decay (Loshchilov & Hutter, arXiv:1711.05101).
+
+    With gradient g and 1-based update number t:
+    m = beta_1 m + (1 - beta_1) g;  v = beta_2 v + (1 - beta_2) g^2;
+    p = p - lr (m / (1 - beta_1^t) / (sqrt(v / (1 - beta_2^t)) + epsilon) + weight_decay p).
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any,
+        beta_1: float = 0.9,
+        beta_2: float = 0.95,
+        epsilon: float = 1e-8,
+        weight_decay: float | None = None,
+        name: str = "adamw",
+        **kwargs: Any,
+    ):
+        super().__init__(learning_rate=learning_rate, weight_decay=weight_decay, name=name, **kwargs)
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+
+    def build(self, var_list: list[keras.Variable]) -> None:
+        """Creates both moments, zero, for every variable."""
+        if self.built:
+            return
+        super().build(var_list)
+        first, second = self.add_optimizer_variables(var_list, ["first_moment", "second_moment"])
+        self.slots = {"first_moment": first, "second_moment": second}
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Updates one variable and its moments; the base class has decayed it before."""
+        first, second = self._slot("first_moment", variable), self._slot("second_moment", variable)
+        update_number = self._updates_done() + 1
+        self.assign(first, self.beta_1 * first + (1 - self.beta_1) * gradient)
+        self.assign(second, self.beta_2 * second + (1 - self.beta_2) * ops.square(gradient))
+        mean = first / (1 - ops.power(self.beta_1, update_number))
+        mean_square = second / (1 - ops.power(self.beta_2, update_number))
+        self.assign_sub(variable, learning_rate * mean / (ops.sqrt(mean_square) + self.epsilon))
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns what `from_config` needs."""
+        return {**super().get_config(), "beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon}
+
+
+class Adafactor(GlobalGradientOptimizer):
+    """Adafactor (Shazeer & Stern 2018, arXiv:1804.04235), the order of operations as in `optax.adafactor`.
+
+    The second moment of a matrix (..., R, C), R and C at least `min_dim_size_to_factor`, is the outer product of its
+    row means and column means, so the state is R + C numbers instead of R x C. With 0-based update number t the
+    decay of both is 1 - (t + 1)^decay_exponent. The update is divided by max(1, RMS(update) / clip_threshold), times
+    the learning rate, times max(RMS(parameter), epsilon_2) with `multiply_by_parameter_scale`, then averaged with
+    `beta_1`. With `relative_step` the learning rate is at most 1 / sqrt(t + 1), as in the paper.
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any,
+        beta_1: float | None = None,
+        decay_exponent: float = -0.8,
+        clip_threshold: float = 1.0,
+        multiply_by_parameter_scale: bool = True,
+        relative_step: bool = False,
+        min_dim_size_to_factor: int = 128,
+        epsilon_1: float = 1e-30,
+        epsilon_2: float = 1e-3,
+        weight_decay: float | None = None,
+        name: str = "adafactor",
+        **kwargs: Any,
+    ):
+        super().__init__(learning_rate=learning_rate, weight_decay=weight_decay, name=name, **kwargs)
+        self.beta_1 = beta_1
+        self.decay_exponent = decay_exponent
+        self.clip_threshold = clip_threshold
+        self.multiply_by_parameter_scale = multiply_by_parameter_scale
+        self.relative_step = relative_step
+        self.min_dim_size_to_factor = min_dim_size_to_factor
+        self.epsilon_1 = epsilon_1
+        self.epsilon_2 = epsilon_2
+
+    def is_factored(self, shape: tuple[int, ...]) -> bool:
+        """Returns whether a variable of this shape gets row and column means instead of a full second moment."""
+        return len(shape) >= 2 and min(shape[-2:]) >= self.min_dim_size_to_factor
+
+    def build(self, var_list: list[keras.Variable]) -> None:
+        """Creates the state, zero, for every variable."""
+        if self.built:
+            return
+        super().build(var_list)
+        self.slots = {"row_mean": [], "column_mean": [], "second_moment": []}
+        if self.beta_1 is not None:
+            self.slots["first_moment"] = self.add_optimizer_variables(var_list, "first_moment")
+        for variable in var_list:
+            shape = tuple(variable.shape)
+            factored = self.is_factored(shape)
+            self._add_slot("row_mean", variable, shape[:-1] if factored else None)
+            self._add_slot("column_mean", variable, shape[:-2] + shape[-1:] if factored else None)
+            self._add_slot("second_moment", variable, None if factored else shape)
+
+    def _add_slot(self, name: str, variable: keras.Variable, shape: tuple[int, ...] | None) -> None:
+        slot = None if shape is None else self.add_variable(shape, name=f"{name}_{variable.name}")
+        self.slots[name].append(slot)
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Updates one variable and its state; the base class has decayed it before."""
+        update = gradient * self._update_second_moment(ops.square(gradient) + self.epsilon_1, variable)
+        update = update / ops.maximum(1.0, _rms(update) / self.clip_threshold)
+        if self.relative_step:
+            learning_rate = ops.minimum(learning_rate, ops.rsqrt(self._updates_done() + 1))
+        update = learning_rate * update
+        if self.multiply_by_parameter_scale:
+            update = update * ops.maximum(_rms(variable), self.epsilon_2)
+        if self.beta_1 is not None:
+            first = self._slot("first_moment", variable)
+            self.assign(first, self.beta_1 * first + (1 - self.beta_1) * update)
+            update = first
+        self.assign_sub(variable, update)
+
+    def _update_second_moment(self, squares: Any, variable: Any) -> Any:
+        """Takes in this update's squared gradients; returns 1 / sqrt(second moment), broadcastable to them."""
+        decay = 1 - ops.power(self._updates_done() + 1, self.decay_exponent)
+        if not self.is_factored(tuple(variable.shape)):
+            second = self._slot("second_moment", variable)
+            self.assign(second, decay * second + (1 - decay) * squares)
+            return ops.rsqrt(second)
+        rows, columns = self._slot("row_mean", variable), self._slot("column_mean", variable)
+        self.assign(rows, decay * rows + (1 - decay) * ops.mean(squares, axis=-1))
+        self.assign(columns, decay * columns + (1 - decay) * ops.mean(squares, axis=-2))
+        row_factor = ops.rsqrt(rows / ops.mean(rows, axis=-1, keepdims=True))
+        # (..., R, 1) x (..., 1, C) -> (..., R, C)
+        return row_factor[..., :, None] * ops.rsqrt(columns)[..., None, :]
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns what `from_config` needs."""
+        own = {
+            "beta_1": self.beta_1,
+            "decay_exponent": self.decay_exponent,
+            "clip_threshold": self.clip_threshold,
+            "multiply_by_parameter_scale": self.multiply_by_parameter_scale,
+            "relative_step": self.relative_step,
+            "min_dim_size_to_factor": self.min_dim_size_to_factor,
+            "epsilon_1": self.epsilon_1,
+            "epsilon_2": self.epsilon_2,
+        }
+        return {**super().get_config(), **own}
+
+
+def clip_by_global_norm(gradients: list[Any], max_norm: float) -> tuple[list[Any], Any]:
+    """Returns the gradients scaled so that their joint L2 norm is at most `max_norm`, and the norm before.
+
+    Args:
+      gradients: float32 tensors, already global.
+      max_norm: 0 leaves them as they are.
+    """
+    norm = ops.sqrt(sum(ops.sum(ops.square(gradient)) for gradient in gradients))
+    if not max_norm:
+        return gradients, norm
+    scale = ops.minimum(1.0, max_norm / (norm + 1e-12))
+    return [gradient * scale for gradient in gradients], norm
+
+
+def is_decayed(name: str, shape: tuple[int, ...]) -> bool:
+    """Returns whether weight decay acts on a parameter: matrices only, and not the position table."""
+    return len(shape) >= 2 and name != "wpe.weight"
+
+
+def _rms(x: Any) -> Any:
+    return ops.sqrt(ops.mean(ops.square(x)))
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    size = 1
+    for dim in shape:
+        size *= dim
+    return size
