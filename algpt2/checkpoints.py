@@ -1,0 +1,191 @@
+"""A checkpoint is a folder of safetensors and JSON whose `COMMITTED` marker is written last.
+
+checkpoints/step_00001000/
+    model.safetensors       parameters under GPT-2's published names
+    optimizer.safetensors   optimizer state as slot/parameter name
+    config.json             model config, readable by Hugging Face transformers
+    tokenizer.json          so that text goes in and out without another folder
+    state.json              step, tokens, configuration, data fingerprint, SHA-256 of every file above
+    COMMITTED               written last; a folder without it is ignored
+"""
+
+import dataclasses
+import hashlib
+import json
+from typing import Any
+
+import keras
+import numpy as np
+from absl import logging
+from safetensors import numpy as safetensors
+
+from algpt2 import storage
+from algpt2.config import CONFIG_NAME, load_config
+from algpt2.errors import UserError
+from algpt2.huggingface import config_json
+from algpt2.model import GPT
+from algpt2.optimizers import GlobalGradientOptimizer
+
+CHECKPOINTS = "checkpoints"
+MODEL_NAME = "model.safetensors"
+OPTIMIZER_NAME = "optimizer.safetensors"
+STATE_NAME = "state.json"
+TOKENIZER_NAME = "tokenizer.json"
+MARKER_NAME = "COMMITTED"
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointState:
+    """Where a run stood. `step` counts optimizer updates done, so it is also the number of the next global batch."""
+
+    step: int
+    tokens: int
+    train_config: dict[str, Any]
+    train_fingerprint: str
+    n_replicas: int
+    files_sha256: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+def checkpoint_folder(model_dir: str, step: int) -> str:
+    """Returns the folder of a run's checkpoint at `step`."""
+    return storage.join(model_dir, CHECKPOINTS, f"step_{step:08d}")
+
+
+def save_checkpoint(
+    folder: str, model: GPT, optimizer: GlobalGradientOptimizer, state: CheckpointState, tokenizer_json: bytes
+) -> None:
+    """Writes a checkpoint; it counts only once its marker is there."""
+    parameters = model.named_parameters()
+    eos_id = json.loads(tokenizer_json)["added_tokens"][-1]["id"]
+    config_text = json.dumps(config_json(model.config, eos_id), indent=2) + "\n"
+    hashes = {
+        MODEL_NAME: _write_tensors(storage.join(folder, MODEL_NAME), parameters),
+        OPTIMIZER_NAME: _write_tensors(storage.join(folder, OPTIMIZER_NAME), optimizer.named_state(parameters)),
+        CONFIG_NAME: _write_bytes(storage.join(folder, CONFIG_NAME), config_text.encode()),
+        TOKENIZER_NAME: _write_bytes(storage.join(folder, TOKENIZER_NAME), tokenizer_json),
+    }
+    state = dataclasses.replace(state, files_sha256=hashes)
+    state_text = json.dumps(dataclasses.asdict(state), indent=2) + "\n"
+    state_hash = _write_bytes(storage.join(folder, STATE_NAME), state_text.encode())
+    storage.write_text(storage.join(folder, MARKER_NAME), state_hash + "\n")
+
+
+def committed_checkpoints(model_dir: str) -> list[str]:
+    """Returns the folders of a run's committed checkpoints, oldest first."""
+    files = storage.of(model_dir).list_files(storage.join(model_dir, CHECKPOINTS))
+    return sorted(storage.parent(file) for file in files if storage.base_name(file) == MARKER_NAME)
+
+
+def newest_intact_checkpoint(model_dir: str) -> str | None:
+    """Returns the newest committed checkpoint whose files have the recorded hashes; damaged ones are reported."""
+    for folder in reversed(committed_checkpoints(model_dir)):
+        if (damage := find_damage(folder)) is None:
+            return folder
+        logging.warning("%s is damaged (%s); trying the one before it", folder, damage)
+    return None
+
+
+def find_damage(folder: str) -> str | None:
+    """Returns what is wrong with a committed checkpoint's files, or None."""
+    try:
+        state_bytes = storage.read_bytes(storage.join(folder, STATE_NAME))
+        if hashlib.sha256(state_bytes).hexdigest() != storage.read_text(storage.join(folder, MARKER_NAME)).strip():
+            return f"{STATE_NAME} has another SHA-256 than {MARKER_NAME} says"
+        for name, expected in json.loads(state_bytes)["files_sha256"].items():
+            if _sha256(storage.join(folder, name)) != expected:
+                return f"{name} has another SHA-256 than {STATE_NAME} says"
+    except FileNotFoundError as error:
+        return f"{storage.base_name(str(error.filename or error))} is missing"
+    return None
+
+
+def read_state(folder: str) -> CheckpointState:
+    """Returns a checkpoint's `state.json`."""
+    return CheckpointState(**json.loads(storage.read_text(storage.join(folder, STATE_NAME))))
+
+
+def restore_checkpoint(folder: str, model: GPT, optimizer: GlobalGradientOptimizer) -> CheckpointState:
+    """Sets parameters and optimizer state to a checkpoint's; returns where its run stood.
+
+    Raises:
+      UserError: the checkpoint is of another model or optimizer.
+    """
+    parameters = model.named_parameters()
+    _assign(storage.join(folder, MODEL_NAME), parameters)
+    _assign(storage.join(folder, OPTIMIZER_NAME), optimizer.named_state(parameters))
+    return read_state(folder)
+
+
+def find_checkpoint(path: str) -> str:
+    """Returns the checkpoint that `path` means: itself, or the newest intact one of a run's folder.
+
+    Raises:
+      UserError: there is none, or it is damaged.
+    """
+    if storage.exists(storage.join(path, MARKER_NAME)):
+        if damage := find_damage(path):
+            raise UserError(
+                f"a checkpoint's files must have the recorded SHA-256, and in {path} {damage}: copy it again."
+            )
+        return path.rstrip("/")
+    folder = newest_intact_checkpoint(path)
+    if folder is None:
+        raise UserError(
+            f"--checkpoint must be a committed checkpoint or a --model_dir with one, and {path} has no {MARKER_NAME}."
+        )
+    return folder
+
+
+def load_model(folder: str, dtype: str = "float32") -> GPT:
+    """Returns the model of a checkpoint, for evaluation or generation."""
+    model = GPT(load_config(folder), dtype=dtype)
+    _assign(storage.join(folder, MODEL_NAME), model.named_parameters())
+    return model
+
+
+def delete_old_checkpoints(model_dir: str, keep: int) -> None:
+    """Deletes all but the `keep` newest committed checkpoints, each one's marker first."""
+    for folder in committed_checkpoints(model_dir)[:-keep]:
+        storage.of(folder).delete_file(storage.join(folder, MARKER_NAME))
+        storage.of(folder).delete_folder(folder)
+
+
+def delete_unfinished_checkpoints(model_dir: str) -> None:
+    """Deletes what a killed run left half written below `checkpoints/`."""
+    files = storage.of(model_dir).list_files(storage.join(model_dir, CHECKPOINTS))
+    for folder in {storage.parent(file) for file in files} - set(committed_checkpoints(model_dir)):
+        logging.info("deleting the unfinished checkpoint %s", folder)
+        storage.of(folder).delete_folder(folder)
+
+
+def _write_tensors(path: str, variables: dict[str, keras.Variable]) -> str:
+    """Returns the file's SHA-256."""
+    tensors = {name: np.ascontiguousarray(variable.numpy()) for name, variable in variables.items()}
+    with storage.writing(path) as local_file:
+        # The mark that transformers asks for; the layout is the same for every framework.
+        safetensors.save_file(tensors, local_file, metadata={"format": "pt"})
+        return _sha256(local_file)
+
+
+def _write_bytes(path: str, data: bytes) -> str:
+    storage.write_bytes(path, data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def _sha256(path: str) -> str:
+    digest = hashlib.sha256()
+    with storage.of(path).open_read(path) as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _assign(path: str, variables: dict[str, keras.Variable]) -> None:
+    with storage.local_copy(path) as local_file:
+        tensors = safetensors.load_file(local_file)
+    if different := sorted(set(tensors) ^ set(variables)):
+        raise UserError(f"{path} must hold this model's tensors, and these differ: {', '.join(different[:5])}.")
+    for name, variable in variables.items():
+        if tuple(variable.shape) != tensors[name].shape:
+            raise UserError(f"{name} must have shape {tuple(variable.shape)}, and {path} has {tensors[name].shape}.")
+        variable.assign(tensors[name])

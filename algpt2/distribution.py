@@ -1,0 +1,71 @@
+"""From `--tpu` and the devices at hand to a `tf.distribute` strategy."""
+
+import socket
+
+import tensorflow as tf
+from absl import logging
+
+from algpt2 import storage
+from algpt2.errors import UserError
+
+LOCAL_TPU = "local"
+CONNECT_TIMEOUT_SECONDS = 10
+
+
+def create_strategy(tpu: str | None = None) -> tf.distribute.Strategy:
+    """Returns the strategy for a TPU, for several GPUs, or for the one device there is.
+
+    Args:
+      tpu: a Cloud TPU's name, `local` on a TPU VM, `grpc://host:port`, or None for no TPU.
+
+    Raises:
+      UserError: the TPU cannot be found, reached or initialised.
+    """
+    if tpu:
+        return _tpu_strategy(tpu)
+    gpus = tf.config.list_logical_devices("GPU")
+    return tf.distribute.MirroredStrategy() if len(gpus) > 1 else tf.distribute.get_strategy()
+
+
+def is_tpu(strategy: tf.distribute.Strategy) -> bool:
+    """Returns whether a strategy's replicas are TPU cores, whose code is always compiled by XLA."""
+    return isinstance(strategy, tf.distribute.TPUStrategy)
+
+
+def require_readable_by_tpu(tpu: str | None, paths: list[str]) -> None:
+    """Raises `UserError` for data on a local disk that a TPU on another machine cannot see."""
+    local = [path for path in paths if not storage.is_remote(path)]
+    if tpu and tpu != LOCAL_TPU and local:
+        raise UserError(
+            f"a TPU reached by name or address reads its data from gs:// only, received {local[0]!r}: copy the folder "
+            "to a bucket, or run on the TPU VM itself with --tpu local."
+        )
+
+
+def _tpu_strategy(tpu: str) -> tf.distribute.Strategy:
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=tpu)
+        _require_answer(tpu, resolver.master())
+        if tpu != LOCAL_TPU:
+            tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+        strategy = tf.distribute.TPUStrategy(resolver)
+    except (OSError, ValueError, RuntimeError, ImportError, tf.errors.OpError) as error:
+        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"--tpu must name a TPU that this machine can reach, received {tpu!r} ({reason}): check its name, zone "
+            "and state with `gcloud compute tpus tpu-vm list`, or use --tpu local on the TPU VM itself."
+        ) from error
+    logging.info("TPU %s: %d cores", tpu, strategy.num_replicas_in_sync)
+    return strategy
+
+
+def _require_answer(tpu: str, master: str) -> None:
+    """Opens and closes a connection: TensorFlow itself would wait for an unreachable address without end."""
+    if not master.startswith("grpc://"):
+        return
+    host, _, port = master.removeprefix("grpc://").rpartition(":")
+    if not host or not port.isdigit():
+        raise ValueError(f"the address must be grpc://host:port, found {master}")
+    with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_SECONDS):
+        logging.info("TPU %s answers at %s", tpu, master)

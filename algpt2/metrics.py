@@ -1,0 +1,41 @@
+"""`metrics.jsonl`: one JSON object a line, each with the step it belongs to."""
+
+import json
+from typing import Any
+
+from algpt2 import storage
+from algpt2.errors import UserError
+
+METRICS_NAME = "metrics.jsonl"
+
+
+class MetricsLog:
+    """A run's metrics. The whole file is rewritten at each line: small, atomic, and the same on gs://."""
+
+    def __init__(self, model_dir: str, first_step: int):
+        """Keeps the lines up to `first_step`, which a resumed run does not write again."""
+        self.path = storage.join(model_dir, METRICS_NAME)
+        self.lines = [line for line in read_metrics(model_dir) if line["step"] <= first_step]
+
+    def write(self, **values: Any) -> None:
+        """Adds a line; `step` is required."""
+        self.lines.append(values)
+        storage.write_text(self.path, "".join(json.dumps(line) + "\n" for line in self.lines))
+
+
+def read_metrics(model_dir: str) -> list[dict[str, Any]]:
+    """Returns a run's metrics, oldest first; none if the run wrote none yet.
+
+    Raises:
+      UserError: a line is not JSON.
+    """
+    path = storage.join(model_dir, METRICS_NAME)
+    if not storage.exists(path):
+        return []
+    lines = storage.read_text(path).splitlines()
+    try:
+        return [json.loads(line) for line in lines]
+    except ValueError as error:
+        raise UserError(
+            f"{path} must hold one JSON object a line: {error}; move it away to go on without it."
+        ) from error

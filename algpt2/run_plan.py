@@ -1,0 +1,89 @@
+"""A training run as one value: model, training configuration, cadence, records, folder."""
+
+import dataclasses
+import math
+from typing import Any
+
+from algpt2.config import GPTConfig
+from algpt2.errors import UserError
+from algpt2.record_set import RecordSet
+from algpt2.train_config import Cadence, TrainConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Everything a training run is made of. `val_records` None means no validation.
+
+    Raises:
+      UserError: model and records do not fit together.
+    """
+
+    model_config: GPTConfig
+    train_config: TrainConfig
+    cadence: Cadence
+    train_records: RecordSet
+    val_records: RecordSet | None
+    model_dir: str | None
+
+    def __post_init__(self) -> None:
+        for records in filter(None, (self.train_records, self.val_records)):
+            _require_fit(self.model_config, records)
+        if self.val_records and self.val_records.tokenizer_sha256 != self.train_records.tokenizer_sha256:
+            raise UserError(
+                "training and validation records must be made with the same tokenizer, and "
+                f"{self.train_records.folder} and {self.val_records.folder} were not."
+            )
+
+    def data_paths(self) -> list[str]:
+        """Returns every shard that the run reads."""
+        return [*self.train_records.files, *(self.val_records.files if self.val_records else ())]
+
+    def describe(self) -> dict[str, Any]:
+        """Returns the resolved configuration and what follows from it, as plain JSON values."""
+        tokens = self.train_config.total_steps * self.tokens_per_step
+        return {
+            "model_config": self.model_config.to_dict(),
+            "train_config": self.train_config.to_dict(),
+            "cadence": dataclasses.asdict(self.cadence),
+            "parameters": self.model_config.parameter_count(),
+            "train_records": self.train_records.records,
+            "val_records": self.val_records.records if self.val_records else 0,
+            "steps": self.train_config.total_steps,
+            "tokens": tokens,
+            "epochs": tokens / (self.train_records.records * self.train_records.seq_len),
+            "model_dir": self.model_dir,
+        }
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Target tokens of one global batch."""
+        return self.train_config.batch_size * self.model_config.seq_len
+
+
+def steps_of_epochs(epochs: float, records: RecordSet, batch_size: int) -> int:
+    """Returns the full global batches in `epochs` passes over the records.
+
+    Raises:
+      UserError: there is not even one.
+    """
+    steps = math.floor(epochs * records.records / batch_size)
+    if steps < 1:
+        raise UserError(
+            f"training needs at least one full batch: {epochs} epochs of {records.records} records make "
+            f"none of {batch_size}: lower --batch_size or raise --epochs."
+        )
+    return steps
+
+
+def _require_fit(config: GPTConfig, records: RecordSet) -> None:
+    if records.seq_len != config.seq_len:
+        raise UserError(
+            f"records and model must have the same seq_len, and {records.folder} has {records.seq_len}, the model "
+            f"{config.seq_len}: make records with --seq_len {config.seq_len}, or train with --seq_len "
+            f"{records.seq_len}."
+        )
+    if records.vocab_size > config.vocab_size:
+        raise UserError(
+            f"the model's vocab_size must be at least the tokenizer's, and {records.folder} was made with "
+            f"{records.vocab_size}, the model has {config.vocab_size}: choose another --config_path or tokenizer."
+        )

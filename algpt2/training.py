@@ -1,0 +1,221 @@
+"""The training loop: steps, log lines, validation, checkpoints, exact resume."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from algpt2 import checkpoints, run_folder, storage
+from algpt2.errors import TrainingStopped, UserError
+from algpt2.input_pipeline import train_batches
+from algpt2.metrics import MetricsLog
+from algpt2.model import GPT
+from algpt2.run_plan import Run
+from algpt2.tfrecords import ID_RANGE_RULE, RECORD_LENGTH_RULE
+from algpt2.train_step import TrainStep
+from algpt2.validation import Loss, Validator
+
+POLICY_OF_DTYPE = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+
+
+class Trainer:
+    """Runs, or resumes, a training run."""
+
+    def __init__(self, run: Run, strategy: tf.distribute.Strategy):
+        self.run = run
+        self.strategy = strategy
+        config = run.train_config
+        config.micro_batch_size(strategy.num_replicas_in_sync)  # refused before anything is written
+        identity = run_folder.identity_of(run.model_config, config, run.train_records)
+        run_folder.claim_run_folder(run.model_dir, identity)
+        self.tokenizer_json = storage.read_bytes(storage.join(run.train_records.folder, checkpoints.TOKENIZER_NAME))
+        with strategy.scope():
+            self.model = GPT(run.model_config, seed=config.seed, dtype=POLICY_OF_DTYPE[config.compute_dtype])
+        self.train_step = TrainStep(strategy, self.model, config)
+        self.validator = None
+        if run.val_records:
+            self.validator = Validator(strategy, self.model, run.val_records, config.batch_size, config.jit_compile)
+        self.step = self._restore()
+        self.metrics = MetricsLog(run.model_dir, self.step)
+        self.meter = ThroughputMeter(run.tokens_per_step)
+
+    def train(self) -> dict[str, Any]:
+        """Runs to the last step; returns the final figures.
+
+        Raises:
+          UserError: a record is damaged or does not fit the model.
+          TrainingStopped: the loss or the gradient is no longer finite.
+        """
+        logging.info(
+            "%d parameters, %d bytes of optimizer state, %d replicas, step %d of %d",
+            self.run.model_config.parameter_count(),
+            self.train_step.optimizer.state_bytes(),
+            self.strategy.num_replicas_in_sync,
+            self.step,
+            self.run.train_config.total_steps,
+        )
+        with _input_errors():
+            return self._train()
+
+    def _train(self) -> dict[str, Any]:
+        total_steps = self.run.train_config.total_steps
+        iterator = iter(self._batches())
+        validated = self._validate() if self.step == total_steps else None
+        while self.step < total_steps:
+            losses = self._advance(iterator, self.run.cadence.steps_until_next_stop(self.step, total_steps))
+            if self._is_due(self.run.cadence.log_every_steps):
+                self._log(losses)
+            if self._is_due(self.run.cadence.eval_every_steps):
+                validated = self._validate()
+            if self._is_due(self.run.cadence.save_every_steps):
+                self._save()
+        return {
+            "model_dir": self.run.model_dir,
+            "parameters": self.run.model_config.parameter_count(),
+            "step": self.step,
+            "tokens": self.step * self.run.tokens_per_step,
+            "tokens_per_second": self.meter.tokens_per_second,
+            **(validated.as_metrics() if validated else {}),
+        }
+
+    def _batches(self) -> Any:
+        run = self.run
+        return self.strategy.distribute_datasets_from_function(
+            lambda context: train_batches(
+                run.train_records, run.train_config.batch_size, run.train_config.seed, self.step, context
+            )
+        )
+
+    def _advance(self, iterator: Any, n_steps: int) -> np.ndarray:
+        """Runs steps and returns their losses."""
+        with self.meter.measuring(n_steps):
+            losses, norms = self.train_step(iterator, self.step, n_steps)
+        finite = np.isfinite(losses) & np.isfinite(norms)
+        if not finite.all():
+            bad = int(np.argmin(finite))
+            raise TrainingStopped(
+                f"the loss or the gradient is not finite at step {self.step + bad} (loss {losses[bad]}, gradient norm "
+                f"{norms[bad]}): nothing was saved after it; lower --learning_rate or raise --warmup_steps."
+            )
+        self.step += n_steps
+        self.last_norm = float(norms[-1])
+        return losses
+
+    def _is_due(self, period: int) -> bool:
+        return self.step % period == 0 or self.step == self.run.train_config.total_steps
+
+    def _log(self, losses: np.ndarray) -> None:
+        learning_rate = float(self.train_step.optimizer.learning_rate)
+        loss, speed = float(losses.mean()), self.meter.tokens_per_second
+        remaining_steps = self.run.train_config.total_steps - self.step
+        logging.info(
+            "step %d/%d  loss %.4f  gradient norm %.3f  learning rate %.3g  %s tokens/s  %s left",
+            self.step,
+            self.run.train_config.total_steps,
+            loss,
+            self.last_norm,
+            learning_rate,
+            f"{speed:,.0f}" if speed else "-",
+            format_seconds(remaining_steps * self.run.tokens_per_step / speed) if speed else "-",
+        )
+        self.metrics.write(
+            step=self.step,
+            tokens=self.step * self.run.tokens_per_step,
+            loss=loss,
+            gradient_norm=self.last_norm,
+            learning_rate=learning_rate,
+            tokens_per_second=speed,
+        )
+
+    def _validate(self) -> Loss | None:
+        if not self.validator:
+            return None
+        validated = self.validator()
+        metrics = validated.as_metrics()
+        logging.info(
+            "step %d  validation loss %.4f  perplexity %.2f  bits per byte %.4f",
+            self.step,
+            *metrics.values(),
+        )
+        self.metrics.write(step=self.step, **metrics)
+        return validated
+
+    def _save(self) -> None:
+        state = checkpoints.CheckpointState(
+            step=self.step,
+            tokens=self.step * self.run.tokens_per_step,
+            train_config=self.run.train_config.to_dict(),
+            train_fingerprint=self.run.train_records.fingerprint,
+            n_replicas=self.strategy.num_replicas_in_sync,
+        )
+        folder = checkpoints.checkpoint_folder(self.run.model_dir, self.step)
+        checkpoints.save_checkpoint(folder, self.model, self.train_step.optimizer, state, self.tokenizer_json)
+        checkpoints.delete_old_checkpoints(self.run.model_dir, self.run.cadence.keep_checkpoints)
+        logging.info("step %d  saved %s", self.step, folder)
+
+    def _restore(self) -> int:
+        """Returns the step to go on from."""
+        checkpoints.delete_unfinished_checkpoints(self.run.model_dir)
+        folder = checkpoints.newest_intact_checkpoint(self.run.model_dir)
+        if folder is None:
+            return 0
+        state = checkpoints.restore_checkpoint(folder, self.model, self.train_step.optimizer)
+        logging.info("resuming from %s", folder)
+        if state.n_replicas != self.strategy.num_replicas_in_sync:
+            logging.warning(
+                "%s was written with %d replicas and this is %d: same batches, other dropout masks",
+                folder,
+                state.n_replicas,
+                self.strategy.num_replicas_in_sync,
+            )
+        return state.step
+
+
+class ThroughputMeter:
+    """Tokens per second of the steps alone; the first graph call, which compiles, is left out."""
+
+    def __init__(self, tokens_per_step: int):
+        self.tokens_per_step = tokens_per_step
+        self.calls = 0
+        self.tokens = 0
+        self.seconds = 0.0
+
+    @contextlib.contextmanager
+    def measuring(self, n_steps: int) -> Iterator[None]:
+        """Counts the time of the block as that of `n_steps` steps."""
+        start = time.perf_counter()
+        yield
+        self.calls += 1
+        if self.calls > 1:
+            self.tokens += n_steps * self.tokens_per_step
+            self.seconds += time.perf_counter() - start
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """None until something was measured."""
+        return self.tokens / self.seconds if self.tokens else None
+
+
+def format_seconds(seconds: float) -> str:
+    """Returns '45 s', '12.3 min' or '3.4 h'."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
+
+
+@contextlib.contextmanager
+def _input_errors() -> Iterator[None]:
+    """Turns what TensorFlow says of a bad record into a `UserError`."""
+    try:
+        yield
+    except tf.errors.DataLossError as error:
+        raise UserError(f"a shard is damaged ({error.message}): copy it again; checkpoints are intact.") from error
+    except tf.errors.InvalidArgumentError as error:
+        if not any(rule in error.message for rule in (RECORD_LENGTH_RULE, ID_RANGE_RULE)):
+            raise
+        found = " ".join(error.message.split())[:200]
+        raise UserError(f"a record is not what its manifest says ({found}): make the records again.") from error

@@ -1,0 +1,108 @@
+"""Train GPT-2 or ALGPT-2 on TFRecords: shards in, checkpoints out. The same command again resumes the run."""
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+
+from algpt2 import cli, environment
+from algpt2.config import MODEL_TYPES, GPTConfig, load_config, preset_names
+from algpt2.errors import UserError
+from algpt2.options import add_options, given_options
+from algpt2.record_set import RecordSet, open_record_set
+from algpt2.run_plan import Run, steps_of_epochs
+from algpt2.train_config import DEFAULT_LEARNING_RATE, Cadence, TrainConfig
+
+
+def main(argv: Sequence[str]) -> int:
+    """Trains, and prints the final figures as JSON."""
+    arguments = parse(argv)
+    environment.require_tensorflow()
+    run = plan(arguments)
+    if arguments.dry_run:
+        cli.print_json(run.describe())
+        return cli.EXIT_OK
+    from algpt2 import distribution  # TensorFlow takes seconds to import, and may be missing until checked
+    from algpt2.training import Trainer
+
+    distribution.require_readable_by_tpu(arguments.tpu, run.data_paths())
+    cli.print_json(Trainer(run, distribution.create_strategy(arguments.tpu)).train())
+    return cli.EXIT_OK
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Returns the parsed command line."""
+    parser = cli.argument_parser(__doc__)
+    data = parser.add_argument_group("data and model")
+    path_help = "folders made by data_tools/make_tfrecords.py, or shards or patterns of shards; disk or gs://"
+    data.add_argument("--train_path", nargs="+", required=True, metavar="PATH", help=path_help)
+    data.add_argument("--val_path", nargs="+", default=[], metavar="PATH", help=f"{path_help} (default: no validation)")
+    data.add_argument("--train_len", type=int, help="records in --train_path; an error if the manifest disagrees")
+    data.add_argument("--model_type", choices=MODEL_TYPES, help="an error if --config_path is of the other type")
+    data.add_argument(
+        "--config_path",
+        metavar="NAME|JSON|DIR",
+        help=f"a preset ({', '.join(preset_names())}), a JSON file, or a checkpoint (default: --model_type)",
+    )
+    data.add_argument("--seq_len", type=int, help="positions of the model (default: the config's)")
+    data.add_argument(
+        "--model_dir", metavar="DIR", help="the run's folder, on disk or gs://; holding this run, it resumes"
+    )
+    run = parser.add_argument_group("run")
+    run.add_argument("--tpu", metavar="NAME", help="a Cloud TPU's name, `local` on a TPU VM, or grpc://host:port")
+    run.add_argument("--dry_run", action="store_true", help="print the resolved configuration and counts, and stop")
+    length = run.add_mutually_exclusive_group()
+    length.add_argument("--epochs", type=float, default=1.0, help="passes over the records (default: 1)")
+    length.add_argument("--steps", type=int, help="optimizer steps, instead of --epochs")
+    add_options(parser, TrainConfig)
+    add_options(parser, Cadence)
+    return parser.parse_args(argv)
+
+
+def plan(arguments: argparse.Namespace) -> Run:
+    """Returns the run that a command line means."""
+    if not arguments.model_dir and not arguments.dry_run:
+        raise UserError("--model_dir must name a folder for checkpoints, and it was not given.")
+    train_records = open_record_set(arguments.train_path, "train")
+    if arguments.train_len not in (None, train_records.records):
+        raise UserError(
+            f"--train_len must be the number of training records, which is {train_records.records} by the manifest, "
+            f"received {arguments.train_len}: leave the flag out."
+        )
+    return Run(
+        model_config=_model_config(arguments),
+        train_config=_train_config(arguments, train_records),
+        cadence=Cadence(**given_options(arguments, Cadence)),
+        train_records=train_records,
+        val_records=open_record_set(arguments.val_path, "val") if arguments.val_path else None,
+        model_dir=arguments.model_dir,
+    )
+
+
+def _model_config(arguments: argparse.Namespace) -> GPTConfig:
+    name_or_path = arguments.config_path or arguments.model_type
+    if not name_or_path:
+        raise UserError(
+            f"--config_path must name a model, one of {', '.join(preset_names())}, a JSON file or a folder."
+        )
+    config = load_config(name_or_path)
+    if arguments.model_type not in (None, config.model_type):
+        raise UserError(
+            f"--model_type must be the type of --config_path, which is {config.model_type}, "
+            f"received {arguments.model_type}: leave the flag out."
+        )
+    return config if arguments.seq_len is None else dataclasses.replace(config, seq_len=arguments.seq_len)
+
+
+def _train_config(arguments: argparse.Namespace, train_records: RecordSet) -> TrainConfig:
+    given = given_options(arguments, TrainConfig)
+    given.setdefault("learning_rate", DEFAULT_LEARNING_RATE[given.get("optimizer", TrainConfig.optimizer)])
+    given.setdefault("compute_dtype", "bfloat16" if arguments.tpu else TrainConfig.compute_dtype)
+    batch_size = given.get("batch_size", TrainConfig.batch_size)
+    if batch_size < 1:
+        raise UserError(f"--batch_size must be at least 1, received {batch_size}.")
+    steps = arguments.steps or steps_of_epochs(arguments.epochs, train_records, batch_size)
+    return TrainConfig(total_steps=steps, **given)
+
+
+if __name__ == "__main__":
+    cli.run(main)
