@@ -1,0 +1,72 @@
+"""Text from a prompt, one token at a time, with a key-value cache and fixed shapes: two graphs, no retracing."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from algpt2.errors import UserError
+from algpt2.model import GPT
+from algpt2.sampling import SamplingConfig, sample
+from algpt2.tokenizer import Tokenizer
+
+
+class CachedDecoder:
+    """The logits of the next token after a growing sequence, each position computed once."""
+
+    def __init__(self, model: GPT):
+        self.model = model
+        self._forward = tf.function(self._cached_forward, jit_compile=True, autograph=False)
+        self._cache: Any = None
+        self._length = 0
+
+    def prefill(self, ids: Sequence[int]) -> np.ndarray:
+        """Takes in a whole prompt; returns the logits after it, float32 (V,)."""
+        padded = np.zeros((1, self.model.config.seq_len), np.int32)
+        padded[0, : len(ids)] = ids
+        # Positions past the prompt get keys too, but the mask hides them until they are overwritten.
+        logits, self._cache = self._forward(padded, self.model.empty_cache(1), tf.constant(0))
+        self._length = len(ids)
+        return logits[0, len(ids) - 1].numpy()
+
+    def extend(self, token: int) -> np.ndarray:
+        """Takes in one more token; returns the logits after it, float32 (V,)."""
+        logits, self._cache = self._forward(np.array([[token]], np.int32), self._cache, tf.constant(self._length))
+        self._length += 1
+        return logits[0, 0].numpy()
+
+    def _cached_forward(self, ids: tf.Tensor, cache: Any, position: tf.Tensor) -> tuple[tf.Tensor, Any]:
+        return self.model(ids, cache=cache, position=position)
+
+
+def generate(model: GPT, tokenizer: Tokenizer, prompt: str, config: SamplingConfig) -> str:
+    """Returns the text that follows a prompt; it ends at EOS, at `max_new_tokens`, or with the model's context.
+
+    The prompt is read as the start of a document: EOS stands in front of it, as in training.
+
+    Raises:
+      UserError: the prompt leaves no room in the model's context.
+    """
+    ids = [tokenizer.eos_id, *tokenizer.encode(prompt)]
+    room = model.config.seq_len - len(ids)
+    if room < config.max_new_tokens:
+        raise UserError(
+            f"the prompt and the new tokens must fit into the model's {model.config.seq_len} positions, and the prompt "
+            f"takes {len(ids)} of them, --max_new_tokens {config.max_new_tokens}: shorten either."
+        )
+    return tokenizer.decode(list(generate_ids(model, ids, tokenizer.eos_id, config)))
+
+
+def generate_ids(model: GPT, ids: Sequence[int], eos_id: int, config: SamplingConfig) -> Iterator[int]:
+    """Yields up to `max_new_tokens` ids that follow `ids`, and stops before EOS."""
+    rng = np.random.default_rng(config.seed)
+    decoder = CachedDecoder(model)
+    logits = decoder.prefill(ids)
+    for remaining in range(config.max_new_tokens, 0, -1):
+        token = sample(logits, config, rng)
+        if token == eos_id:
+            return
+        yield token
+        if remaining > 1:
+            logits = decoder.extend(token)

@@ -1,0 +1,57 @@
+"""Drawing the next token from its logits: temperature, top-k, top-p, seed."""
+
+import dataclasses
+
+import numpy as np
+
+from algpt2.errors import UserError
+from algpt2.options import option
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplingConfig:
+    """How the next token is drawn.
+
+    Raises:
+      UserError: a value breaks the rule that the sentence names.
+    """
+
+    max_new_tokens: int = option(100, "most tokens to add to the prompt")
+    temperature: float = option(1.0, "divides the logits; 0 always takes the likeliest token")
+    top_k: int = option(0, "draw among the k likeliest tokens only; 0 is off")
+    top_p: float = option(1.0, "draw among the likeliest tokens that together have this probability; 1 is off")
+    seed: int = option(0, "seed of the draws")
+
+    def __post_init__(self) -> None:
+        rules = {
+            "max_new_tokens": (self.max_new_tokens >= 1, "at least 1"),
+            "temperature": (self.temperature >= 0, "at least 0"),
+            "top_k": (self.top_k >= 0, "at least 0"),
+            "top_p": (0 < self.top_p <= 1, "in (0, 1]"),
+            "seed": (self.seed >= 0, "at least 0"),
+        }
+        for name, (holds, rule) in rules.items():
+            if not holds:
+                raise UserError(f"{name} must be {rule}, received {getattr(self, name)}.")
+
+
+def sample(logits: np.ndarray, config: SamplingConfig, rng: np.random.Generator) -> int:
+    """Returns an id drawn from float32 (V,) logits."""
+    if config.temperature == 0:
+        return int(np.argmax(logits))
+    return int(rng.choice(len(logits), p=next_token_probabilities(logits, config)))
+
+
+def next_token_probabilities(logits: np.ndarray, config: SamplingConfig) -> np.ndarray:
+    """Returns float64 (V,): softmax of logits / temperature, then top-k, then top-p, renormalised."""
+    scaled = logits.astype(np.float64) / config.temperature
+    probabilities = np.exp(scaled - scaled.max())
+    probabilities /= probabilities.sum()
+    by_rank = np.argsort(-probabilities, kind="stable")
+    if config.top_k:
+        probabilities[by_rank[config.top_k :]] = 0
+        probabilities /= probabilities.sum()
+    # A token stays while the likelier ones have not yet reached top_p; the likeliest always does.
+    before = np.cumsum(probabilities[by_rank]) - probabilities[by_rank]
+    probabilities[by_rank[before >= config.top_p]] = 0
+    return probabilities / probabilities.sum()

@@ -1,0 +1,39 @@
+"""Zero-shot perplexity and bits per byte of a checkpoint on a text file such as WikiText's wiki.test.raw."""
+
+from collections.abc import Sequence
+
+from algpt2 import cli, documents, environment
+from algpt2.errors import UserError
+
+
+def main(argv: Sequence[str]) -> int:
+    """Prints the scores and their protocol as JSON."""
+    parser = cli.argument_parser(__doc__)
+    parser.add_argument("--checkpoint", required=True, metavar="DIR", help="a checkpoint, or a --model_dir with some")
+    parser.add_argument("--data", required=True, metavar="FILE", help="a UTF-8 text file, on disk or gs://")
+    parser.add_argument("--protocol", choices=("hf", "raw"), default="hf", help="what is scored (default: hf)")
+    parser.add_argument("--stride", type=int, help="positions between windows (default: the model's seq_len)")
+    parser.add_argument("--batch_size", type=int, default=8, help="windows a forward pass (default: 8)")
+    arguments = parser.parse_args(argv)
+    environment.require_tensorflow()
+
+    from algpt2.checkpoints import find_checkpoint, load_model  # TensorFlow may be missing until checked
+    from algpt2.evaluation import PROTOCOLS, evaluate_text
+    from algpt2.tokenizer import Tokenizer
+
+    text = documents.read_text_file(arguments.data)
+    folder = find_checkpoint(arguments.checkpoint)
+    model = load_model(folder)
+    stride = model.config.seq_len if arguments.stride is None else arguments.stride
+    if not 1 <= stride <= model.config.seq_len:
+        raise UserError(f"--stride must be from 1 to the model's seq_len {model.config.seq_len}, received {stride}.")
+    if arguments.batch_size < 1:
+        raise UserError(f"--batch_size must be at least 1, received {arguments.batch_size}.")
+    protocol = PROTOCOLS[arguments.protocol]
+    result = evaluate_text(model, Tokenizer.load(folder), text, protocol, stride, arguments.batch_size)
+    cli.print_json({"checkpoint": folder, "data": arguments.data, **result})
+    return cli.EXIT_OK
+
+
+if __name__ == "__main__":
+    cli.run(main)

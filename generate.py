@@ -1,0 +1,31 @@
+"""Continue a prompt with a trained model. The text goes to stdout as JSON."""
+
+from collections.abc import Sequence
+
+from algpt2 import cli, environment
+from algpt2.options import add_options, given_options
+from algpt2.sampling import SamplingConfig
+
+
+def main(argv: Sequence[str]) -> int:
+    """Prints prompt and continuation as JSON."""
+    parser = cli.argument_parser(__doc__)
+    parser.add_argument("--checkpoint", required=True, metavar="DIR", help="a checkpoint, or a --model_dir with some")
+    parser.add_argument("--prompt", default="", help="text to continue (default: the start of a document)")
+    add_options(parser, SamplingConfig)
+    arguments = parser.parse_args(argv)
+    config = SamplingConfig(**given_options(arguments, SamplingConfig))
+    environment.require_tensorflow()
+
+    from algpt2.checkpoints import find_checkpoint, load_model  # TensorFlow may be missing until checked
+    from algpt2.generation import generate
+    from algpt2.tokenizer import Tokenizer
+
+    folder = find_checkpoint(arguments.checkpoint)
+    text = generate(load_model(folder), Tokenizer.load(folder), arguments.prompt, config)
+    cli.print_json({"checkpoint": folder, "prompt": arguments.prompt, "text": text})
+    return cli.EXIT_OK
+
+
+if __name__ == "__main__":
+    cli.run(main)
