@@ -73,9 +73,12 @@ class CloudStorage:
         except exceptions.Forbidden as error:
             raise _forbidden(path) from error
 
+    def delete_file(self, path: str) -> None:
+        self._blob(path).delete()
+
     def delete_folder(self, folder: str) -> None:
         for path in self.list_files(folder):
-            self._blob(path).delete()
+            self.delete_file(path)
 
     def work_folder(self, path: str) -> str:
         return tempfile.gettempdir()

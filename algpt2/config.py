@@ -138,9 +138,11 @@ def load_config(name_or_path: str) -> GPTConfig:
         fields = json.loads(storage.read_text(path))
     except ValueError as error:
         raise UserError(f"{path} must be a JSON object: {error}.") from error
+    if isinstance(fields, dict):
+        fields = fields.get(OWN_KEY, fields)
     if not isinstance(fields, dict):
         raise UserError(f"{path} must be a JSON object, received a {type(fields).__name__}.")
-    return config_from_dict(fields.get(OWN_KEY, fields), path)
+    return config_from_dict(fields, path)
 
 
 def _require_positive_int(name: str, value: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from algpt2.errors import UserError
 from algpt2.losses import token_nats
 from algpt2.model import GPT
 from algpt2.perplexity import bits_per_byte, perplexity
@@ -110,14 +111,23 @@ def score_ids(model: GPT, ids: np.ndarray, stride: int, batch_size: int) -> tupl
 def evaluate_text(
     model: GPT, tokenizer: Tokenizer, text: str, protocol: Protocol, stride: int, batch_size: int
 ) -> dict[str, Any]:
-    """Returns perplexities per token and per word and bits per byte, the counts behind each, and the protocol."""
+    """Returns perplexities per token and per word and bits per byte, the counts behind each, and the protocol.
+
+    Raises:
+      UserError: the text leaves nothing to score.
+    """
     text = prepare_text(text, protocol)
     ids = np.asarray(tokenizer.encode(text), np.int32)
     if protocol.starts_with_eos:
         ids = np.concatenate([[tokenizer.eos_id], ids]).astype(np.int32)
+    words = len(text.split())
+    if len(ids) < 2 or not words:
+        raise UserError(
+            f"a text must have at least one word and one token to score, and under protocol {protocol.name} this one "
+            f"has {words} words and {max(len(ids) - 1, 0)} tokens to score: name a longer file."
+        )
     total_nats, scored_tokens = score_ids(model, ids, stride, batch_size)
     scored_bytes = int(tokenizer.token_byte_lengths()[ids[1:]].sum())
-    words = len(text.split())
     return {
         "token_perplexity": perplexity(total_nats, scored_tokens),
         "word_perplexity": perplexity(total_nats, words),

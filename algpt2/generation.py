@@ -41,12 +41,12 @@ class CachedDecoder:
 
 
 def generate(model: GPT, tokenizer: Tokenizer, prompt: str, config: SamplingConfig) -> str:
-    """Returns the text that follows a prompt; it ends at EOS, at `max_new_tokens`, or with the model's context.
+    """Returns the text that follows a prompt; it ends before EOS or after `max_new_tokens`.
 
     The prompt is read as the start of a document: EOS stands in front of it, as in training.
 
     Raises:
-      UserError: the prompt leaves no room in the model's context.
+      UserError: prompt and new tokens do not fit into the model's context.
     """
     ids = [tokenizer.eos_id, *tokenizer.encode(prompt)]
     room = model.config.seq_len - len(ids)
@@ -59,12 +59,15 @@ def generate(model: GPT, tokenizer: Tokenizer, prompt: str, config: SamplingConf
 
 
 def generate_ids(model: GPT, ids: Sequence[int], eos_id: int, config: SamplingConfig) -> Iterator[int]:
-    """Yields up to `max_new_tokens` ids that follow `ids`, and stops before EOS."""
+    """Yields up to `max_new_tokens` ids that follow `ids`, and stops before EOS.
+
+    EOS is the last id of every tokenizer. A model may have more rows than that; they are never drawn.
+    """
     rng = np.random.default_rng(config.seed)
     decoder = CachedDecoder(model)
     logits = decoder.prefill(ids)
     for remaining in range(config.max_new_tokens, 0, -1):
-        token = sample(logits, config, rng)
+        token = sample(logits[: eos_id + 1], config, rng)
         if token == eos_id:
             return
         yield token

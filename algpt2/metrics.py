@@ -27,14 +27,16 @@ def read_metrics(model_dir: str) -> list[dict[str, Any]]:
     """Returns a run's metrics, oldest first; none if the run wrote none yet.
 
     Raises:
-      UserError: a line is not JSON.
+      UserError: a line is not a JSON object with a step.
     """
     path = storage.join(model_dir, METRICS_NAME)
     if not storage.exists(path):
         return []
-    lines = storage.read_text(path).splitlines()
     try:
-        return [json.loads(line) for line in lines]
+        lines = [json.loads(line) for line in storage.read_text(path).splitlines()]
+        if not all(isinstance(line, dict) and isinstance(line.get("step"), int) for line in lines):
+            raise ValueError("a line has no step")
+        return lines
     except ValueError as error:
         raise UserError(
             f"{path} must hold one JSON object a line: {error}; move it away to go on without it."

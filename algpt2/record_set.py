@@ -56,7 +56,7 @@ def open_record_set(paths: list[str], split: str) -> RecordSet:
         records, or a shard that is missing, truncated or changed.
     """
     found = [pair for path in paths for pair in _named_shards(path, split)]
-    if not found:
+    if not any(shard.records for _, shard in found):
         raise UserError(f"--{split}_path must name shards with records, and {', '.join(paths)} has no {split} records.")
     manifests = {folder: read_manifest(folder) for folder, _ in found}
     _require_agreement(manifests)
@@ -96,7 +96,10 @@ def _listed_shard(file: str) -> tuple[str, Shard]:
 def _require_agreement(manifests: dict[str, Manifest]) -> None:
     keys = {(m.seq_len, m.vocab_size, m.tokenizer_sha256) for m in manifests.values()}
     if len(keys) > 1:
-        described = ", ".join(f"{folder} (seq_len {m.seq_len})" for folder, m in manifests.items())
+        described = ", ".join(
+            f"{folder} (seq_len {m.seq_len}, vocab_size {m.vocab_size}, tokenizer {m.tokenizer_sha256[:8]})"
+            for folder, m in manifests.items()
+        )
         raise UserError(f"all folders must have the same seq_len and tokenizer, received {described}.")
 
 

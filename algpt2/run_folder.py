@@ -26,12 +26,10 @@ class RunIdentity:
 
     def differences(self, other: "RunIdentity") -> list[str]:
         """Returns 'name: this value, the other' for every field that differs."""
-        pairs = [
-            *((name, value, other.model_config.get(name)) for name, value in self.model_config.items()),
-            *((name, value, other.train_config.get(name)) for name, value in self.train_config.items()),
-            ("training records", self.train_fingerprint[:8], other.train_fingerprint[:8]),
-        ]
-        return [f"{name}: {mine!r}, now {theirs!r}" for name, mine, theirs in pairs if mine != theirs]
+        mine, theirs = ({**run.model_config, **run.train_config} for run in (self, other))
+        pairs = [(name, mine.get(name), theirs.get(name)) for name in {**mine, **theirs}]
+        pairs.append(("training records", self.train_fingerprint[:8], other.train_fingerprint[:8]))
+        return [f"{name}: {before!r}, now {now!r}" for name, before, now in pairs if before != now]
 
 
 def identity_of(model_config: GPTConfig, train_config: TrainConfig, train_records: RecordSet) -> RunIdentity:
@@ -59,6 +57,10 @@ def claim_run_folder(model_dir: str, identity: RunIdentity) -> None:
 
 def _read_identity(path: str) -> RunIdentity:
     try:
-        return RunIdentity(**json.loads(storage.read_text(path)))
+        identity = RunIdentity(**json.loads(storage.read_text(path)))
+        types = tuple(map(type, dataclasses.astuple(identity)))
+        if types != (dict, dict, str):
+            raise ValueError("its fields have other types")
+        return identity
     except (ValueError, TypeError) as error:
         raise UserError(f"{path} must describe a run and does not ({error}): name another --model_dir.") from error

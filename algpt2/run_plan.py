@@ -66,13 +66,13 @@ def steps_of_epochs(epochs: float, records: RecordSet, batch_size: int) -> int:
     Raises:
       UserError: there is not even one.
     """
-    steps = math.floor(epochs * records.records / batch_size)
-    if steps < 1:
+    batches = epochs * records.records / batch_size
+    if not 1 <= batches < math.inf:
         raise UserError(
             f"training needs at least one full batch: {epochs} epochs of {records.records} records make "
             f"none of {batch_size}: lower --batch_size or raise --epochs."
         )
-    return steps
+    return math.floor(batches)
 
 
 def _require_fit(config: GPTConfig, records: RecordSet) -> None:

@@ -48,6 +48,9 @@ class Storage(Protocol):
     def publish(self, local_file: str, path: str) -> None:
         """Moves a finished local file to `path` in one atomic operation, replacing what was there."""
 
+    def delete_file(self, path: str) -> None:
+        """Deletes one file."""
+
     def delete_folder(self, folder: str) -> None:
         """Deletes a folder and everything below it."""
 
@@ -189,6 +192,9 @@ class LocalStorage:
         with open(local_file, "rb") as stream:
             os.fsync(stream.fileno())
         os.replace(local_file, path)
+
+    def delete_file(self, path: str) -> None:
+        os.unlink(path)
 
     def delete_folder(self, folder: str) -> None:
         shutil.rmtree(folder)

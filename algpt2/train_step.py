@@ -11,11 +11,19 @@ import numpy as np
 import tensorflow as tf
 
 from algpt2 import distribution
+from algpt2.config import GPTConfig
 from algpt2.losses import inputs_and_targets, token_nats
 from algpt2.model import GPT
 from algpt2.optimizers import Adafactor, AdamW, GlobalGradientOptimizer, clip_by_global_norm, is_decayed
 from algpt2.schedules import WarmupDecay
 from algpt2.train_config import TrainConfig
+
+POLICY_OF_DTYPE = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+
+
+def create_model(model_config: GPTConfig, config: TrainConfig) -> GPT:
+    """Returns the freshly initialised model of a run; call it in the strategy's scope."""
+    return GPT(model_config, seed=config.seed, dtype=POLICY_OF_DTYPE[config.compute_dtype])
 
 
 def create_schedule(config: TrainConfig) -> WarmupDecay:

@@ -13,13 +13,10 @@ from algpt2 import checkpoints, run_folder, storage
 from algpt2.errors import TrainingStopped, UserError
 from algpt2.input_pipeline import train_batches
 from algpt2.metrics import MetricsLog
-from algpt2.model import GPT
 from algpt2.run_plan import Run
 from algpt2.tfrecords import ID_RANGE_RULE, RECORD_LENGTH_RULE
-from algpt2.train_step import TrainStep
+from algpt2.train_step import TrainStep, create_model
 from algpt2.validation import Loss, Validator
-
-POLICY_OF_DTYPE = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 
 
 class Trainer:
@@ -34,7 +31,7 @@ class Trainer:
         run_folder.claim_run_folder(run.model_dir, identity)
         self.tokenizer_json = storage.read_bytes(storage.join(run.train_records.folder, checkpoints.TOKENIZER_NAME))
         with strategy.scope():
-            self.model = GPT(run.model_config, seed=config.seed, dtype=POLICY_OF_DTYPE[config.compute_dtype])
+            self.model = create_model(run.model_config, config)
         self.train_step = TrainStep(strategy, self.model, config)
         self.validator = None
         if run.val_records:

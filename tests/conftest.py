@@ -1,6 +1,7 @@
 """Fixtures shared by the tests. Two logical CPU devices stand in for the cores of an accelerator."""
 
 import dataclasses
+import json
 import os
 from pathlib import Path
 
@@ -17,7 +18,7 @@ REPOSITORY = Path(__file__).parents[1]
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
 
 GPT2_CONFIG = GPTConfig(vocab_size=64, seq_len=16, n_layer=2, n_head=2, d_model=32, dropout=0.0)
-ALGPT2_CONFIG = dataclasses.replace(GPT2_CONFIG, n_layer=3, embedding_size=8, share_layers=True)
+ALGPT2_CONFIG = dataclasses.replace(GPT2_CONFIG, embedding_size=8, share_layers=True)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -39,3 +40,20 @@ def tiny_config(request) -> GPTConfig:
 def rng() -> np.random.Generator:
     """A generator with a fixed seed."""
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def records_folder(tmp_path_factory) -> str:
+    """TFRecords of a small corpus: vocabulary 300, seq_len 16, 3 train shards, 1 val shard. Read only."""
+    from algpt2.preparation import make_tfrecords
+    from algpt2.record_options import RecordOptions
+    from algpt2.tokenizer_training import train_tokenizer
+
+    folder = tmp_path_factory.mktemp("corpus")
+    words = np.random.default_rng(0).choice(["alpha", "beta", "gamma", "delta", "epsilon", "zeta"], size=(150, 12))
+    lines = [json.dumps({"text": " ".join(document)}) for document in words]
+    (folder / "corpus.jsonl").write_text("\n".join(lines) + "\n")
+    train_tokenizer([str(folder / "corpus.jsonl")], 300, str(folder / "tokenizer"))
+    options = RecordOptions(seq_len=16, num_shards=3, val_fraction=0.2)
+    make_tfrecords([str(folder / "corpus.jsonl")], str(folder / "tokenizer"), str(folder / "records"), options)
+    return str(folder / "records")
