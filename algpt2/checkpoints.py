@@ -160,7 +160,7 @@ def delete_unfinished_checkpoints(model_dir: str) -> None:
 
 def _write_tensors(path: str, variables: dict[str, keras.Variable]) -> str:
     """Returns the file's SHA-256."""
-    tensors = {name: np.ascontiguousarray(variable.numpy()) for name, variable in variables.items()}
+    tensors = {name: np.asarray(variable.numpy(), order="C") for name, variable in variables.items()}
     with storage.writing(path) as local_file:
         # The mark that transformers asks for; the layout is the same for every framework.
         safetensors.save_file(tensors, local_file, metadata={"format": "pt"})

@@ -1,6 +1,7 @@
 """The training loop: steps, log lines, validation, checkpoints, exact resume."""
 
 import contextlib
+import json
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -17,6 +18,8 @@ from algpt2.run_plan import Run
 from algpt2.tfrecords import ID_RANGE_RULE, RECORD_LENGTH_RULE
 from algpt2.train_step import TrainStep, create_model
 from algpt2.validation import Loss, Validator
+
+RESULT_NAME = "result.json"
 
 
 class Trainer:
@@ -41,7 +44,7 @@ class Trainer:
         self.meter = ThroughputMeter(run.tokens_per_step)
 
     def train(self) -> dict[str, Any]:
-        """Runs to the last step; returns the final figures.
+        """Runs to the last step; returns the final figures, which `result.json` keeps.
 
         Raises:
           UserError: a record is damaged or does not fit the model.
@@ -55,13 +58,29 @@ class Trainer:
             self.step,
             self.run.train_config.total_steps,
         )
+        result_path = storage.join(self.run.model_dir, RESULT_NAME)
+        if self.step == self.run.train_config.total_steps and storage.exists(result_path):
+            return json.loads(storage.read_text(result_path))
         with _input_errors():
-            return self._train()
+            validated = self._train()
+        result = {
+            "model_dir": self.run.model_dir,
+            "parameters": self.run.model_config.parameter_count(),
+            "step": self.step,
+            "tokens": self.step * self.run.tokens_per_step,
+            "tokens_per_second": self.meter.tokens_per_second,
+            **(validated.as_metrics() if validated else {}),
+        }
+        storage.write_text(result_path, json.dumps(result, indent=2) + "\n")
+        return result
 
-    def _train(self) -> dict[str, Any]:
+    def _train(self) -> Loss | None:
+        """Returns the last validation's loss."""
         total_steps = self.run.train_config.total_steps
+        if self.step == total_steps:
+            return self._validate()
         iterator = iter(self._batches())
-        validated = self._validate() if self.step == total_steps else None
+        validated = None
         while self.step < total_steps:
             losses = self._advance(iterator, self.run.cadence.steps_until_next_stop(self.step, total_steps))
             if self._is_due(self.run.cadence.log_every_steps):
@@ -70,14 +89,7 @@ class Trainer:
                 validated = self._validate()
             if self._is_due(self.run.cadence.save_every_steps):
                 self._save()
-        return {
-            "model_dir": self.run.model_dir,
-            "parameters": self.run.model_config.parameter_count(),
-            "step": self.step,
-            "tokens": self.step * self.run.tokens_per_step,
-            "tokens_per_second": self.meter.tokens_per_second,
-            **(validated.as_metrics() if validated else {}),
-        }
+        return validated
 
     def _batches(self) -> Any:
         run = self.run
@@ -186,10 +198,11 @@ class ThroughputMeter:
         """Counts the time of the block as that of `n_steps` steps."""
         start = time.perf_counter()
         yield
+        seconds = time.perf_counter() - start
         self.calls += 1
         if self.calls > 1:
             self.tokens += n_steps * self.tokens_per_step
-            self.seconds += time.perf_counter() - start
+            self.seconds += seconds
 
     @property
     def tokens_per_second(self) -> float | None:
