@@ -1,4 +1,4 @@
-"""A run's folder (`--model_dir`): `run.json` says whose it is; then checkpoints and metrics.
+"""A run's folder (`--model_dir`): `run.json` says whose it is; then checkpoints, metrics and at last `result.json`.
 
 Running the same command again resumes; another configuration is refused, never mixed in.
 """
@@ -14,6 +14,7 @@ from algpt2.record_set import RecordSet
 from algpt2.train_config import TrainConfig
 
 RUN_NAME = "run.json"
+RESULT_NAME = "result.json"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,9 +19,6 @@ from algpt2.tfrecords import ID_RANGE_RULE, RECORD_LENGTH_RULE
 from algpt2.train_step import TrainStep, create_model
 from algpt2.validation import Loss, Validator
 
-RESULT_NAME = "result.json"
-
-
 class Trainer:
     """Runs, or resumes, a training run."""
 
@@ -58,7 +55,7 @@ class Trainer:
             self.step,
             self.run.train_config.total_steps,
         )
-        result_path = storage.join(self.run.model_dir, RESULT_NAME)
+        result_path = storage.join(self.run.model_dir, run_folder.RESULT_NAME)
         if self.step == self.run.train_config.total_steps and storage.exists(result_path):
             return json.loads(storage.read_text(result_path))
         with _input_errors():

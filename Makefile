@@ -1,0 +1,65 @@
+# Every target works on a fresh machine with Python >= 3.10, make and git: it makes its own virtual environment.
+PYTHON ?= python3
+VENV ?= .venv
+EXTRA ?= cpu
+CONSTRAINTS ?= constraints.txt
+DEMO ?= demo
+RUN := $(VENV)/bin/python
+
+.PHONY: demo test lint format
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+$(VENV)/.run-installed: setup.py $(CONSTRAINTS)
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --constraint $(CONSTRAINTS) --editable '.[$(EXTRA)]'
+	touch $@
+
+$(VENV)/.dev-installed: $(VENV)/.run-installed
+	$(VENV)/bin/pip install --quiet --constraint $(CONSTRAINTS) --editable '.[$(EXTRA),dev]'
+	touch $@
+
+test: $(VENV)/.dev-installed
+	$(RUN) -m pytest
+
+lint: $(VENV)/.dev-installed
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+format: $(VENV)/.dev-installed
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+# From raw text to perplexity and generated text; an interrupted demo goes on where it was.
+DEMO_MODELS := gpt2-tiny algpt2-tiny
+DEMO_STEPS ?= 800
+DEMO_PROMPT ?= Return the number of
+
+demo: $(DEMO_MODELS:%=$(DEMO)/%.heldout.json)
+	@echo; echo "The runs side by side; bits per byte of the uniform model for scale:"; echo
+	@$(RUN) data_tools/compare_runs.py --run $(DEMO_MODELS:%=$(DEMO)/%) --val_path $(DEMO)/records \
+	  --evaluation $(DEMO_MODELS:%=$(DEMO)/%.heldout.json) > $(DEMO)/comparison.json
+	@for model in $(DEMO_MODELS); do echo; \
+	  $(RUN) generate.py --checkpoint $(DEMO)/$$model --prompt "$(DEMO_PROMPT)" --temperature 0.7 --top_k 40 --max_new_tokens 60; \
+	done
+
+$(DEMO)/corpus/corpus.jsonl: | $(VENV)/.run-installed
+	rm -rf $(@D)
+	$(RUN) data_tools/make_demo_corpus.py --output $(@D)
+
+$(DEMO)/tokenizer/tokenizer.json: $(DEMO)/corpus/corpus.jsonl
+	rm -rf $(@D)
+	$(RUN) data_tools/train_tokenizer.py --input $< --vocab_size 4096 --output $(@D)
+
+$(DEMO)/records/manifest.json: $(DEMO)/corpus/corpus.jsonl $(DEMO)/tokenizer/tokenizer.json
+	rm -rf $(@D)
+	$(RUN) data_tools/make_tfrecords.py --input $< --tokenizer $(DEMO)/tokenizer --seq_len 128 --num_shards 4 \
+	  --val_fraction 0.01 --output $(@D)
+
+$(DEMO)/%/result.json: $(DEMO)/records/manifest.json
+	$(RUN) train_tfrecords.py --train_path $(DEMO)/records --val_path $(DEMO)/records --config_path $* \
+	  --model_dir $(@D) --steps $(DEMO_STEPS) --batch_size 16 --learning_rate 5e-3 --warmup_steps 80 \
+	  --log_every_steps 50 --eval_every_steps 400 --save_every_steps 200
+
+$(DEMO)/%.heldout.json: $(DEMO)/%/result.json
+	$(RUN) eval/wikitext.py --checkpoint $(<D) --data $(DEMO)/corpus/heldout.txt --protocol raw > $@
