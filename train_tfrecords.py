@@ -100,7 +100,9 @@ def _train_config(arguments: argparse.Namespace, train_records: RecordSet) -> Tr
     batch_size = given.get("batch_size", TrainConfig.batch_size)
     if batch_size < 1:
         raise UserError(f"--batch_size must be at least 1, received {batch_size}.")
-    steps = arguments.steps or steps_of_epochs(arguments.epochs, train_records, batch_size)
+    steps = arguments.steps
+    if steps is None:
+        steps = steps_of_epochs(arguments.epochs, train_records, batch_size)
     return TrainConfig(total_steps=steps, **given)
 
 

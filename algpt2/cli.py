@@ -1,6 +1,5 @@
 """What every script shares: its parser, its exit status, and its result as JSON on stdout."""
 
-import json
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from absl import logging
 from absl.flags import argparse_flags
 
+from algpt2 import strict_json
 from algpt2.errors import TrainingStopped, UserError
 
 EXIT_OK = 0
@@ -38,4 +38,4 @@ def exit_status(main: Callable[[Sequence[str]], int], arguments: Sequence[str]) 
 
 def print_json(result: Any) -> None:
     """Prints a result on stdout: the only thing a script writes there."""
-    print(json.dumps(result, indent=2), flush=True)
+    print(strict_json.dumps(result, indent=2), flush=True)

@@ -2,6 +2,7 @@
 
 import socket
 
+import grpc
 import tensorflow as tf
 from absl import logging
 
@@ -9,7 +10,7 @@ from algpt2 import storage
 from algpt2.errors import UserError
 
 LOCAL_TPU = "local"
-CONNECT_TIMEOUT_SECONDS = 10
+ANSWER_TIMEOUT_SECONDS = 20
 
 
 def create_strategy(tpu: str | None = None) -> tf.distribute.Strategy:
@@ -61,11 +62,17 @@ def _tpu_strategy(tpu: str) -> tf.distribute.Strategy:
 
 
 def _require_answer(tpu: str, master: str) -> None:
-    """Opens and closes a connection: TensorFlow itself would wait for an unreachable address without end."""
+    """Waits for a gRPC handshake: TensorFlow itself would wait without end for an address that does not speak it."""
     if not master.startswith("grpc://"):
         return
     host, _, port = master.removeprefix("grpc://").rpartition(":")
     if not host or not port.isdigit():
         raise ValueError(f"the address must be grpc://host:port, found {master}")
-    with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_SECONDS):
-        logging.info("TPU %s answers at %s", tpu, master)
+    with socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_TIMEOUT_SECONDS):
+        pass  # an address that refuses does so at once, and gRPC would go on trying
+    with grpc.insecure_channel(f"{host}:{port}") as channel:
+        try:
+            grpc.channel_ready_future(channel).result(timeout=ANSWER_TIMEOUT_SECONDS)
+        except grpc.FutureTimeoutError as error:
+            raise OSError(f"{master} did not answer within {ANSWER_TIMEOUT_SECONDS} s") from error
+    logging.info("TPU %s answers at %s", tpu, master)

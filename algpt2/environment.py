@@ -1,13 +1,12 @@
 """Which TensorFlow wheel is installed, and what to install when it is none or a wrong mix."""
 
 import os
-from collections.abc import Callable
 from importlib import metadata
 
 from algpt2.errors import UserError
 
 EXTRA_OF_WHEEL = {"tensorflow-cpu": "cpu", "tensorflow": "gpu", "tensorflow-tpu": "tpu"}
-NEWEST_WORKING_LIBTPU = (0, 0, 30)
+WORKING_LIBTPU = ((0, 0, 14), (0, 0, 30))
 
 
 def require_tensorflow() -> None:
@@ -36,16 +35,21 @@ def _check_wheels(wheels: list[str], libtpu_version: str | None) -> None:
             f"Exactly one TensorFlow wheel may be installed, found {', '.join(wheels)}: "
             f"run `pip uninstall -y {' '.join(wheels)}` and then `pip install -e '.[cpu]'` (or gpu, or tpu)."
         )
-    if wheels == ["tensorflow-tpu"] and libtpu_version and _release(libtpu_version) > NEWEST_WORKING_LIBTPU:
+    if wheels == ["tensorflow-tpu"] and not _works(libtpu_version):
         raise UserError(
-            f"tensorflow-tpu 2.20 works with libtpu 0.0.14 to 0.0.30, found {libtpu_version}, with which "
+            f"tensorflow-tpu 2.20 works with libtpu 0.0.14 to 0.0.30, found {libtpu_version or 'none'}; with others "
             "`import tensorflow` aborts: run `pip install 'libtpu>=0.0.14,<=0.0.30'`."
         )
 
 
-def _installed_version(distribution: str, version_of: Callable[[str], str] = metadata.version) -> str | None:
+def _works(libtpu_version: str | None) -> bool:
+    oldest, newest = WORKING_LIBTPU
+    return libtpu_version is not None and oldest <= _release(libtpu_version) <= newest
+
+
+def _installed_version(distribution: str) -> str | None:
     try:
-        return version_of(distribution)
+        return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return None
 

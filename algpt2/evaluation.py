@@ -67,7 +67,12 @@ def windows(ids: np.ndarray, seq_len: int, stride: int) -> Iterator[Window]:
 
     The first window scores all its targets; each later one starts `stride` positions further on and scores only the
     targets that no window before it did. A window that runs past the end is filled up with unscored zeros.
+
+    Raises:
+      ValueError: `stride` is not from 1 to `seq_len`.
     """
+    if not 1 <= stride <= seq_len:
+        raise ValueError(f"stride must be from 1 to seq_len = {seq_len}, or tokens are skipped; received {stride}")
     n_targets = len(ids) - 1
     scored_until = 0
     for start in range(0, max(n_targets, 0), stride):

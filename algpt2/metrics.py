@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from algpt2 import storage
+from algpt2 import storage, strict_json
 from algpt2.errors import UserError
 
 METRICS_NAME = "metrics.jsonl"
@@ -20,7 +20,7 @@ class MetricsLog:
     def write(self, **values: Any) -> None:
         """Adds a line; `step` is required."""
         self.lines.append(values)
-        storage.write_text(self.path, "".join(json.dumps(line) + "\n" for line in self.lines))
+        storage.write_text(self.path, "".join(strict_json.dumps(line) + "\n" for line in self.lines))
 
 
 def read_metrics(model_dir: str) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+from collections import Counter
 
 from algpt2 import storage
 from algpt2.errors import UserError
@@ -55,16 +56,18 @@ def open_record_set(paths: list[str], split: str) -> RecordSet:
       UserError: nothing there, no manifest, a shard that the manifest does not list, folders that disagree, no
         records, or a shard that is missing, truncated or changed.
     """
-    found = [pair for path in paths for pair in _named_shards(path, split)]
+    manifests: dict[str, Manifest] = {}
+    found = [pair for path in paths for pair in _named_shards(path, split, manifests)]
     if not any(shard.records for _, shard in found):
         raise UserError(f"--{split}_path must name shards with records, and {', '.join(paths)} has no {split} records.")
-    manifests = {folder: read_manifest(folder) for folder, _ in found}
+    files = tuple(storage.join(folder, shard.name) for folder, shard in found)
+    _require_each_once(files)
     _require_agreement(manifests)
-    for folder, shard in found:
-        _require_intact(storage.join(folder, shard.name), shard)
+    for file, (_, shard) in zip(files, found, strict=True):
+        _require_intact(file, shard)
     folder, manifest = next(iter(manifests.items()))
     return RecordSet(
-        files=tuple(storage.join(folder, shard.name) for folder, shard in found),
+        files=files,
         shards=tuple(shard for _, shard in found),
         folder=folder,
         seq_len=manifest.seq_len,
@@ -74,23 +77,38 @@ def open_record_set(paths: list[str], split: str) -> RecordSet:
     )
 
 
-def _named_shards(path: str, split: str) -> list[tuple[str, Shard]]:
-    """Returns (folder, shard) pairs."""
+def _named_shards(path: str, split: str, manifests: dict[str, Manifest]) -> list[tuple[str, Shard]]:
+    """Returns (folder, shard) pairs; reads each folder's manifest once, into `manifests`."""
     if not any(mark in path for mark in "*?[") and not storage.of(path).is_file(path):
         if not storage.exists(path):
             raise UserError(f"--{split}_path must name an existing folder or shard, and nothing is at {path!r}.")
         folder = path.rstrip("/")
-        return [(folder, shard) for shard in getattr(read_manifest(folder), split).shards]
-    return [_listed_shard(file) for file in storage.expand(path)]
+        return [(folder, shard) for shard in getattr(_manifest_of(folder, manifests), split).shards]
+    return [_listed_shard(file, manifests) for file in storage.expand(path)]
 
 
-def _listed_shard(file: str) -> tuple[str, Shard]:
+def _manifest_of(folder: str, manifests: dict[str, Manifest]) -> Manifest:
+    if folder not in manifests:
+        manifests[folder] = read_manifest(folder)
+    return manifests[folder]
+
+
+def _listed_shard(file: str, manifests: dict[str, Manifest]) -> tuple[str, Shard]:
+    """A shard named as a file may be of either split: it is for the user to say what is trained on."""
     folder, name = storage.parent(file), storage.base_name(file)
-    manifest = read_manifest(folder)
+    manifest = _manifest_of(folder, manifests)
     for shard in (*manifest.train.shards, *manifest.val.shards):
         if shard.name == name:
             return folder, shard
     raise UserError(f"a shard must be listed in its folder's manifest, and {file} is not: name the folder instead.")
+
+
+def _require_each_once(files: tuple[str, ...]) -> None:
+    twice = sorted(file for file, count in Counter(files).items() if count > 1)
+    if twice:
+        raise UserError(
+            f"every shard may be named once, and {twice[0]} is named more often: leave out one of the paths."
+        )
 
 
 def _require_agreement(manifests: dict[str, Manifest]) -> None:

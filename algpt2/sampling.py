@@ -25,7 +25,7 @@ class SamplingConfig:
     def __post_init__(self) -> None:
         rules = {
             "max_new_tokens": (self.max_new_tokens >= 1, "at least 1"),
-            "temperature": (self.temperature >= 0, "at least 0"),
+            "temperature": (self.temperature == 0 or 0.01 <= self.temperature < 100, "0, or from 0.01 to 100"),
             "top_k": (self.top_k >= 0, "at least 0"),
             "top_p": (0 < self.top_p <= 1, "in (0, 1]"),
             "seed": (self.seed >= 0, "at least 0"),

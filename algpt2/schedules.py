@@ -13,7 +13,7 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
     """Learning rate of the update with 0-based number `step`.
 
     Update u = step + 1 has peak x u / warmup_steps up to u = warmup_steps, then decays from peak at u = warmup_steps
-    to peak x final_fraction at u = total_steps: the last update has exactly that, and none has 0 by accident.
+    to peak x final_fraction at u = total_steps: the last update has exactly that (unless it still warms up).
     """
 
     def __init__(self, peak: float, warmup_steps: int, total_steps: int, decay: str, final_fraction: float):

@@ -1,6 +1,7 @@
 """`TrainConfig`: everything beside model and data that determines the final weights; `Cadence`: what does not."""
 
 import dataclasses
+import math
 from typing import Any
 
 from algpt2.errors import UserError
@@ -43,6 +44,8 @@ class TrainConfig:
     seed: int = option(0, "seed of the initial weights, the order of the records and the dropout masks")
 
     def __post_init__(self) -> None:
+        for name, value in self.to_dict().items():
+            _require(not isinstance(value, float) or math.isfinite(value), name, "a finite number", value)
         for name in ("total_steps", "batch_size", "accumulation_steps", "min_dim_size_to_factor"):
             _require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         for name in ("warmup_steps", "weight_decay", "clip_norm"):

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from algpt2 import checkpoints, run_folder, storage
+from algpt2 import checkpoints, run_folder, storage, strict_json
 from algpt2.errors import TrainingStopped, UserError
 from algpt2.input_pipeline import train_batches
 from algpt2.metrics import MetricsLog
@@ -18,6 +18,7 @@ from algpt2.run_plan import Run
 from algpt2.tfrecords import ID_RANGE_RULE, RECORD_LENGTH_RULE
 from algpt2.train_step import TrainStep, create_model
 from algpt2.validation import Loss, Validator
+
 
 class Trainer:
     """Runs, or resumes, a training run."""
@@ -68,7 +69,7 @@ class Trainer:
             "tokens_per_second": self.meter.tokens_per_second,
             **(validated.as_metrics() if validated else {}),
         }
-        storage.write_text(result_path, json.dumps(result, indent=2) + "\n")
+        storage.write_text(result_path, strict_json.dumps(result, indent=2) + "\n")
         return result
 
     def _train(self) -> Loss | None:

@@ -4,6 +4,7 @@ What initialises or connects to a TPU runs in an interpreter of its own: it woul
 """
 
 import json
+import socket
 import subprocess
 import sys
 
@@ -62,7 +63,7 @@ def test_a_tpu_that_cannot_be_found_or_reached_is_a_sentence_within_seconds(foun
     assert sentence.startswith(f"--tpu must name a TPU that this machine can reach, received '{tpu}' (")
     assert "gcloud compute tpus tpu-vm list" in sentence
     assert "\n" not in sentence
-    assert seconds < distribution.CONNECT_TIMEOUT_SECONDS + 5
+    assert seconds < distribution.ANSWER_TIMEOUT_SECONDS + 5
 
 
 def test_local_on_a_machine_without_a_tpu_is_a_sentence(found):
@@ -84,7 +85,7 @@ def test_an_address_that_never_answers_is_given_up_after_the_time_limit(monkeypa
     monkeypatch.setattr(distribution.socket, "create_connection", create_connection)
     with pytest.raises(UserError, match="timed out"):
         distribution.create_strategy("grpc://10.255.255.1:8470")
-    assert asked == [(("10.255.255.1", 8470), distribution.CONNECT_TIMEOUT_SECONDS)]
+    assert asked == [(("10.255.255.1", 8470), distribution.ANSWER_TIMEOUT_SECONDS)]
 
 
 @pytest.mark.parametrize("tpu", ["v3-pod", "grpc://10.0.0.2:8470"])
@@ -97,3 +98,12 @@ def test_a_tpu_on_another_machine_cannot_read_a_local_path(tpu):
 @pytest.mark.parametrize("tpu", [None, "", "local"])
 def test_without_a_tpu_and_on_a_tpu_vm_local_paths_are_readable(tpu):
     distribution.require_readable_by_tpu(tpu, ["/data/a", "gs://bucket/a"])
+
+
+def test_an_address_that_takes_connections_but_speaks_no_grpc_is_given_up(monkeypatch):
+    """TensorFlow would wait for it without end; a wrong port or a wedged runtime looks like this."""
+    monkeypatch.setattr(distribution, "ANSWER_TIMEOUT_SECONDS", 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"grpc://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(UserError, match="did not answer within 1 s"):
+            distribution.create_strategy(address)

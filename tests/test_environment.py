@@ -43,9 +43,11 @@ def set_installed(monkeypatch, versions):
             "found tensorflow-cpu, tensorflow: run `pip uninstall -y tensorflow-cpu tensorflow`",
         ),
         ({"tensorflow-cpu": "2.21.0", "tensorflow-tpu": "2.20.0", "libtpu": "0.0.20"}, "Exactly one TensorFlow wheel"),
-        ({"tensorflow-tpu": "2.20.0", "libtpu": "0.0.31"}, r"found 0.0.31, .*pip install 'libtpu>=0.0.14,<=0.0.30'"),
+        ({"tensorflow-tpu": "2.20.0", "libtpu": "0.0.31"}, r"found 0.0.31; .*pip install 'libtpu>=0.0.14,<=0.0.30'"),
         ({"tensorflow-tpu": "2.20.0", "libtpu": "0.0.52"}, "libtpu"),
         ({"tensorflow-tpu": "2.20.0", "libtpu": "0.1.0"}, "libtpu"),
+        ({"tensorflow-tpu": "2.20.0", "libtpu": "0.0.9"}, "found 0.0.9;"),
+        ({"tensorflow-tpu": "2.20.0"}, "found none;"),
         ({"tensorflow-tpu": "2.20.0", "libtpu": "0.0.52.dev20260101+nightly"}, "libtpu"),
     ],
 )
@@ -62,7 +64,6 @@ def test_no_wheel_several_or_a_libtpu_that_aborts_is_an_error_with_its_remedy(mo
         {"tensorflow": "2.20.0"},
         {"tensorflow-tpu": "2.20.0", "libtpu": "0.0.14"},
         {"tensorflow-tpu": "2.20.0", "libtpu": "0.0.30"},
-        {"tensorflow-tpu": "2.20.0", "libtpu": "0.0.9"},  # 9 < 30 as a number, not as text
         {"tensorflow-cpu": "2.21.0", "libtpu": "0.0.52"},  # jax's, beside the CPU wheel
     ],
 )

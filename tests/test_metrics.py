@@ -21,7 +21,7 @@ def test_lines_are_read_back_as_they_were_written_in_order(tmp_path):
     assert read_metrics(str(tmp_path)) == [
         {"step": 10, "loss": 2.5},
         {"step": 10, "val_loss": 2.75},
-        {"step": 20, "loss": float("inf"), "note": "line\nbreak\u2028"},
+        {"step": 20, "loss": None, "note": "line\nbreak\u2028"},
     ]
     lines = (tmp_path / METRICS_NAME).read_text().split("\n")
     assert [json.loads(line)["step"] for line in lines[:-1]] == [10, 10, 20]
