@@ -6,7 +6,7 @@ CONSTRAINTS ?= constraints.txt
 DEMO ?= demo
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test lint format
+.PHONY: demo test test-tpu lint format
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -20,7 +20,13 @@ $(VENV)/.dev-installed: $(VENV)/.run-installed
 	touch $@
 
 test: $(VENV)/.dev-installed
-	$(RUN) -m pytest
+	$(RUN) -m pytest $(PYTEST_ARGUMENTS)
+
+# The wheel that TPU users install (TensorFlow 2.20), here on logical CPU devices.
+TPU_TESTS := $(foreach name,model layers optimizers train_step input_pipeline training validation resume,tests/test_$(name).py)
+
+test-tpu:
+	TPU_SKIP_MDS_QUERY=1 $(MAKE) VENV=.venv-tpu EXTRA=tpu PYTEST_ARGUMENTS="$(TPU_TESTS)" test
 
 lint: $(VENV)/.dev-installed
 	$(VENV)/bin/ruff check .

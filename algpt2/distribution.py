@@ -28,7 +28,7 @@ def create_strategy(tpu: str | None = None) -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy() if len(gpus) > 1 else tf.distribute.get_strategy()
 
 
-def is_tpu(strategy: tf.distribute.Strategy) -> bool:
+def is_tpu(strategy: tf.distribute.Strategy | None) -> bool:
     """Returns whether a strategy's replicas are TPU cores, whose code is always compiled by XLA."""
     return isinstance(strategy, tf.distribute.TPUStrategy)
 

@@ -24,6 +24,11 @@ def require_tensorflow() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
+def has_host_compiler() -> bool:
+    """Returns whether XLA can compile for this machine's CPU or GPU; the tensorflow-tpu wheel compiles for TPU only."""
+    return _installed_version("tensorflow-tpu") is None
+
+
 def _check_wheels(wheels: list[str], libtpu_version: str | None) -> None:
     if not wheels:
         raise UserError(

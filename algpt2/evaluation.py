@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
+from algpt2.compilation import graph_function
 from algpt2.errors import UserError
 from algpt2.losses import token_nats
 from algpt2.model import GPT
@@ -98,10 +98,7 @@ def score_ids(model: GPT, ids: np.ndarray, stride: int, batch_size: int) -> tupl
     """
     seq_len = model.config.seq_len
 
-    @tf.function(jit_compile=True, autograph=False)
-    def nats_of(inputs: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
-        return token_nats(model(inputs, training=False), targets)
-
+    nats_of = graph_function(lambda inputs, targets: token_nats(model(inputs, training=False), targets))
     total_nats, n_scored = 0.0, 0
     with bar("scoring", "token", len(ids) - 1) as progress:
         for batch in _batches(windows(ids, seq_len, stride), batch_size, seq_len):

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from algpt2.compilation import graph_function
 from algpt2.errors import UserError
 from algpt2.model import GPT
 from algpt2.sampling import SamplingConfig, sample
@@ -17,7 +18,7 @@ class CachedDecoder:
 
     def __init__(self, model: GPT):
         self.model = model
-        self._forward = tf.function(self._cached_forward, jit_compile=True, autograph=False)
+        self._forward = graph_function(self._cached_forward)
         self._cache: Any = None
         self._length = 0
 

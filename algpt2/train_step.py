@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from algpt2 import distribution
+from algpt2.compilation import graph_function
 from algpt2.config import GPTConfig
 from algpt2.losses import inputs_and_targets, token_nats
 from algpt2.model import GPT
@@ -77,12 +77,11 @@ class TrainStep:
         with strategy.scope():
             self.optimizer = create_optimizer(config, model)
         self.parameters = list(model.named_parameters().values())
-        # On TPU the whole of strategy.run is compiled anyway, and a nested jit_compile fails (keras #19448).
-        jit_compile = config.jit_compile and not distribution.is_tpu(strategy)
-        self._gradients = tf.function(self._local_gradients, jit_compile=jit_compile or None, autograph=False)
-        # With several replicas the update crosses into the strategy, which XLA cannot compile off TPU.
-        jit_update = jit_compile and self.n_replicas == 1
-        self._apply = tf.function(self._clip_and_update, jit_compile=True, autograph=False) if jit_update else None
+        self._gradients = graph_function(self._local_gradients, config.jit_compile, strategy)
+        # With several replicas the update crosses into the strategy, which a graph of its own cannot do.
+        self._update = self._clip_and_update
+        if self.n_replicas == 1:
+            self._update = graph_function(self._clip_and_update, config.jit_compile, strategy)
         self._loop = tf.function(self._steps)
 
     def __call__(self, iterator: Any, first_step: int, n_steps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -111,8 +110,7 @@ class TrainStep:
         loss, gradients = self._gradients(records, step, replica)
         if self.n_replicas > 1:
             loss, *gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, [loss, *gradients])
-        norm = (self._apply or self._clip_and_update)(gradients)
-        return loss, norm
+        return loss, self._update(gradients)
 
     def _clip_and_update(self, gradients: list[tf.Tensor]) -> tf.Tensor:
         """Returns the gradients' norm before clipping."""

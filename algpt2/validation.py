@@ -6,7 +6,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from algpt2 import distribution
+from algpt2.compilation import graph_function
 from algpt2.input_pipeline import val_batches
 from algpt2.losses import inputs_and_targets, token_nats
 from algpt2.model import GPT
@@ -34,7 +34,14 @@ class Loss:
 class Validator:
     """Scores every record of a split once; the rows that fill up the last batch have weight 0."""
 
-    def __init__(self, strategy: tf.distribute.Strategy, model: GPT, record_set: RecordSet, batch_size: int, jit: bool):
+    def __init__(
+        self,
+        strategy: tf.distribute.Strategy,
+        model: GPT,
+        record_set: RecordSet,
+        batch_size: int,
+        jit_compile: bool = True,
+    ):
         self.strategy = strategy
         self.model = model
         self.record_set = record_set
@@ -42,8 +49,7 @@ class Validator:
         self.dataset = strategy.distribute_datasets_from_function(
             lambda context: val_batches(record_set, batch_size, context)
         )
-        jit_compile = jit and not distribution.is_tpu(strategy)
-        self._nats = tf.function(self._replica_nats, jit_compile=jit_compile or None, autograph=False)
+        self._nats = graph_function(self._replica_nats, jit_compile, strategy)
         self._loop = tf.function(self._batches)
 
     def __call__(self) -> Loss:

@@ -149,7 +149,11 @@ def test_the_model_trains_with_keras_fit(rng):
     model = GPT(config)
     records = np.tile(rng.integers(64, size=(1, 17)), (8, 1)).astype("int32")
     inputs, targets = inputs_and_targets(records)
-    model.compile(optimizer=keras.optimizers.Adam(1e-2), loss=lambda y, z: token_nats(z, keras.ops.cast(y, "int32")))
+    model.compile(
+        optimizer=keras.optimizers.Adam(1e-2),
+        loss=lambda y, z: token_nats(z, keras.ops.cast(y, "int32")),
+        jit_compile=False,
+    )
     history = model.fit(inputs, targets, batch_size=8, epochs=8, verbose=0).history["loss"]
     assert history[-1] < history[0] - 0.5
 
