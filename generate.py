@@ -1,5 +1,6 @@
 """Continue a prompt with a trained model. The text goes to stdout as JSON."""
 
+import argparse
 from collections.abc import Sequence
 
 from algpt2 import cli, environment
@@ -9,11 +10,7 @@ from algpt2.sampling import SamplingConfig
 
 def main(argv: Sequence[str]) -> int:
     """Prints prompt and continuation as JSON."""
-    parser = cli.argument_parser(__doc__)
-    parser.add_argument("--checkpoint", required=True, metavar="DIR", help="a checkpoint, or a --model_dir with some")
-    parser.add_argument("--prompt", default="", help="text to continue (default: the start of a document)")
-    add_options(parser, SamplingConfig)
-    arguments = parser.parse_args(argv)
+    arguments = parse(argv)
     config = SamplingConfig(**given_options(arguments, SamplingConfig))
     environment.require_tensorflow()
 
@@ -25,6 +22,15 @@ def main(argv: Sequence[str]) -> int:
     text = generate(load_model(folder), Tokenizer.load(folder), arguments.prompt, config)
     cli.print_json({"checkpoint": folder, "prompt": arguments.prompt, "text": text})
     return cli.EXIT_OK
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Returns the parsed command line."""
+    parser = cli.argument_parser(__doc__)
+    parser.add_argument("--checkpoint", required=True, metavar="DIR", help="a checkpoint, or a --model_dir with some")
+    parser.add_argument("--prompt", default="", help="text to continue (default: the start of a document)")
+    add_options(parser, SamplingConfig)
+    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":

@@ -101,6 +101,8 @@ def _train_config(arguments: argparse.Namespace, train_records: RecordSet) -> Tr
     if batch_size < 1:
         raise UserError(f"--batch_size must be at least 1, received {batch_size}.")
     steps = arguments.steps
+    if steps is not None and steps < 1:
+        raise UserError(f"--steps must be at least 1, received {steps}.")
     if steps is None:
         steps = steps_of_epochs(arguments.epochs, train_records, batch_size)
     return TrainConfig(total_steps=steps, **given)

@@ -17,6 +17,7 @@ from typing import Any
 import keras
 import numpy as np
 from absl import logging
+from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 
 from algpt2 import storage
@@ -89,7 +90,8 @@ def find_damage(folder: str) -> str | None:
     """Returns what is wrong with a committed checkpoint's files, or None."""
     try:
         state_bytes = storage.read_bytes(storage.join(folder, STATE_NAME))
-        if hashlib.sha256(state_bytes).hexdigest() != storage.read_text(storage.join(folder, MARKER_NAME)).strip():
+        marker = storage.read_bytes(storage.join(folder, MARKER_NAME))
+        if hashlib.sha256(state_bytes).hexdigest().encode() != marker.strip():
             return f"{STATE_NAME} has another SHA-256 than {MARKER_NAME} says"
         for name, expected in json.loads(state_bytes)["files_sha256"].items():
             if _sha256(storage.join(folder, name)) != expected:
@@ -128,12 +130,16 @@ def find_checkpoint(path: str) -> str:
                 f"a checkpoint's files must have the recorded SHA-256, and in {path} {damage}: copy it again."
             )
         return path.rstrip("/")
-    folder = newest_intact_checkpoint(path)
-    if folder is None:
+    if folder := newest_intact_checkpoint(path):
+        return folder
+    if committed := committed_checkpoints(path):
         raise UserError(
-            f"--checkpoint must be a committed checkpoint or a --model_dir with one, and {path} has no {MARKER_NAME}."
+            f"a --model_dir must have an intact checkpoint, and all of {path} are damaged, the newest in that "
+            f"{find_damage(committed[-1])}: copy it again."
         )
-    return folder
+    raise UserError(
+        f"--checkpoint must be a committed checkpoint or a --model_dir with one, and {path} has no {MARKER_NAME}."
+    )
 
 
 def load_model(folder: str, dtype: str = "float32") -> GPT:
@@ -162,8 +168,11 @@ def _write_tensors(path: str, variables: dict[str, keras.Variable]) -> str:
     """Returns the file's SHA-256."""
     tensors = {name: np.asarray(variable.numpy(), order="C") for name, variable in variables.items()}
     with storage.writing(path) as local_file:
-        # The mark that transformers asks for; the layout is the same for every framework.
-        safetensors.save_file(tensors, local_file, metadata={"format": "pt"})
+        try:
+            # The mark that transformers asks for; the layout is the same for every framework.
+            safetensors.save_file(tensors, local_file, metadata={"format": "pt"})
+        except SafetensorError as error:
+            raise OSError(None, str(error), path) from error
         return _sha256(local_file)
 
 

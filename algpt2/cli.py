@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from absl import logging
+from absl import flags, logging
 from absl.flags import argparse_flags
 
 from algpt2 import strict_json
@@ -21,21 +21,37 @@ def argument_parser(description: str) -> argparse_flags.ArgumentParser:
 
 
 def run(main: Callable[[Sequence[str]], int]) -> None:
-    """Ends the process with the status of `main(arguments)`, or with 2 and one sentence for a `UserError`."""
+    """Ends the process with the `exit_status` of `main` and the process's arguments."""
     logging.use_absl_handler()
     logging.set_verbosity(logging.INFO)
     sys.exit(exit_status(main, sys.argv[1:]))
 
 
 def exit_status(main: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
-    """Returns what `main` returns; prints a `UserError` on stderr and returns 2, a `TrainingStopped` and 1."""
+    """Returns what `main` returns, or prints one line on stderr: 2 for what a user can mend, 1 for a stopped run.
+
+    An `OSError` that names a file (not found, no permission, no space left) is the user's to mend too.
+    """
     try:
         return main(arguments)
-    except (UserError, TrainingStopped) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR if isinstance(error, UserError) else EXIT_FAILURE
+    except UserError as error:
+        return _report(str(error), EXIT_USER_ERROR)
+    except TrainingStopped as error:
+        return _report(str(error), EXIT_FAILURE)
+    except flags.Error as error:  # absl's own flags, whose parser has its own exceptions
+        return _report(str(error).removeprefix("ERROR:: "), EXIT_USER_ERROR)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        sentence = f"{str(error.filename)!r} could not be read or written ({error.strerror}): name another or mend it."
+        return _report(sentence, EXIT_USER_ERROR)
 
 
 def print_json(result: Any) -> None:
     """Prints a result on stdout: the only thing a script writes there."""
     print(strict_json.dumps(result, indent=2), flush=True)
+
+
+def _report(sentence: str, status: int) -> int:
+    print("error:", " ".join(sentence.splitlines()), file=sys.stderr)
+    return status

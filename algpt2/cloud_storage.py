@@ -1,6 +1,7 @@
 """Objects on Google Cloud Storage, through the `google-cloud-storage` package."""
 
 import base64
+import errno
 import fnmatch
 import functools
 import os
@@ -65,11 +66,7 @@ class CloudStorage:
         try:
             self._blob(path).upload_from_filename(local_file, checksum="crc32c")
         except exceptions.NotFound as error:
-            bucket, _ = _split(path)
-            raise UserError(
-                f"a gs:// path must lie in an existing bucket and there is no {bucket}: "
-                f"run `gcloud storage buckets create gs://{bucket}` or name another."
-            ) from error
+            raise _no_bucket(path) from error
         except exceptions.Forbidden as error:
             raise _forbidden(path) from error
 
@@ -82,6 +79,15 @@ class CloudStorage:
 
     def work_folder(self, path: str) -> str:
         return tempfile.gettempdir()
+
+    def require_writable(self, folder: str) -> None:
+        bucket, _ = _split(folder)
+        try:
+            list(_client().list_blobs(bucket, max_results=1))
+        except exceptions.NotFound as error:
+            raise _no_bucket(folder) from error
+        except exceptions.Forbidden as error:
+            raise _forbidden(folder) from error
 
     def _blob(self, path: str) -> gcs.Blob:
         bucket, name = _split(path)
@@ -99,7 +105,7 @@ class CloudStorage:
     def _get(self, path: str) -> gcs.Blob:
         blob = self._find(path)
         if blob is None:
-            raise FileNotFoundError(path)
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         return blob
 
     def _list(self, prefix: str, max_results: int | None = None) -> list[str]:
@@ -126,6 +132,14 @@ def _matches(parts: list[str], wanted: list[str]) -> bool:
     if wanted[0] == "**":
         return any(_matches(parts[start:], wanted[1:]) for start in range(len(parts) + 1))
     return bool(parts) and fnmatch.fnmatchcase(parts[0], wanted[0]) and _matches(parts[1:], wanted[1:])
+
+
+def _no_bucket(path: str) -> UserError:
+    bucket, _ = _split(path)
+    return UserError(
+        f"a gs:// path must lie in an existing bucket and there is no {bucket}: "
+        f"run `gcloud storage buckets create gs://{bucket}` or name another."
+    )
 
 
 def _forbidden(path: str) -> UserError:

@@ -1,16 +1,17 @@
 """Finished runs side by side, with a model that knows nothing for scale."""
 
-import json
 import math
 from collections.abc import Sequence
 from typing import Any
 
-from algpt2 import storage
+from algpt2 import storage, strict_json
 from algpt2.errors import UserError
 from algpt2.perplexity import bits_per_byte
 from algpt2.record_set import RecordSet
-from algpt2.run_folder import RESULT_NAME
+from algpt2.run_folder import MADE_BY, RESULT_NAME
 
+RESULT_KEYS = ("model_dir", "parameters", "tokens_per_second")
+EVALUATION_KEYS = ("bits_per_byte", "scored_tokens", "scored_bytes")
 COLUMNS = {
     "model": "{}",
     "parameters": "{:,}",
@@ -32,7 +33,7 @@ def compare_runs(
       val_records: what the runs were validated on.
 
     Raises:
-      UserError: a run that has not finished, or another number of evaluations than of runs.
+      UserError: a run that has not finished, another number of evaluations than of runs, or a file of another kind.
     """
     if evaluation_files and len(evaluation_files) != len(model_dirs):
         raise UserError(
@@ -40,7 +41,7 @@ def compare_runs(
             f"{len(model_dirs)} runs."
         )
     results = [_read_result(model_dir) for model_dir in model_dirs]
-    evaluations = [json.loads(storage.read_text(file)) for file in evaluation_files] or [None] * len(results)
+    evaluations = [_read_evaluation(file) for file in evaluation_files] or [None] * len(results)
     runs = [_run_row(result, evaluation) for result, evaluation in zip(results, evaluations, strict=True)]
     return [_uniform_row(val_records, evaluations[0]), *runs]
 
@@ -62,7 +63,11 @@ def _read_result(model_dir: str) -> dict[str, Any]:
     path = storage.join(model_dir, RESULT_NAME)
     if not storage.exists(path):
         raise UserError(f"a run must have finished to be compared, and {model_dir} has no {RESULT_NAME}: train on.")
-    return json.loads(storage.read_text(path))
+    return strict_json.read_object(path, MADE_BY, RESULT_KEYS)
+
+
+def _read_evaluation(path: str) -> dict[str, Any]:
+    return strict_json.read_object(path, "eval/wikitext.py", EVALUATION_KEYS)
 
 
 def _run_row(result: dict[str, Any], evaluation: dict[str, Any] | None) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from algpt2 import storage
+
 DEFAULT_BUCKETS = 256
 KEY_BYTES = 16
 HEADER = struct.Struct(f"<{KEY_BYTES}sQ")
@@ -73,7 +75,8 @@ class DocumentShuffle:
 
     def _flush(self, bucket: int) -> None:
         """Appends and closes, so that no limit on open files bounds the number of buckets."""
-        with self._path(bucket).open("ab") as stream:
+        path = self._path(bucket)
+        with storage.naming_errors(str(path)), path.open("ab") as stream:
             stream.write(self._buffers[bucket])
         self._buffers[bucket].clear()
 

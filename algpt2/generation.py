@@ -47,8 +47,12 @@ def generate(model: GPT, tokenizer: Tokenizer, prompt: str, config: SamplingConf
     The prompt is read as the start of a document: EOS stands in front of it, as in training.
 
     Raises:
-      UserError: prompt and new tokens do not fit into the model's context.
+      UserError: the prompt is not Unicode text, or prompt and new tokens do not fit into the model's context.
     """
+    try:
+        prompt.encode("utf-8")
+    except UnicodeEncodeError as error:  # how Python shows bytes of a command line that are not UTF-8
+        raise UserError(f"the prompt must be UTF-8, and its character {error.start} is not: retype it.") from error
     ids = [tokenizer.eos_id, *tokenizer.encode(prompt)]
     room = model.config.seq_len - len(ids)
     if room < config.max_new_tokens:

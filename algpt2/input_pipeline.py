@@ -86,7 +86,7 @@ def _shuffled_epoch(files: tuple[str, ...], seed: int, epoch: tf.Tensor) -> tf.d
 
 def _checked_records(serialized: tf.Tensor, record_set: RecordSet) -> tf.Tensor:
     """string (N,) -> int32 (N, seq_len + 1); on an accelerator a bad id would silently look up garbage."""
-    records = parse_records(serialized, record_set.seq_len, record_set.vocab_size)
+    records = parse_records(serialized, record_set.seq_len, record_set.vocab_size, record_set.record_format)
     return assert_ids_below(records, record_set.vocab_size)
 
 

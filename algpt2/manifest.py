@@ -9,6 +9,9 @@ from algpt2.errors import UserError
 
 MANIFEST_NAME = "manifest.json"
 FORMAT_VERSION = 1
+IDS_FORMAT = "ids"
+INPUTS_LABELS_FORMAT = "inputs_labels"
+RECORD_FORMATS = (IDS_FORMAT, INPUTS_LABELS_FORMAT)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,14 +35,15 @@ class Split:
     `input_tokens` counts every token of the packed stream, EOS included; `target_tokens` those that some record
     predicts (records x seq_len); `tail_tokens` the ids of the unfinished record left at the end, which starts at
     the last record's last id. So `target_tokens + tail_tokens == input_tokens`. `text_bytes` is the UTF-8 size of
-    the documents.
+    the documents. None means unknown: records made elsewhere do not tell what they were cut from
+    (`algpt2/indexing.py`).
     """
 
-    documents: int
-    text_bytes: int
-    input_tokens: int
+    documents: int | None
+    text_bytes: int | None
+    input_tokens: int | None
     target_tokens: int
-    tail_tokens: int
+    tail_tokens: int | None
     shards: tuple[Shard, ...]
 
     @property
@@ -55,17 +59,29 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """Everything training must know about a folder of shards. JSON on disk."""
+    """Everything training must know about a folder of shards. JSON on disk.
+
+    `record_format` is how a record is stored (`algpt2/tfrecords.py`). `seed` and `val_fraction` are those of
+    `RecordOptions`, None for records made elsewhere.
+
+    Raises:
+      ValueError: there is no such `record_format`.
+    """
 
     seq_len: int
     vocab_size: int
     eos_id: int
     tokenizer_sha256: str
-    seed: int
-    val_fraction: float
+    seed: int | None
+    val_fraction: float | None
     train: Split
     val: Split
+    record_format: str = IDS_FORMAT
     format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        if self.record_format not in RECORD_FORMATS:
+            raise ValueError(f"record_format must be one of {RECORD_FORMATS}, received {self.record_format!r}")
 
     def to_json(self) -> str:
         """Returns the file's text."""
@@ -96,7 +112,7 @@ def read_manifest(folder: str) -> Manifest:
     if not storage.exists(path):
         raise UserError(
             f"a folder of TFRecords must hold {MANIFEST_NAME}, which is written last, and {folder} has none: "
-            "it is unfinished or not made by data_tools/make_tfrecords.py."
+            "it is unfinished, or made elsewhere, which data_tools/index_tfrecords.py mends."
         )
     try:
         fields = json.loads(storage.read_text(path))

@@ -7,7 +7,8 @@ from collections import Counter
 
 from algpt2 import storage
 from algpt2.errors import UserError
-from algpt2.manifest import Manifest, Shard, read_manifest
+from algpt2.manifest import IDS_FORMAT, Manifest, Shard, read_manifest
+from algpt2.tokenizer import Tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +26,7 @@ class RecordSet:
     vocab_size: int
     eos_id: int
     tokenizer_sha256: str
+    record_format: str = IDS_FORMAT
 
     @property
     def records(self) -> int:
@@ -48,7 +50,7 @@ def open_record_set(paths: list[str], split: str) -> RecordSet:
     """Returns the shards that the paths name, in the order given.
 
     Args:
-      paths: folders made by data_tools/make_tfrecords.py, of which the shards of `split` are taken, or shard
+      paths: folders made by data_tools/make_tfrecords.py or indexed, of which the shards of `split` are taken, or shard
         files or patterns of them.
       split: `train` or `val`.
 
@@ -64,7 +66,7 @@ def open_record_set(paths: list[str], split: str) -> RecordSet:
     _require_each_once(files)
     _require_agreement(manifests)
     for file, (_, shard) in zip(files, found, strict=True):
-        _require_intact(file, shard)
+        require_intact(file, shard)
     folder, manifest = next(iter(manifests.items()))
     return RecordSet(
         files=files,
@@ -74,7 +76,34 @@ def open_record_set(paths: list[str], split: str) -> RecordSet:
         vocab_size=manifest.vocab_size,
         eos_id=manifest.eos_id,
         tokenizer_sha256=manifest.tokenizer_sha256,
+        record_format=manifest.record_format,
     )
+
+
+def load_tokenizer(folder: str, sha256: str) -> Tokenizer:
+    """Returns the tokenizer that lies beside records.
+
+    Raises:
+      UserError: there is none, or it is not the one they were made with, whose SHA-256 the manifest has.
+    """
+    tokenizer = Tokenizer.load(folder)
+    if tokenizer.sha256 != sha256:
+        raise UserError(
+            f"the tokenizer beside records must be the one they were made with, and in {folder} it is another "
+            f"({tokenizer.sha256[:8]}, not {sha256[:8]}): copy the folder again."
+        )
+    return tokenizer
+
+
+def require_intact(file: str, shard: Shard) -> None:
+    """Raises `UserError` unless a file is what the manifest says of it."""
+    store = storage.of(file)
+    if not store.is_file(file):
+        raise UserError(f"every shard that the manifest lists must be there, and {file} is missing: copy it again.")
+    if (size := store.size_bytes(file)) != shard.size_bytes:
+        raise UserError(f"{file} must have {shard.size_bytes} bytes and has {size}: it is truncated; copy it again.")
+    if (checksum := store.crc32c(file)) != shard.crc32c:
+        raise UserError(f"{file} must have CRC32C {shard.crc32c} and has {checksum}: it is damaged; copy it again.")
 
 
 def _named_shards(path: str, split: str, manifests: dict[str, Manifest]) -> list[tuple[str, Shard]]:
@@ -112,20 +141,11 @@ def _require_each_once(files: tuple[str, ...]) -> None:
 
 
 def _require_agreement(manifests: dict[str, Manifest]) -> None:
-    keys = {(m.seq_len, m.vocab_size, m.tokenizer_sha256) for m in manifests.values()}
+    keys = {(m.seq_len, m.vocab_size, m.tokenizer_sha256, m.record_format) for m in manifests.values()}
     if len(keys) > 1:
         described = ", ".join(
-            f"{folder} (seq_len {m.seq_len}, vocab_size {m.vocab_size}, tokenizer {m.tokenizer_sha256[:8]})"
+            f"{folder} (seq_len {m.seq_len}, vocab_size {m.vocab_size}, tokenizer {m.tokenizer_sha256[:8]}, "
+            f"record_format {m.record_format})"
             for folder, m in manifests.items()
         )
-        raise UserError(f"all folders must have the same seq_len and tokenizer, received {described}.")
-
-
-def _require_intact(file: str, shard: Shard) -> None:
-    store = storage.of(file)
-    if not store.is_file(file):
-        raise UserError(f"every shard that the manifest lists must be there, and {file} is missing: copy it again.")
-    if (size := store.size_bytes(file)) != shard.size_bytes:
-        raise UserError(f"{file} must have {shard.size_bytes} bytes and has {size}: it is truncated; copy it again.")
-    if (checksum := store.crc32c(file)) != shard.crc32c:
-        raise UserError(f"{file} must have CRC32C {shard.crc32c} and has {checksum}: it is damaged; copy it again.")
+        raise UserError(f"all folders must have the same seq_len, tokenizer and record_format, received {described}.")

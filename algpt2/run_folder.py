@@ -15,6 +15,7 @@ from algpt2.train_config import TrainConfig
 
 RUN_NAME = "run.json"
 RESULT_NAME = "result.json"
+MADE_BY = "train_tfrecords.py"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -57,6 +57,9 @@ class Storage(Protocol):
     def work_folder(self, path: str) -> str:
         """Returns a local folder in which to prepare a file meant for `path`."""
 
+    def require_writable(self, folder: str) -> None:
+        """Raises `UserError` if files below `folder`, which may not exist yet, cannot be written."""
+
 
 def is_remote(path: str) -> bool:
     """Returns whether `path` lies on Google Cloud Storage."""
@@ -130,15 +133,30 @@ def write_text(path: str, text: str) -> None:
 
 @contextlib.contextmanager
 def writing(path: str) -> Iterator[str]:
-    """Yields a local file name to fill; it appears at `path`, whole, when the block ends without an error."""
+    """Yields a local file name to fill; it appears at `path`, whole, when the block ends without an error.
+
+    An `OSError` in the block that names no file, as a full disk's does not, gets the name `path`.
+    """
     storage = of(path)
-    descriptor, local_file = tempfile.mkstemp(prefix=".tmp-", dir=storage.work_folder(path))
-    os.close(descriptor)
+    with naming_errors(path):
+        descriptor, local_file = tempfile.mkstemp(prefix=".tmp-", dir=storage.work_folder(path))
+        os.close(descriptor)
+        try:
+            yield local_file
+            storage.publish(local_file, path)
+        finally:
+            Path(local_file).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def naming_errors(path: str) -> Iterator[None]:
+    """Gives an `OSError` that names no file the name `path`."""
     try:
-        yield local_file
-        storage.publish(local_file, path)
-    finally:
-        Path(local_file).unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror or str(error), path) from error
 
 
 @contextlib.contextmanager
@@ -154,9 +172,12 @@ def local_copy(path: str) -> Iterator[str]:
 
 
 def require_empty(folder: str) -> None:
-    """Raises `UserError` if an output folder already holds something."""
+    """Raises `UserError` unless an output folder can be made and holds nothing yet."""
+    if not folder:
+        raise UserError("the output folder must have a name, received '': name one.")
     if exists(folder):
         raise UserError(f"the output folder must be new or empty, and {folder} already holds files: name another.")
+    of(folder).require_writable(folder)
 
 
 class LocalStorage:
@@ -192,6 +213,11 @@ class LocalStorage:
         with open(local_file, "rb") as stream:
             os.fsync(stream.fileno())
         os.replace(local_file, path)
+        folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY)
+        try:
+            os.fsync(folder)  # or a power cut could keep a marker and lose the file it vouches for
+        finally:
+            os.close(folder)
 
     def delete_file(self, path: str) -> None:
         os.unlink(path)
@@ -204,6 +230,15 @@ class LocalStorage:
         folder = os.path.dirname(path) or "."
         os.makedirs(folder, exist_ok=True)
         return folder
+
+    def require_writable(self, folder: str) -> None:
+        place = os.path.abspath(folder)
+        while not os.path.lexists(place):
+            place = os.path.dirname(place)
+        if not os.path.isdir(place):
+            raise UserError(f"the output folder must lie in folders, and {place} is not a folder: name another.")
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise UserError(f"the output folder must be writable, and {place} is not: name another or permit it.")
 
 
 def _umask() -> int:

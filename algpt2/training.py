@@ -1,9 +1,5 @@
 """The training loop: steps, log lines, validation, checkpoints, exact resume."""
 
-import contextlib
-import json
-import time
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,11 +7,13 @@ import tensorflow as tf
 from absl import logging
 
 from algpt2 import checkpoints, run_folder, storage, strict_json
-from algpt2.errors import TrainingStopped, UserError
+from algpt2.errors import TrainingStopped
 from algpt2.input_pipeline import train_batches
 from algpt2.metrics import MetricsLog
+from algpt2.record_set import load_tokenizer
 from algpt2.run_plan import Run
-from algpt2.tfrecords import ID_RANGE_RULE, RECORD_LENGTH_RULE
+from algpt2.tfrecords import record_errors
+from algpt2.throughput import ThroughputMeter, format_seconds
 from algpt2.train_step import TrainStep, create_model
 from algpt2.validation import Loss, Validator
 
@@ -27,10 +25,12 @@ class Trainer:
         self.run = run
         self.strategy = strategy
         config = run.train_config
-        config.micro_batch_size(strategy.num_replicas_in_sync)  # refused before anything is written
+        # What is wrong is refused before anything is written.
+        config.micro_batch_size(strategy.num_replicas_in_sync)
+        load_tokenizer(run.train_records.folder, run.train_records.tokenizer_sha256)
+        self.tokenizer_json = storage.read_bytes(storage.join(run.train_records.folder, checkpoints.TOKENIZER_NAME))
         identity = run_folder.identity_of(run.model_config, config, run.train_records)
         run_folder.claim_run_folder(run.model_dir, identity)
-        self.tokenizer_json = storage.read_bytes(storage.join(run.train_records.folder, checkpoints.TOKENIZER_NAME))
         with strategy.scope():
             self.model = create_model(run.model_config, config)
         self.train_step = TrainStep(strategy, self.model, config)
@@ -58,8 +58,8 @@ class Trainer:
         )
         result_path = storage.join(self.run.model_dir, run_folder.RESULT_NAME)
         if self.step == self.run.train_config.total_steps and storage.exists(result_path):
-            return json.loads(storage.read_text(result_path))
-        with _input_errors():
+            return strict_json.read_object(result_path, run_folder.MADE_BY)
+        with record_errors():
             validated = self._train()
         result = {
             "model_dir": self.run.model_dir,
@@ -180,50 +180,3 @@ class Trainer:
                 self.strategy.num_replicas_in_sync,
             )
         return state.step
-
-
-class ThroughputMeter:
-    """Tokens per second of the steps alone; the first graph call, which compiles, is left out."""
-
-    def __init__(self, tokens_per_step: int):
-        self.tokens_per_step = tokens_per_step
-        self.calls = 0
-        self.tokens = 0
-        self.seconds = 0.0
-
-    @contextlib.contextmanager
-    def measuring(self, n_steps: int) -> Iterator[None]:
-        """Counts the time of the block as that of `n_steps` steps."""
-        start = time.perf_counter()
-        yield
-        seconds = time.perf_counter() - start
-        self.calls += 1
-        if self.calls > 1:
-            self.tokens += n_steps * self.tokens_per_step
-            self.seconds += seconds
-
-    @property
-    def tokens_per_second(self) -> float | None:
-        """None until something was measured."""
-        return self.tokens / self.seconds if self.tokens else None
-
-
-def format_seconds(seconds: float) -> str:
-    """Returns '45 s', '12.3 min' or '3.4 h'."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
-
-
-@contextlib.contextmanager
-def _input_errors() -> Iterator[None]:
-    """Turns what TensorFlow says of a bad record into a `UserError`."""
-    try:
-        yield
-    except tf.errors.DataLossError as error:
-        raise UserError(f"a shard is damaged ({error.message}): copy it again; checkpoints are intact.") from error
-    except tf.errors.InvalidArgumentError as error:
-        if not any(rule in error.message for rule in (RECORD_LENGTH_RULE, ID_RANGE_RULE)):
-            raise
-        found = " ".join(error.message.split())[:200]
-        raise UserError(f"a record is not what its manifest says ({found}): make the records again.") from error

@@ -1,5 +1,6 @@
 """Compare finished runs: a table for people on stderr, the same rows as JSON on stdout."""
 
+import argparse
 import sys
 from collections.abc import Sequence
 
@@ -10,16 +11,21 @@ from algpt2.record_set import open_record_set
 
 def main(argv: Sequence[str]) -> int:
     """Prints the comparison."""
+    arguments = parse(argv)
+    rows = compare_runs(arguments.run, arguments.evaluation, open_record_set(arguments.val_path, "val"))
+    print(format_table(rows), file=sys.stderr)
+    cli.print_json(rows)
+    return cli.EXIT_OK
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Returns the parsed command line."""
     parser = cli.argument_parser(__doc__)
     parser.add_argument("--run", nargs="+", required=True, metavar="DIR", help="folders (--model_dir) of finished runs")
     parser.add_argument("--val_path", nargs="+", required=True, metavar="PATH", help="what they were validated on")
     evaluation_help = "JSON results of eval/wikitext.py, one for each run in the same order"
     parser.add_argument("--evaluation", nargs="+", default=[], metavar="FILE", help=evaluation_help)
-    arguments = parser.parse_args(argv)
-    rows = compare_runs(arguments.run, arguments.evaluation, open_record_set(arguments.val_path, "val"))
-    print(format_table(rows), file=sys.stderr)
-    cli.print_json(rows)
-    return cli.EXIT_OK
+    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":

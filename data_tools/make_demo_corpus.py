@@ -1,5 +1,6 @@
 """Writes a demonstration corpus: the docstrings of the Python packages installed here. No download."""
 
+import argparse
 from collections.abc import Sequence
 
 from algpt2 import cli
@@ -7,12 +8,17 @@ from algpt2.demo_corpus import write_demo_corpus
 
 
 def main(argv: Sequence[str]) -> int:
-    """Parses the command line, writes the corpus, prints its counts."""
-    parser = cli.argument_parser(__doc__)
-    parser.add_argument("--output", required=True, help="new folder, local or gs://, for corpus.jsonl and heldout.txt")
-    arguments = parser.parse_args(argv)
+    """writes the corpus, prints its counts."""
+    arguments = parse(argv)
     cli.print_json(write_demo_corpus(arguments.output))
     return cli.EXIT_OK
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Returns the parsed command line."""
+    parser = cli.argument_parser(__doc__)
+    parser.add_argument("--output", required=True, help="new folder, local or gs://, for corpus.jsonl and heldout.txt")
+    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":

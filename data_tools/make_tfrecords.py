@@ -1,5 +1,6 @@
 """Turn documents into TFRecord shards for training: tokenised, split, shuffled and packed."""
 
+import argparse
 from collections.abc import Sequence
 
 from algpt2 import cli, environment
@@ -9,6 +10,17 @@ from algpt2.record_options import RecordOptions
 
 def main(argv: Sequence[str]) -> int:
     """Writes the shards, and prints their counts as JSON."""
+    arguments = parse(argv)
+    options = RecordOptions(**given_options(arguments, RecordOptions))
+    environment.require_tensorflow()
+    from algpt2.preparation import make_tfrecords  # TensorFlow may be missing until checked
+
+    cli.print_json(make_tfrecords(arguments.input, arguments.tokenizer, arguments.output, options))
+    return cli.EXIT_OK
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Returns the parsed command line."""
     parser = cli.argument_parser(__doc__)
     input_help = "files, folders or patterns of documents, on disk or gs://"
     parser.add_argument("--input", nargs="+", required=True, metavar="PATH", help=input_help)
@@ -17,13 +29,7 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="new folder, on disk or gs://")
     add_options(parser, RecordOptions)
-    arguments = parser.parse_args(argv)
-    options = RecordOptions(**given_options(arguments, RecordOptions))
-    environment.require_tensorflow()
-    from algpt2.preparation import make_tfrecords  # TensorFlow may be missing until checked
-
-    cli.print_json(make_tfrecords(arguments.input, arguments.tokenizer, arguments.output, options))
-    return cli.EXIT_OK
+    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":

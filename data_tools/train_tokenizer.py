@@ -1,5 +1,6 @@
 """Trains GPT-2's kind of tokenizer, byte-level BPE, and writes tokenizer.json, vocab.json and merges.txt."""
 
+import argparse
 from collections.abc import Sequence
 
 from algpt2 import cli
@@ -7,15 +8,20 @@ from algpt2.tokenizer_training import train_tokenizer
 
 
 def main(argv: Sequence[str]) -> int:
-    """Parses the command line, trains, prints what came out."""
+    """trains, prints what came out."""
+    arguments = parse(argv)
+    cli.print_json(train_tokenizer(arguments.input, arguments.vocab_size, arguments.output, arguments.text_key))
+    return cli.EXIT_OK
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Returns the parsed command line."""
     parser = cli.argument_parser(__doc__)
     parser.add_argument("--input", nargs="+", required=True, help="files, folders or patterns of documents")
     parser.add_argument("--vocab_size", type=int, required=True, help="ids to make, <|endoftext|> included; from 257")
     parser.add_argument("--output", required=True, help="new folder, local or gs://")
     parser.add_argument("--text_key", default="text", help="JSON key or Parquet column of the text (default: text)")
-    arguments = parser.parse_args(argv)
-    cli.print_json(train_tokenizer(arguments.input, arguments.vocab_size, arguments.output, arguments.text_key))
-    return cli.EXIT_OK
+    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":

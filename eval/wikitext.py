@@ -1,5 +1,6 @@
 """Zero-shot perplexity and bits per byte of a checkpoint on a text file such as WikiText's wiki.test.raw."""
 
+import argparse
 from collections.abc import Sequence
 
 from algpt2 import cli, documents, environment
@@ -8,13 +9,7 @@ from algpt2.errors import UserError
 
 def main(argv: Sequence[str]) -> int:
     """Prints the scores and their protocol as JSON."""
-    parser = cli.argument_parser(__doc__)
-    parser.add_argument("--checkpoint", required=True, metavar="DIR", help="a checkpoint, or a --model_dir with some")
-    parser.add_argument("--data", required=True, metavar="FILE", help="a UTF-8 text file, on disk or gs://")
-    parser.add_argument("--protocol", choices=("hf", "raw"), default="hf", help="what is scored (default: hf)")
-    parser.add_argument("--stride", type=int, help="positions between windows (default: the model's seq_len)")
-    parser.add_argument("--batch_size", type=int, default=8, help="windows a forward pass (default: 8)")
-    arguments = parser.parse_args(argv)
+    arguments = parse(argv)
     environment.require_tensorflow()
 
     from algpt2.checkpoints import find_checkpoint, load_model  # TensorFlow may be missing until checked
@@ -33,6 +28,17 @@ def main(argv: Sequence[str]) -> int:
     result = evaluate_text(model, Tokenizer.load(folder), text, protocol, stride, arguments.batch_size)
     cli.print_json({"checkpoint": folder, "data": arguments.data, **result})
     return cli.EXIT_OK
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Returns the parsed command line."""
+    parser = cli.argument_parser(__doc__)
+    parser.add_argument("--checkpoint", required=True, metavar="DIR", help="a checkpoint, or a --model_dir with some")
+    parser.add_argument("--data", required=True, metavar="FILE", help="a UTF-8 text file, on disk or gs://")
+    parser.add_argument("--protocol", choices=("hf", "raw"), default="hf", help="what is scored (default: hf)")
+    parser.add_argument("--stride", type=int, help="positions between windows (default: the model's seq_len)")
+    parser.add_argument("--batch_size", type=int, default=8, help="windows a forward pass (default: 8)")
+    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,25 @@
 import dataclasses
 import json
 import os
+import runpy
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import (
+    CONFIGS,
+    EVALUATE,
+    GENERATE,
+    GOOD,
+    INSPECT,
+    RECORDS,
+    TOKENIZER,
+    TRAIN,
+    WORDS,
+    Outcome,
+    call,
+    to_arguments,
+)
 
 from algpt2 import environment
 from algpt2.config import GPTConfig
@@ -57,3 +72,64 @@ def records_folder(tmp_path_factory) -> str:
     options = RecordOptions(seq_len=16, num_shards=3, val_fraction=0.2)
     make_tfrecords([str(folder / "corpus.jsonl")], str(folder / "tokenizer"), str(folder / "records"), options)
     return str(folder / "records")
+
+
+@pytest.fixture(scope="session")
+def scripts():
+    """The globals of every script, loaded as Python would run it, but for its last line."""
+    files = [
+        REPOSITORY / TRAIN,
+        REPOSITORY / GENERATE,
+        *REPOSITORY.glob("data_tools/*.py"),
+        *REPOSITORY.glob("eval/*.py"),
+    ]
+    return {str(file.relative_to(REPOSITORY)): runpy.run_path(str(file)) for file in files}
+
+
+@pytest.fixture(scope="session")
+def run_script(scripts):
+    """Calls a script with the flags of `GOOD` and some changes to them; None leaves a flag out."""
+
+    def run_script(script, places, **changes) -> Outcome:
+        return call(scripts[script]["main"], to_arguments({**GOOD[script], **changes}, places))
+
+    return run_script
+
+
+@pytest.fixture(scope="session")
+def pipeline(run_script, tmp_path_factory):
+    """Every tool once, from text to scores: the folder with all that came out, and what each command printed."""
+    good = tmp_path_factory.mktemp("good")
+    documents = np.random.default_rng(0).choice(WORDS, size=(150, 12))
+    lines = [json.dumps({"text": " ".join(document)}) + "\n" for document in documents]
+    (good / "corpus.jsonl").write_text("".join(lines[:140]))
+    (good / "heldout.txt").write_text("\n".join(json.loads(line)["text"] for line in lines[140:]))
+    for name, fields in CONFIGS.items():
+        (good / f"{name}.json").write_text(json.dumps(fields))
+
+    def step(script, out, **changes):
+        return run_script(script, {"good": good, "out": good / out}, **changes)
+
+    outcomes = {
+        "tokenizer": step(TOKENIZER, "tokenizer"),
+        "records": step(RECORDS, "records"),
+        "inspection": step(INSPECT, ""),
+        "gpt2": step(TRAIN, "gpt2", config_path="{good}/gpt2.json"),
+        "algpt2": step(TRAIN, "algpt2"),
+    }
+    for name in CONFIGS:
+        outcomes[f"{name}_raw"] = step(EVALUATE, "", checkpoint=f"{{good}}/{name}", protocol="raw")
+        (good / f"{name}.evaluation.json").write_text(outcomes[f"{name}_raw"].stdout)
+    return good, outcomes
+
+
+@pytest.fixture(scope="session")
+def good(pipeline):
+    """The folder with sound input and output of every kind. Read only."""
+    return pipeline[0]
+
+
+@pytest.fixture(scope="session")
+def outcomes(pipeline):
+    """What each command that made `good` printed, by a name for it."""
+    return pipeline[1]

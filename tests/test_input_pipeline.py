@@ -1,15 +1,30 @@
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from original_records import write_original
 
 from algpt2 import input_pipeline
+from algpt2.indexing import index_tfrecords
 from algpt2.input_pipeline import train_batches, val_batches
 from algpt2.record_set import open_record_set
 from algpt2.tfrecords import read_records
 
 BATCH_SIZE = 8
+
+
+@pytest.fixture(scope="module")
+def original_folder(records_folder, tmp_path_factory):
+    """The records of `records_folder` as the original project would have written them, indexed."""
+    folder = tmp_path_factory.mktemp("original")
+    for split in ("train", "val"):
+        record_set = open_record_set([records_folder], split)
+        for file in record_set.files:
+            write_original(folder / Path(file).name, read_records(file, record_set.seq_len, record_set.vocab_size))
+    index_tfrecords(str(folder), records_folder, "val*")
+    return str(folder)
 
 
 @pytest.fixture
@@ -52,6 +67,25 @@ def all_records(record_set):
 def test_global_batches_are_the_same_on_any_number_of_hosts_and_replicas(train_set, hosts, replicas):
     alone = global_batches(train_set, 5)
     np.testing.assert_array_equal(global_batches(train_set, 5, hosts=hosts, replicas=replicas), alone)
+
+
+@pytest.mark.parametrize(("hosts", "replicas"), [(1, 1), (2, 4)])
+def test_the_original_projects_records_give_the_same_global_batches_as_ours(
+    original_folder, train_set, hosts, replicas
+):
+    original = open_record_set([original_folder], "train")
+    assert (original.record_format, train_set.record_format) == ("inputs_labels", "ids")
+    count = train_set.records // BATCH_SIZE + 2
+    batches = global_batches(original, count, hosts=hosts, replicas=replicas)
+    np.testing.assert_array_equal(batches, global_batches(train_set, count))
+
+
+def test_the_original_projects_records_are_validated_on_as_ours_are(original_folder, records_folder):
+    original, ours = (open_record_set([folder], "val") for folder in (original_folder, records_folder))
+    for one, other in zip(val_batches(original, 8, context()), val_batches(ours, 8, context()), strict=True):
+        np.testing.assert_array_equal(one[0], other[0])
+        np.testing.assert_array_equal(one[1], other[1])
+    assert (original.records, original.target_bytes) == (ours.records, ours.target_bytes)
 
 
 def test_batches_after_a_resume_are_those_of_the_uninterrupted_stream(train_set):

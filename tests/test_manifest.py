@@ -18,6 +18,24 @@ def test_a_manifest_is_read_back_as_it_was_written(tmp_path):
     assert read_manifest(str(tmp_path)).train.records == 2
 
 
+def test_unknown_counts_are_read_back_and_shown_as_unknown(tmp_path):
+    train = Split(None, None, None, 16, None, TRAIN.shards)
+    manifest = Manifest(8, 300, 299, "ab" * 32, None, None, train, VAL, record_format="inputs_labels")
+    write_manifest(str(tmp_path), manifest)
+    assert read_manifest(str(tmp_path)) == manifest
+    assert counts(manifest)["train"] == {
+        **{"documents": None, "text_bytes": None, "input_tokens": None, "tail_tokens": None},
+        **{"target_tokens": 16, "target_bytes": 30, "records": 2, "shards": 2},
+    }
+
+
+def test_a_manifest_without_a_record_format_holds_ids(tmp_path):
+    fields = json.loads(MANIFEST.to_json())
+    del fields["record_format"]
+    (tmp_path / "manifest.json").write_text(json.dumps(fields))
+    assert read_manifest(str(tmp_path)) == MANIFEST
+
+
 def test_counts_show_numbers_instead_of_shards():
     short = counts(MANIFEST)
     assert (short["train"]["shards"], short["train"]["records"], short["val"]["shards"]) == (2, 2, 0)
@@ -40,6 +58,8 @@ def test_a_folder_without_a_manifest_is_unfinished(tmp_path):
         lambda fields: fields.update(unknown=1),
         lambda fields: fields["train"].update(shards=[{"name": "a"}]),
         lambda fields: fields.update(train=None),
+        lambda fields: fields.update(record_format="labels"),
+        lambda fields: fields.update(record_format=None),
     ],
 )
 def test_a_file_of_another_kind_is_refused(tmp_path, change):

@@ -55,7 +55,7 @@ def test_a_folder_means_the_shards_of_the_split_in_the_manifests_order(folder):
     assert (train.records, val.records) == (5, 1)
     assert val.files == (str(folder / "val-00000-of-00001.tfrecord"),)
     assert (train.folder, train.seq_len, train.vocab_size, train.eos_id) == (str(folder), SEQ_LEN, 64, 63)
-    assert train.tokenizer_sha256 == "ab" * 32
+    assert (train.tokenizer_sha256, train.record_format) == ("ab" * 32, "ids")
 
 
 def test_a_folder_a_list_and_a_pattern_name_the_same_records(folder):
@@ -135,11 +135,18 @@ def test_shards_without_a_manifest_are_refused_as_unfinished(folder, name):
 
 @pytest.mark.parametrize(
     ("changes", "named"),
-    [({"seq_len": 8}, "seq_len 4.*seq_len 8"), ({"vocab_size": 70}, "70"), ({"tokenizer_sha256": "cd" * 32}, "cdcd")],
+    [
+        ({"seq_len": 8}, "seq_len 4.*seq_len 8"),
+        ({"vocab_size": 70}, "70"),
+        ({"tokenizer_sha256": "cd" * 32}, "cdcd"),
+        ({"record_format": "inputs_labels"}, "record_format ids.*record_format inputs_labels"),
+    ],
 )
 def test_folders_that_disagree_are_refused_with_what_differs(folder, tmp_path, changes, named):
     other = make_folder(tmp_path / "another", **changes)
-    with pytest.raises(UserError, match=f"must have the same seq_len and tokenizer, received .*data.*{named}"):
+    with pytest.raises(
+        UserError, match=f"must have the same seq_len, tokenizer and record_format, received .*data.*{named}"
+    ):
         open_train(folder, other)
 
 

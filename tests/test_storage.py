@@ -188,3 +188,46 @@ def test_documents_tokenizer_and_records_on_cloud_storage_are_those_on_disk(buck
     on_disk, on_cloud = made.values()
     assert on_disk == on_cloud
     assert len(on_disk) == 3 + 1 + 4
+
+
+@pytest.mark.parametrize("name", ["file/out", "file/a/b"])
+def test_an_output_folder_that_cannot_be_made_is_refused_at_once(tmp_path, name):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match=f"{tmp_path}/file is not a folder"):
+        storage.require_empty(str(tmp_path / name))
+
+
+def test_an_output_folder_that_is_not_writable_is_refused_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: path != str(tmp_path))
+    with pytest.raises(UserError, match=f"must be writable, and {tmp_path} is not"):
+        storage.require_empty(str(tmp_path / "a" / "b"))
+
+
+def test_an_output_folder_without_a_name_is_refused():
+    """Its files would otherwise land in the root of the file system."""
+    with pytest.raises(UserError, match="must have a name"):
+        storage.require_empty("")
+
+
+def test_an_output_folder_in_a_missing_bucket_is_refused_at_once(bucket):
+    with pytest.raises(UserError, match="buckets create gs://absent"):
+        storage.require_empty("gs://absent/out")
+
+
+def test_a_missing_file_is_named(root):
+    with pytest.raises(FileNotFoundError) as raised:
+        storage.read_bytes(storage.join(root, "none"))
+    assert raised.value.filename == storage.join(root, "none")
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), OSError("half written")])
+def test_a_full_disk_is_reported_with_the_name_of_the_file_that_was_written(tmp_path, error):
+    def fill(local_file):
+        raise error
+
+    with pytest.raises(OSError, match="No space left on device|half written") as raised:  # noqa: SIM117
+        with storage.writing(str(tmp_path / "a")) as local_file:
+            fill(local_file)
+    assert raised.value.filename == str(tmp_path / "a")
+    assert raised.value.errno == error.errno
+    assert list(tmp_path.iterdir()) == []

@@ -5,13 +5,18 @@ import re
 import numpy as np
 import pytest
 import tensorflow as tf
+from original_records import serialize_original, write_original, write_serialized
 
+from algpt2.errors import UserError
+from algpt2.manifest import INPUTS_LABELS_FORMAT
 from algpt2.storage import LocalStorage
 from algpt2.tfrecords import (
     ID_RANGE_RULE,
+    LABELS_RULE,
     RECORD_LENGTH_RULE,
     assert_ids_below,
     id_dtype,
+    identify_record,
     parse_records,
     read_records,
     serialize_record,
@@ -97,3 +102,87 @@ def test_a_shard_that_fails_midway_leaves_no_file(tmp_path):
     with pytest.raises(OSError, match="disk"):
         write_shard(str(tmp_path / "a.tfrecord"), failing(), np.full(300, 2))
     assert list(tmp_path.iterdir()) == []
+
+
+# ------------------------------------------------------------------------------------- the original project's records
+
+
+def parse_original(serialized, seq_len=SEQ_LEN, in_graph=True):
+    parse = lambda batch: parse_records(batch, seq_len, 300, INPUTS_LABELS_FORMAT)  # noqa: E731
+    return (tf.function(parse) if in_graph else parse)(tf.constant(serialized, tf.string))
+
+
+@pytest.mark.parametrize("count", [0, 1, 5])
+@pytest.mark.parametrize("in_graph", [True, False])
+def test_inputs_and_labels_are_joined_to_the_ids_they_were_cut_from(count, in_graph):
+    records = random_records(count, 300)
+    ids = parse_original([serialize_original(record) for record in records], in_graph=in_graph)
+    assert ids.dtype == tf.int32
+    np.testing.assert_array_equal(ids, records)
+
+
+@pytest.mark.parametrize("static_size", [True, False])
+def test_inputs_and_labels_keep_their_static_shape_in_a_tf_data_pipeline(static_size):
+    records = random_records(4, 300)
+    dataset = tf.data.Dataset.from_tensor_slices([serialize_original(record) for record in records])
+    dataset = dataset.batch(2, drop_remainder=static_size)
+    dataset = dataset.map(lambda batch: parse_records(batch, SEQ_LEN, 300, INPUTS_LABELS_FORMAT))
+    assert dataset.element_spec.shape.as_list() == [2 if static_size else None, SEQ_LEN + 1]
+    np.testing.assert_array_equal(np.concatenate(list(dataset)), records)
+
+
+@pytest.mark.parametrize(
+    "lengths", [(0, 0), (SEQ_LEN - 1, SEQ_LEN - 1), (SEQ_LEN, SEQ_LEN - 1), (SEQ_LEN - 1, SEQ_LEN)]
+)
+@pytest.mark.parametrize("in_graph", [True, False])
+def test_inputs_or_labels_of_another_length_are_an_error(lengths, in_graph):
+    bad = serialize_original(inputs=np.ones(lengths[0]), labels=np.ones(lengths[1]))
+    with pytest.raises(tf.errors.InvalidArgumentError, match=rf"{re.escape(RECORD_LENGTH_RULE)} = 8"):
+        parse_original([serialize_original(np.ones(SEQ_LEN + 1)), bad], in_graph=in_graph)
+
+
+def test_lengths_that_are_wrong_but_add_up_over_a_batch_are_an_error():
+    records = [serialize_original(np.ones(length + 1)) for length in (SEQ_LEN - 1, SEQ_LEN + 1)]
+    with pytest.raises(tf.errors.InvalidArgumentError, match=re.escape(RECORD_LENGTH_RULE)):
+        parse_original(records)
+
+
+@pytest.mark.parametrize("place", [0, 3, SEQ_LEN - 2])
+@pytest.mark.parametrize("in_graph", [True, False])
+def test_labels_that_are_not_the_inputs_one_id_further_on_are_an_error(place, in_graph):
+    ids = np.arange(SEQ_LEN + 1)
+    labels = ids[1:].copy()
+    labels[place] += 100
+    with pytest.raises(tf.errors.InvalidArgumentError, match=LABELS_RULE):
+        parse_original([serialize_original(ids), serialize_original(inputs=ids[:-1], labels=labels)], in_graph=in_graph)
+
+
+@pytest.mark.parametrize("foreign", [300, -1, 2**32 + 5, -(2**32) + 5])
+@pytest.mark.parametrize("place", [0, 3, SEQ_LEN])
+def test_an_int64_id_beyond_the_vocabulary_never_becomes_one_of_it(foreign, place):
+    ids = np.arange(SEQ_LEN + 1)
+    ids[place] = foreign
+    with pytest.raises(tf.errors.InvalidArgumentError, match=ID_RANGE_RULE):
+        parse_original([serialize_original(ids)])
+
+
+def test_records_of_either_format_are_read_and_identified(tmp_path):
+    records = random_records(3, 300)
+    write_original(tmp_path / "original.tfrecord", records)
+    read = list(read_records(str(tmp_path / "original.tfrecord"), SEQ_LEN, 300, INPUTS_LABELS_FORMAT))
+    np.testing.assert_array_equal(read, records)
+    for record_format, vocab_size, serialized in (
+        ("ids", 300, serialize_record(records[0], 300)),
+        ("ids", 250_000, serialize_record(records[0], 250_000)),
+        ("inputs_labels", 300, serialize_original(records[0])),
+    ):
+        found_format, ids = identify_record(serialized, vocab_size)
+        assert found_format == record_format
+        np.testing.assert_array_equal(ids, records[0])
+
+
+def test_labels_that_are_not_their_inputs_are_named_in_a_users_error(tmp_path):
+    bad = serialize_original(inputs=np.ones(SEQ_LEN), labels=np.zeros(SEQ_LEN))
+    write_serialized(tmp_path / "bad.tfrecord", [bad])
+    with pytest.raises(UserError, match=LABELS_RULE):
+        list(read_records(str(tmp_path / "bad.tfrecord"), SEQ_LEN, 300, INPUTS_LABELS_FORMAT))

@@ -7,13 +7,12 @@ import pytest
 import tensorflow as tf
 from conftest import ALGPT2_CONFIG
 
-from algpt2 import training
 from algpt2.errors import TrainingStopped, UserError
 from algpt2.metrics import read_metrics
 from algpt2.record_set import open_record_set
 from algpt2.run_plan import Run
 from algpt2.train_config import Cadence, TrainConfig
-from algpt2.training import ThroughputMeter, Trainer, format_seconds
+from algpt2.training import Trainer
 
 MODEL_CONFIG = dataclasses.replace(ALGPT2_CONFIG, vocab_size=300, n_layer=1)
 CADENCE = Cadence(log_every_steps=2, eval_every_steps=4, save_every_steps=3, steps_per_loop=5)
@@ -151,21 +150,3 @@ def test_training_on_two_replicas_reaches_the_same_loss(run, tmp_path):
     on_two = dataclasses.replace(run, model_dir=str(tmp_path / "two"))
     two = Trainer(on_two, strategy_of(TWO)).train()
     assert two["val_loss"] == pytest.approx(one["val_loss"], rel=1e-4)
-
-
-def test_throughput_leaves_out_the_call_that_compiles(monkeypatch):
-    times = iter([0.0, 100.0, 110.0, 114.0])
-    monkeypatch.setattr(training.time, "perf_counter", lambda: next(times))
-    meter = ThroughputMeter(tokens_per_step=100)
-    assert meter.tokens_per_second is None
-    with meter.measuring(5):
-        pass
-    assert meter.tokens_per_second is None
-    with meter.measuring(2):
-        pass
-    assert meter.tokens_per_second == pytest.approx(200 / 4)
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(5, "5 s"), (90, "1.5 min"), (5400, "1.5 h")])
-def test_durations_read_well(seconds, text):
-    assert format_seconds(seconds) == text

@@ -1,0 +1,31 @@
+"""Make a folder of TFRecords from elsewhere ready for training: check every record, write manifest and tokenizer."""
+
+import argparse
+from collections.abc import Sequence
+
+from algpt2 import cli, environment
+
+
+def main(argv: Sequence[str]) -> int:
+    """Indexes the folder, and prints its counts as JSON."""
+    arguments = parse(argv)
+    environment.require_tensorflow()
+    from algpt2.indexing import index_tfrecords  # TensorFlow may be missing until checked
+
+    cli.print_json(index_tfrecords(arguments.input, arguments.tokenizer, arguments.val_pattern))
+    return cli.EXIT_OK
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Returns the parsed command line."""
+    parser = cli.argument_parser(__doc__)
+    input_help = "folder with TFRecord files of `ids`, or of `inputs` and `labels`, on disk or gs://"
+    parser.add_argument("--input", required=True, metavar="DIR", help=input_help)
+    parser.add_argument("--tokenizer", required=True, metavar="DIR", help="what the records were made with")
+    val_help = "names of the files to validate on; all others are to train on (default: val*)"
+    parser.add_argument("--val_pattern", default="val*", metavar="PATTERN", help=val_help)
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,235 @@
+"""The scripts as their users meet them, from text to scores, and the original's command line."""
+
+import json
+import math
+import re
+import subprocess
+import sys
+
+import pytest
+from command_line import (
+    COMPARE,
+    CONFIGS,
+    EVALUATE,
+    GENERATE,
+    GOOD,
+    INSPECT,
+    SEQ_LEN,
+    STEPS,
+    TOKENIZER,
+    TRAIN,
+    VOCAB_SIZE,
+    WORDS,
+    snapshot,
+    to_arguments,
+)
+from conftest import REPOSITORY
+
+from algpt2.metrics import read_metrics
+
+
+def test_the_tokenizer_tool_reports_what_it_read_and_made(good, outcomes):
+    result = outcomes["tokenizer"].result
+    texts = [json.loads(line)["text"] for line in (good / "corpus.jsonl").read_text().splitlines()]
+    assert (result["documents"], result["bytes"]) == (140, sum(map(len, texts)))
+    # All six words with and without a space in front take fewer merges than were asked for.
+    assert 257 < result["vocab_size"] <= VOCAB_SIZE
+    assert result["eos_id"] == result["vocab_size"] - 1
+    assert (good / "tokenizer" / "tokenizer.json").is_file()
+
+
+def test_the_records_tool_accounts_for_every_document_token_and_byte(good, outcomes):
+    result = outcomes["records"].result
+    train, val = result["train"], result["val"]
+    assert train["documents"] + val["documents"] == 140
+    assert train["text_bytes"] + val["text_bytes"] == outcomes["tokenizer"].result["bytes"]
+    assert (train["shards"], val["shards"]) == (3, 1)
+    for split in (train, val):
+        assert split["records"] > 0
+        assert split["target_tokens"] == split["records"] * SEQ_LEN
+        assert split["target_tokens"] + split["tail_tokens"] == split["input_tokens"]
+    assert result["tokenizer_sha256"] == outcomes["tokenizer"].result["sha256"]
+    assert sum(1 for _ in (good / "records").glob("*.tfrecord")) == 4
+
+
+def test_the_inspection_shows_the_first_records_as_text(outcomes):
+    result = outcomes["inspection"].result
+    assert result["train"] == outcomes["records"].result["train"]
+    assert len(result["records"]) == 2
+    for record in result["records"]:
+        assert record["shard"] == "train-00000-of-00003.tfrecord"
+        assert len(re.findall("|".join(WORDS), record["text"])) >= 8
+    assert result["records"][0]["text"].startswith("<|endoftext|>")
+
+
+@pytest.mark.parametrize("model", CONFIGS)
+def test_training_ends_at_the_last_step_with_a_loss_that_fell(good, outcomes, model):
+    result = outcomes[model].result
+    assert (result["step"], result["tokens"]) == (STEPS, STEPS * 4 * SEQ_LEN)
+    assert result["model_dir"] == str(good / model)
+    losses = [line["loss"] for line in read_metrics(result["model_dir"]) if "loss" in line]
+    assert len(losses) == STEPS // 5
+    assert losses[-1] < losses[0] - 1
+    assert result["val_loss"] < math.log(VOCAB_SIZE) - 1
+    assert result["val_perplexity"] == pytest.approx(math.exp(result["val_loss"]))
+    assert result["tokens_per_second"] > 0
+    kept = sorted(folder.name for folder in (good / model / "checkpoints").iterdir())
+    assert kept == ["step_00000010", "step_00000020", "step_00000030"]
+
+
+def test_the_albert_kind_of_model_has_fewer_parameters(outcomes):
+    assert 0 < outcomes["algpt2"].result["parameters"] < outcomes["gpt2"].result["parameters"]
+
+
+def test_the_same_training_command_again_reports_the_same_result_and_changes_nothing(run_script, good, outcomes):
+    before = snapshot(good / "algpt2")
+    again = run_script(TRAIN, {"good": good, "out": good / "algpt2"})
+    assert again.result == outcomes["algpt2"].result
+    assert snapshot(good / "algpt2") == before
+
+
+def test_a_run_on_shards_named_one_by_one_is_the_same_run(run_script, good, outcomes):
+    shards = [f"{{good}}/records/train-0000{i}-of-00003.tfrecord" for i in range(3)]
+    places = {"good": good, "out": good / "algpt2"}
+    again = run_script(TRAIN, places, train_path=shards, val_path="{good}/records/val-*")
+    assert again.result == outcomes["algpt2"].result
+
+
+@pytest.mark.parametrize("model", CONFIGS)
+def test_the_raw_protocol_scores_every_byte_of_the_file(good, outcomes, model):
+    result = outcomes[f"{model}_raw"].result
+    text = (good / "heldout.txt").read_text()
+    assert result["checkpoint"] == str(good / model / "checkpoints" / f"step_{STEPS:08d}")
+    assert (result["protocol"], result["window"], result["stride"]) == ("raw", SEQ_LEN, SEQ_LEN)
+    assert (result["scored_bytes"], result["words"]) == (len(text), len(text.split()))
+    assert result["bits_per_byte"] == pytest.approx(result["total_nats"] / math.log(2) / len(text))
+    assert result["token_perplexity"] < VOCAB_SIZE / 2
+
+
+def test_the_hf_protocol_is_the_default_and_leaves_out_the_first_token(run_script, good, outcomes):
+    result = run_script(EVALUATE, {"good": good}, stride=4).result
+    assert (result["protocol"], result["stride"]) == ("hf", 4)
+    # Nine more line ends than the file has stand between its ten lines' nine ends; the first word is context only.
+    whole = len((good / "heldout.txt").read_text()) + 9 * 2
+    assert whole - len("epsilon") <= result["scored_bytes"] < whole
+    assert result["word_perplexity"] == pytest.approx(math.exp(result["total_nats"] / result["words"]))
+
+
+def test_the_comparison_has_a_row_for_chance_and_one_for_each_run(run_script, good, outcomes):
+    evaluation = [f"{{good}}/{name}.evaluation.json" for name in CONFIGS]
+    outcome = run_script(COMPARE, {"good": good}, evaluation=evaluation)
+    uniform, *rows = outcome.result
+    assert [row["model"] for row in rows] == list(CONFIGS)
+    assert uniform["validation loss"] == pytest.approx(math.log(outcomes["tokenizer"].result["vocab_size"]))
+    for row, model in zip(rows, CONFIGS, strict=True):
+        result, evaluated = outcomes[model].result, outcomes[f"{model}_raw"].result
+        assert row["validation loss"] == result["val_loss"] < uniform["validation loss"]
+        assert row["bits per byte"] == result["val_bits_per_byte"] < uniform["bits per byte"]
+        assert row["held-out bits per byte"] == evaluated["bits_per_byte"] < uniform["held-out bits per byte"]
+    table = outcome.stderr.splitlines()
+    assert len(table) == 5
+    assert all(line.startswith("|") for line in table)
+
+
+def test_generated_text_is_the_training_datas_words_and_the_seed_decides_it(run_script, good):
+    first, again = (run_script(GENERATE, {"good": good}, max_new_tokens=12, top_k=6).result for _ in range(2))
+    assert first == again
+    assert first["prompt"] == "alpha beta"
+    assert re.search("|".join(WORDS), first["text"])
+
+
+def test_a_loss_that_is_not_finite_is_one_sentence_and_status_1(run_script, good, tmp_path):
+    outcome = run_script(TRAIN, {"good": good, "out": tmp_path / "out"}, learning_rate=1e30, clip_norm=0)
+    assert (outcome.status, outcome.stdout) == (1, "")
+    assert "not finite at step" in outcome.sentence
+
+
+# ------------------------------------------------------------------------------------------ the original's flags
+
+
+def seed_flags(**changes):
+    """The original's command line, with a configuration whose seq_len --seq_len overrides."""
+    shards = [f"{{good}}/records/train-0000{i}-of-00003.tfrecord" for i in range(3)]
+    return {
+        **dict.fromkeys(GOOD[TRAIN]),
+        **{"tpu": "algpt2pod", "seq_len": SEQ_LEN, "batch_size": 4, "train_len": "{records}", "warmup_steps": 3},
+        **{"model_type": "algpt2", "config_path": "{long}", "epochs": 2, "train_path": shards},
+        **{"val_path": "{good}/records/val-00000-of-00001.tfrecord", "dry_run": True},
+        **changes,
+    }
+
+
+@pytest.fixture
+def places(good, outcomes, tmp_path):
+    """What the braces in flags stand for."""
+    long = tmp_path / "long.json"
+    long.write_text(json.dumps({**CONFIGS["algpt2"], "seq_len": 512}))
+    return {
+        "good": good,
+        "out": tmp_path / "out",
+        "records": outcomes["records"].result["train"]["records"],
+        "long": long,
+    }
+
+
+@pytest.mark.parametrize("changes", [{}, {"train_len": None}, {"model_dir": "{out}"}])
+def test_the_originals_command_line_means_what_it_meant_and_a_dry_run_writes_nothing(
+    run_script, places, tmp_path, changes
+):
+    before = snapshot(tmp_path)
+    plan = run_script(TRAIN, places, **seed_flags(**changes)).result
+    steps = 2 * places["records"] // 4
+    assert plan["model_config"]["seq_len"] == SEQ_LEN
+    assert (plan["train_records"], plan["steps"], plan["tokens"]) == (places["records"], steps, steps * 4 * SEQ_LEN)
+    assert plan["epochs"] == pytest.approx(steps * 4 / places["records"])
+    assert plan["train_config"]["warmup_steps"] == 3
+    assert plan["train_config"]["compute_dtype"] == "bfloat16"
+    # (300 + 16) x 8 tables; 8 x 32 in and 32 x 8 out, with biases; one block of width 32; the last LayerNorm.
+    assert plan["parameters"] == 2528 + 552 + (4224 + 8352 + 128) + 64
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("changes", [{"tpu": None}, {"compute_dtype": "float32"}])
+def test_the_computation_is_in_float32_without_a_tpu_or_where_it_is_asked_for(run_script, places, changes):
+    plan = run_script(TRAIN, places, **seed_flags(**changes)).result
+    assert plan["train_config"]["compute_dtype"] == "float32"
+
+
+def test_a_train_len_that_is_not_the_number_of_records_is_refused(run_script, places):
+    outcome = run_script(TRAIN, places, **seed_flags(train_len=places["records"] + 1))
+    assert outcome.status == 2
+    assert f"--train_len must be the number of training records, which is {places['records']}" in outcome.sentence
+
+
+def test_a_dry_run_does_not_load_tensorflow(good):
+    arguments = to_arguments({**GOOD[TRAIN], "dry_run": True}, {"good": good, "out": good / "none"})
+    program = (
+        f"import runpy, sys; status = runpy.run_path({str(REPOSITORY / TRAIN)!r})['main'](sys.argv[1:]); "
+        "sys.exit(status or 'tensorflow' in sys.modules or 'keras' in sys.modules)"
+    )
+    ended = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    assert json.loads(ended.stdout)["steps"] == STEPS
+    assert not (good / "none").exists()
+
+
+# ------------------------------------------------------------------------------------------------ in real processes
+
+
+def process(script, flags, places):
+    command = [sys.executable, str(REPOSITORY / script), *to_arguments({**GOOD[script], **flags}, places)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def test_the_stdout_of_a_process_is_exactly_one_json_object(good, outcomes):
+    ended = process(INSPECT, {}, {"good": good})
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    assert json.loads(ended.stdout) == outcomes["inspection"].result
+
+
+def test_a_users_error_in_a_process_is_one_line_on_stderr_without_a_traceback(tmp_path):
+    ended = process(TOKENIZER, {}, {"good": tmp_path / "none", "out": tmp_path / "out"})
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("error: ")
+    assert ended.stderr.count("\n") == 1
+    assert f"{tmp_path}/none/corpus.jsonl" in ended.stderr

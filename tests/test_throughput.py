@@ -1,0 +1,22 @@
+import pytest
+
+from algpt2 import throughput
+from algpt2.throughput import ThroughputMeter, format_seconds
+
+
+def test_throughput_leaves_out_the_call_that_compiles(monkeypatch):
+    times = iter([0.0, 100.0, 110.0, 114.0])
+    monkeypatch.setattr(throughput.time, "perf_counter", lambda: next(times))
+    meter = ThroughputMeter(tokens_per_step=100)
+    assert meter.tokens_per_second is None
+    with meter.measuring(5):
+        pass
+    assert meter.tokens_per_second is None
+    with meter.measuring(2):
+        pass
+    assert meter.tokens_per_second == pytest.approx(200 / 4)
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(5, "5 s"), (90, "1.5 min"), (5400, "1.5 h")])
+def test_durations_read_well(seconds, text):
+    assert format_seconds(seconds) == text
