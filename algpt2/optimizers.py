@@ -17,6 +17,17 @@ class GlobalGradientOptimizer(keras.optimizers.Optimizer):
 
     slots: Slots
 
+    def build(self, var_list: list[keras.Variable]) -> None:
+        """Creates the state, zero, for every variable."""
+        if self.built:
+            return
+        super().build(var_list)
+        self._create_slots(var_list)
+
+    def _create_slots(self, var_list: list[keras.Variable]) -> None:
+        """Sets `slots`."""
+        raise NotImplementedError
+
     def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> Any:
         return grads_and_vars
 
@@ -40,6 +51,10 @@ class GlobalGradientOptimizer(keras.optimizers.Optimizer):
 
     def _slot(self, name: str, variable: Any) -> Any:
         return self.slots[name][self._get_variable_index(variable)]
+
+    def _add_slot(self, name: str, variable: keras.Variable, shape: tuple[int, ...] | None) -> None:
+        slot = None if shape is None else self.add_variable(shape, name=f"{name}_{variable.name}")
+        self.slots[name].append(slot)
 
     def _updates_done(self) -> Any:
         """float32 number of updates before this one."""
@@ -69,11 +84,7 @@ class AdamW(GlobalGradientOptimizer):
         self.beta_2 = beta_2
         self.epsilon = epsilon
 
-    def build(self, var_list: list[keras.Variable]) -> None:
-        """Creates both moments, zero, for every variable."""
-        if self.built:
-            return
-        super().build(var_list)
+    def _create_slots(self, var_list: list[keras.Variable]) -> None:
         first, second = self.add_optimizer_variables(var_list, ["first_moment", "second_moment"])
         self.slots = {"first_moment": first, "second_moment": second}
 
@@ -131,11 +142,7 @@ class Adafactor(GlobalGradientOptimizer):
         """Returns whether a variable of this shape gets row and column means instead of a full second moment."""
         return len(shape) >= 2 and min(shape[-2:]) >= self.min_dim_size_to_factor
 
-    def build(self, var_list: list[keras.Variable]) -> None:
-        """Creates the state, zero, for every variable."""
-        if self.built:
-            return
-        super().build(var_list)
+    def _create_slots(self, var_list: list[keras.Variable]) -> None:
         self.slots = {"row_mean": [], "column_mean": [], "second_moment": []}
         if self.beta_1 is not None:
             self.slots["first_moment"] = self.add_optimizer_variables(var_list, "first_moment")
@@ -145,10 +152,6 @@ class Adafactor(GlobalGradientOptimizer):
             self._add_slot("row_mean", variable, shape[:-1] if factored else None)
             self._add_slot("column_mean", variable, shape[:-2] + shape[-1:] if factored else None)
             self._add_slot("second_moment", variable, None if factored else shape)
-
-    def _add_slot(self, name: str, variable: keras.Variable, shape: tuple[int, ...] | None) -> None:
-        slot = None if shape is None else self.add_variable(shape, name=f"{name}_{variable.name}")
-        self.slots[name].append(slot)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Updates one variable and its state; the base class has decayed it before."""

@@ -15,7 +15,7 @@ class Run:
     """Everything a training run is made of. `val_records` None means no validation.
 
     Raises:
-      UserError: model and records do not fit together.
+      UserError: model, records and schedule do not fit together.
     """
 
     model_config: GPTConfig
@@ -28,6 +28,7 @@ class Run:
     def __post_init__(self) -> None:
         for records in filter(None, (self.train_records, self.val_records)):
             _require_fit(self.model_config, records)
+        self.train_config.warmup_updates(self.tokens_per_step)  # refuses lengths in tokens that do not fit the run
         if self.val_records and self.val_records.tokenizer_sha256 != self.train_records.tokenizer_sha256:
             raise UserError(
                 "training and validation records must be made with the same tokenizer, and "

@@ -7,9 +7,14 @@ from typing import Any
 from algpt2.errors import UserError
 from algpt2.options import option
 
-DEFAULT_LEARNING_RATE = {"adamw": 6e-4, "adafactor": 1e-2}
+DEFAULT_LEARNING_RATE = {"adamw": 6e-4, "adafactor": 1e-2, "muon": 6e-4}
 OPTIMIZERS = tuple(DEFAULT_LEARNING_RATE)
-DECAYS = ("cosine", "linear", "constant")
+DECAYS = ("cosine", "linear", "constant", "wsd", "tokens_cosine")
+COOLDOWN_SHAPES = ("linear", "1-sqrt")
+DECAY_HELP = (
+    "cosine and linear fall until the last step, constant does not fall, wsd stays at the peak and falls over the last "
+    "--cooldown_fraction of the steps, tokens_cosine falls until --decay_tokens tokens, however long the run is"
+)
 COMPUTE_DTYPES = ("float32", "bfloat16")
 
 
@@ -26,13 +31,20 @@ class TrainConfig:
     total_steps: int
     batch_size: int = option(32, "global batch, in sequences per optimizer step")
     accumulation_steps: int = option(1, "micro-batches that each replica works through per optimizer step")
-    optimizer: str = option("adamw", "optimizer", OPTIMIZERS)
+    optimizer: str = option("adamw", "optimizer; muon updates the kernels inside blocks, adamw the rest", OPTIMIZERS)
     learning_rate: float = option(DEFAULT_LEARNING_RATE["adamw"], "peak learning rate")
     warmup_steps: int = option(0, "steps of linear warm-up to the peak")
-    decay: str = option("cosine", "how the learning rate falls after the warm-up", DECAYS)
-    final_learning_rate_fraction: float = option(0.1, "learning rate of the last step, as a fraction of the peak")
-    beta_1: float | None = option(None, "decay of the first moment (0.9 for adamw, no first moment for adafactor)")
+    warmup_tokens: float | None = option(None, "tokens of linear warm-up to the peak, instead of --warmup_steps")
+    decay: str = option("cosine", f"how the learning rate falls after the warm-up. {DECAY_HELP}", DECAYS)
+    cooldown_fraction: float = option(0.2, "wsd: length of the fall at the end, as a fraction of all steps")
+    cooldown_shape: str = option("linear", "wsd: the fall's shape, 1 - x or 1 - sqrt(x)", COOLDOWN_SHAPES)
+    decay_tokens: float | None = option(None, "tokens_cosine: tokens from the run's start to the end of the fall")
+    final_learning_rate_fraction: float = option(
+        0.1, "learning rate of the last step, and of tokens_cosine's first, as a fraction of the peak"
+    )
+    beta_1: float | None = option(None, "decay of the first moment (adamw and muon's adamw: 0.9; adafactor: none)")
     beta_2: float = option(0.95, "decay of adamw's second moment")
+    muon_momentum: float = option(0.95, "decay of muon's momentum")
     epsilon: float = option(1e-8, "adamw's epsilon")
     weight_decay: float = option(0.1, "decoupled weight decay of matrices, times the learning rate")
     clip_norm: float = option(1.0, "bound of the global norm of the global gradient; 0 is off")
@@ -50,21 +62,67 @@ class TrainConfig:
             _require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         for name in ("warmup_steps", "weight_decay", "clip_norm"):
             _require(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
-        for name, choices in (("optimizer", OPTIMIZERS), ("decay", DECAYS), ("compute_dtype", COMPUTE_DTYPES)):
+        for name, choices in (("optimizer", OPTIMIZERS), ("compute_dtype", COMPUTE_DTYPES)):
             _require(getattr(self, name) in choices, name, f"one of {', '.join(choices)}", getattr(self, name))
         for name in ("learning_rate", "epsilon"):
             _require(getattr(self, name) > 0, name, "above 0", getattr(self, name))
         _require(0 <= self.seed < 2**31, "seed", "in [0, 2^31)", self.seed)
-        _require(0 <= self.beta_2 < 1, "beta_2", "in [0, 1)", self.beta_2)
+        for name in ("beta_2", "muon_momentum"):
+            _require(0 <= getattr(self, name) < 1, name, "in [0, 1)", getattr(self, name))
         _require(self.beta_1 is None or 0 <= self.beta_1 < 1, "beta_1", "in [0, 1)", self.beta_1)
+        self._check_schedule()
+
+    def _check_schedule(self) -> None:
+        for name, choices in (("decay", DECAYS), ("cooldown_shape", COOLDOWN_SHAPES)):
+            _require(getattr(self, name) in choices, name, f"one of {', '.join(choices)}", getattr(self, name))
         fraction = self.final_learning_rate_fraction
         _require(0 <= fraction <= 1, "final_learning_rate_fraction", "in [0, 1]", fraction)
-        _require(
-            self.warmup_steps <= self.total_steps,
-            "warmup_steps",
-            f"at most {self.total_steps} steps",
-            self.warmup_steps,
-        )
+        _require(0 < self.cooldown_fraction <= 1, "cooldown_fraction", "in (0, 1]", self.cooldown_fraction)
+        for name in ("warmup_tokens", "decay_tokens"):
+            tokens = getattr(self, name)
+            _require(tokens is None or tokens > 0, name, "above 0", tokens)
+        if self.warmup_steps and self.warmup_tokens is not None:
+            raise UserError(
+                "the warm-up must be given in steps or in tokens, not both, received "
+                f"warmup_steps={self.warmup_steps} and warmup_tokens={self.warmup_tokens:.15g}: leave one out."
+            )
+        if (self.decay == "tokens_cosine") != (self.decay_tokens is not None):
+            raise UserError(
+                "decay_tokens must be given with decay=tokens_cosine and with no other decay, received "
+                f"decay={self.decay} and decay_tokens={self.decay_tokens}: give both or neither."
+            )
+        if self.warmup_tokens is None:
+            self._require_warmup("warmup_steps", self.warmup_steps, "steps", 1)
+
+    def _require_warmup(self, name: str, warmup: float, unit: str, units_per_step: int) -> None:
+        steps, until = self.total_steps, ""
+        if self.decay == "wsd":
+            steps, until = steps - self.cooldown_steps, " (the cooldown begins there)"
+        most = steps * units_per_step
+        _require(warmup <= most, name, f"at most {most} {unit}{until}", warmup)
+
+    @property
+    def cooldown_steps(self) -> int:
+        """Whole steps of wsd's cooldown, at least one."""
+        return max(1, round(self.cooldown_fraction * self.total_steps))
+
+    def warmup_updates(self, tokens_per_step: int) -> float:
+        """Returns the warm-up's length in optimizer steps, a fraction where it is given in tokens.
+
+        Args:
+          tokens_per_step: target tokens of one global batch.
+
+        Raises:
+          UserError: a length in tokens breaks the rule that the sentence names.
+        """
+        warmup = float(self.warmup_steps)
+        if self.warmup_tokens is not None:
+            self._require_warmup("warmup_tokens", self.warmup_tokens, "tokens", tokens_per_step)
+            warmup = self.warmup_tokens / tokens_per_step
+        if self.decay_tokens is not None:
+            rule = f"above the warm-up's {warmup * tokens_per_step:.15g} tokens"
+            _require(self.decay_tokens > warmup * tokens_per_step, "decay_tokens", rule, self.decay_tokens)
+        return warmup
 
     def micro_batch_size(self, n_replicas: int) -> int:
         """Returns the sequences of one micro-batch on one replica.
@@ -91,18 +149,22 @@ class Cadence:
     """How often a run logs, validates and saves, in steps. Changing it does not change the weights.
 
     Raises:
-      UserError: a value below 1.
+      UserError: a value breaks the rule that the sentence names.
     """
 
     log_every_steps: int = option(50, "steps between log lines")
     eval_every_steps: int = option(1000, "steps between validations, each over the whole validation set")
     save_every_steps: int = option(1000, "steps between checkpoints")
     steps_per_loop: int = option(50, "most steps inside one graph call")
+    save_every_minutes: float = option(0.0, "minutes between checkpoints, beside --save_every_steps; 0 is off")
     keep_checkpoints: int = option(3, "newest checkpoints that stay in the run's folder")
+    keep_every_steps: int = option(0, "checkpoints of every so many steps stay for good; 0 is off")
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            _require(getattr(self, field.name) >= 1, field.name, "at least 1", getattr(self, field.name))
+        may_be_off = ("save_every_minutes", "keep_every_steps")
+        for name, value in dataclasses.asdict(self).items():
+            least = 0 if name in may_be_off else 1
+            _require(least <= value < math.inf, name, f"at least {least}", value)
 
     def steps_until_next_stop(self, step: int, total_steps: int) -> int:
         """Returns how many steps the next graph call runs: up to the next log, validation, checkpoint or the end."""

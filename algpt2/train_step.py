@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from keras.optimizers.schedules import LearningRateSchedule
 
 from algpt2.compilation import graph_function
 from algpt2.config import GPTConfig
 from algpt2.losses import inputs_and_targets, token_nats
 from algpt2.model import GPT
+from algpt2.muon import Muon, matrices_of
 from algpt2.optimizers import Adafactor, AdamW, GlobalGradientOptimizer, clip_by_global_norm, is_decayed
-from algpt2.schedules import WarmupDecay
+from algpt2.schedules import TokensCosine, WarmupDecay
 from algpt2.train_config import TrainConfig
 
 POLICY_OF_DTYPE = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
@@ -26,43 +28,59 @@ def create_model(model_config: GPTConfig, config: TrainConfig) -> GPT:
     return GPT(model_config, seed=config.seed, dtype=POLICY_OF_DTYPE[config.compute_dtype])
 
 
-def create_schedule(config: TrainConfig) -> WarmupDecay:
-    """Returns the learning-rate schedule of a run."""
+def create_schedule(config: TrainConfig, tokens_per_step: int) -> LearningRateSchedule:
+    """Returns the learning-rate schedule of a run whose global batches have `tokens_per_step` target tokens."""
+    warmup_steps = config.warmup_updates(tokens_per_step)
+    if config.decay_tokens is not None:
+        decay_steps = config.decay_tokens / tokens_per_step
+        return TokensCosine(config.learning_rate, warmup_steps, decay_steps, config.final_learning_rate_fraction)
     return WarmupDecay(
         config.learning_rate,
-        config.warmup_steps,
+        warmup_steps,
         config.total_steps,
         config.decay,
         config.final_learning_rate_fraction,
+        config.cooldown_steps,
+        config.cooldown_shape,
     )
 
 
 def create_optimizer(config: TrainConfig, model: GPT) -> GlobalGradientOptimizer:
     """Returns the optimizer of a run, built for the model's parameters; call it in the strategy's scope."""
-    schedule = create_schedule(config)
+    parameters = model.named_parameters()
+    shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
+    schedule = create_schedule(config, config.batch_size * model.config.seq_len)
+    optimizer = _unbuilt_optimizer(config, schedule, shapes)
+    if config.weight_decay:
+        not_decayed = [p for name, p in parameters.items() if not is_decayed(name, shapes[name])]
+        optimizer.exclude_from_weight_decay(var_list=not_decayed)
+    optimizer.build(list(parameters.values()))
+    return optimizer
+
+
+def _unbuilt_optimizer(
+    config: TrainConfig, schedule: LearningRateSchedule, shapes: dict[str, tuple[int, ...]]
+) -> GlobalGradientOptimizer:
+    weight_decay = config.weight_decay or None
     if config.optimizer == "adafactor":
-        optimizer = Adafactor(
+        return Adafactor(
             schedule,
             beta_1=config.beta_1,
             multiply_by_parameter_scale=config.multiply_by_parameter_scale,
             relative_step=config.relative_step,
             min_dim_size_to_factor=config.min_dim_size_to_factor,
-            weight_decay=config.weight_decay or None,
+            weight_decay=weight_decay,
         )
-    else:
-        optimizer = AdamW(
-            schedule,
-            beta_1=0.9 if config.beta_1 is None else config.beta_1,
-            beta_2=config.beta_2,
-            epsilon=config.epsilon,
-            weight_decay=config.weight_decay or None,
-        )
-    parameters = model.named_parameters()
-    not_decayed = [p for name, p in parameters.items() if not is_decayed(name, tuple(p.shape))]
-    if config.weight_decay:
-        optimizer.exclude_from_weight_decay(var_list=not_decayed)
-    optimizer.build(list(parameters.values()))
-    return optimizer
+    adamw = {
+        "beta_1": 0.9 if config.beta_1 is None else config.beta_1,
+        "beta_2": config.beta_2,
+        "epsilon": config.epsilon,
+        "weight_decay": weight_decay,
+    }
+    if config.optimizer == "muon":
+        matrices = [matrices_of(name, shape) for name, shape in shapes.items()]
+        return Muon(schedule, matrices, config.muon_momentum, **adamw)
+    return AdamW(schedule, **adamw)
 
 
 class TrainStep:

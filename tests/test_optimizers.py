@@ -7,7 +7,7 @@ from conftest import GPT2_CONFIG
 from algpt2.config import preset
 from algpt2.model import GPT
 from algpt2.optimizers import Adafactor, AdamW, clip_by_global_norm, is_decayed
-from algpt2.train_config import TrainConfig
+from algpt2.train_config import OPTIMIZERS, TrainConfig
 from algpt2.train_step import create_optimizer
 
 SHAPES = [(16, 24), (7,), (256, 128), (130, 5)]
@@ -98,7 +98,7 @@ def test_a_matrix_is_factored_only_if_both_sides_are_large_enough():
     assert [optimizer.is_factored(shape) for shape in shapes] == [True, False, False, False]
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "adafactor"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_weight_decay_acts_on_matrices_but_not_on_the_position_table(optimizer):
     model = GPT(GPT2_CONFIG)
     built = create_optimizer(

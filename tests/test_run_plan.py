@@ -78,6 +78,11 @@ def test_validation_records_of_another_tokenizer_are_refused_with_both_folders()
         run(val=record_set(folder="other", tokenizer_sha256="cd" * 32))
 
 
+def test_a_schedule_in_tokens_that_does_not_fit_the_run_is_refused():
+    with pytest.raises(UserError, match="warmup_tokens must be at most"):
+        run(total_steps=10, batch_size=2, warmup_tokens=10 * 2 * GPT2_CONFIG.seq_len + 1.0)
+
+
 def test_the_data_paths_are_the_shards_of_both_splits():
     assert run().data_paths() == ["data/a"]
     assert run(val=record_set(files=("data/b", "data/c"))).data_paths() == ["data/a", "data/b", "data/c"]

@@ -46,7 +46,10 @@ def require_equal(results, expected):
         assert np.linalg.norm(result - other) / np.linalg.norm(other) <= 1e-5
 
 
-@pytest.mark.parametrize(("model_config", "optimizer"), [(GPT2_CONFIG, "adamw"), (ALGPT2_CONFIG, "adafactor")])
+@pytest.mark.parametrize(
+    ("model_config", "optimizer"),
+    [(GPT2_CONFIG, "adamw"), (ALGPT2_CONFIG, "adafactor"), (GPT2_CONFIG, "muon"), (ALGPT2_CONFIG, "muon")],
+)
 def test_replicas_and_accumulation_give_the_same_parameters_as_one_large_batch(model_config, optimizer):
     """Catches: a clip before the all-reduce, a double reduction, a mean of means, a lost micro-batch."""
     config = {"optimizer": optimizer, "clip_norm": 0.05, "min_dim_size_to_factor": 16, "jit_compile": False}
