@@ -1,0 +1,73 @@
+"""How much arithmetic training takes, and what part of a chip's peak a run reaches (model FLOPs utilisation, MFU)."""
+
+import dataclasses
+import re
+
+from algpt2.config import GPTConfig
+from algpt2.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """An accelerator's dense bfloat16 peak in FLOP/s, its memory in bytes, and into how many replicas it divides."""
+
+    peak_flops: float
+    memory_bytes: int
+    replicas: int = 1
+
+
+GIB = 2**30
+# The makers' data sheets. TensorFlow counts the two cores of a v2 or v3 chip as replicas, later chips as one.
+CHIPS = {
+    "v2": Chip(45e12, 16 * GIB, replicas=2),
+    "v3": Chip(123e12, 32 * GIB, replicas=2),
+    "v4": Chip(275e12, 32 * GIB),
+    "v5e": Chip(197e12, 16 * GIB),
+    "v5p": Chip(459e12, 95 * GIB),
+    "v6e": Chip(918e12, 32 * GIB),
+    "a100": Chip(312e12, 40 * GIB),
+    "h100": Chip(989e12, 80 * GIB),
+}
+_KIND = re.compile(rf"\b({'|'.join(CHIPS)}|v5lite)(pod)?\b", re.IGNORECASE)
+
+
+def training_flops_per_token(config: GPTConfig) -> int:
+    """Returns the FLOPs of one token's forward and backward pass: 6 N + 12 L H K T.
+
+    N counts the parameters that a token is multiplied with: a shared block once for each application, the token table
+    once (as the head), the dense layers of a factorized model, and not the position table, which is only looked up.
+    """
+    applied = dataclasses.replace(config, share_layers=False).parameter_count()
+    n = applied - config.seq_len * config.table_width
+    return 6 * n + 12 * config.n_layer * config.d_model * config.seq_len
+
+
+def device_kind_of(name: str | None) -> str | None:
+    """Returns the key of `CHIPS` in a device's name, or None.
+
+    'v3-128' -> 'v3', 'v5litepod-8' -> 'v5e', 'NVIDIA H100 80GB HBM3' -> 'h100'.
+    """
+    found = _KIND.search(name or "")
+    if found is None:
+        return None
+    return {"v5lite": "v5e"}.get(found[1].lower(), found[1].lower())
+
+
+def peak_flops(n_replicas: int, device_kind: str) -> float:
+    """Returns the peak bfloat16 FLOP/s of so many replicas.
+
+    Raises:
+      UserError: a kind of device whose peak is not known here.
+    """
+    if device_kind not in CHIPS:
+        raise UserError(f"device_kind must be one of {', '.join(CHIPS)}, received {device_kind!r}.")
+    return CHIPS[device_kind].peak_flops / CHIPS[device_kind].replicas * n_replicas
+
+
+def mfu(config: GPTConfig, tokens_per_second: float, n_replicas: int, device_kind: str) -> float:
+    """Returns the fraction of the devices' peak that a training throughput amounts to.
+
+    Raises:
+      UserError: a kind of device whose peak is not known here.
+    """
+    return tokens_per_second * training_flops_per_token(config) / peak_flops(n_replicas, device_kind)

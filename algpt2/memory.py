@@ -1,0 +1,60 @@
+"""What a run takes up: optimizer state, checkpoints, and an estimate of the memory of one replica."""
+
+import math
+
+from algpt2.config import GPTConfig
+from algpt2.train_config import TrainConfig
+
+FLOAT32_BYTES = 4
+COMPUTE_BYTES = {"float32": 4, "bfloat16": 2}
+
+
+def parameter_shapes(config: GPTConfig) -> list[tuple[int, ...]]:
+    """Returns the shape of every parameter, a shared one once."""
+    d, f, e = config.d_model, config.feed_forward_size, config.table_width
+    layer_norm = [(d,), (d,)]
+    attention = [(d, 3 * d), (3 * d,), (d, d), (d,)]
+    feed_forward = [(d, f), (f,), (f, d), (d,)]
+    projections = [(e, d), (d,), (d, e), (e,)] if config.embedding_size else []
+    block = 2 * layer_norm + attention + feed_forward
+    return [(config.vocab_size, e), (config.seq_len, e), *projections, *config.n_block * block, *layer_norm]
+
+
+def optimizer_state_bytes(model: GPTConfig, train: TrainConfig) -> int:
+    """Returns the size of the optimizer's state: Adafactor row and column means, others at most AdamW's two moments."""
+    shapes = parameter_shapes(model)
+    size = sum(map(math.prod, shapes))
+    if train.optimizer != "adafactor":
+        return 2 * FLOAT32_BYTES * size
+    factored = train.min_dim_size_to_factor
+    second_moment = sum(
+        sum(shape) if len(shape) == 2 and min(shape) >= factored else math.prod(shape) for shape in shapes
+    )
+    return FLOAT32_BYTES * (second_moment + (size if train.beta_1 is not None else 0))
+
+
+def checkpoint_bytes(model: GPTConfig, train: TrainConfig) -> int:
+    """Returns the size of one checkpoint's tensors."""
+    return FLOAT32_BYTES * model.parameter_count() + optimizer_state_bytes(model, train)
+
+
+def replica_bytes(model: GPTConfig, train: TrainConfig, micro_batch: int) -> dict[str, int]:
+    """Returns an estimate, by part, of what one replica holds while it trains.
+
+    Parameters and gradients are float32 (with accumulation, the sum and the micro-batch's). Activations count what the
+    backward pass reads, in the compute dtype, for a token in each layer: 8 d + 2 f numbers (residual stream twice, two
+    normed inputs, query, key, value, attention's output; feed-forward before and after gelu) and H T attention
+    weights. Logits are held in float32 and their gradient in the compute dtype. A compiler that recomputes, fuses
+    and reuses buffers takes less (docs/design.md, the doctor).
+    """
+    parameters = FLOAT32_BYTES * model.parameter_count()
+    width = COMPUTE_BYTES[train.compute_dtype]
+    tokens = micro_batch * model.seq_len
+    per_token = 8 * model.d_model + 2 * model.feed_forward_size + model.n_head * model.seq_len
+    return {
+        "parameters": parameters,
+        "gradients": parameters * (2 if train.accumulation_steps > 1 else 1),
+        "optimizer state": optimizer_state_bytes(model, train),
+        "activations": model.n_layer * tokens * per_token * width,
+        "logits": tokens * model.vocab_size * (FLOAT32_BYTES + width),
+    }

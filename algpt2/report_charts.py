@@ -1,0 +1,133 @@
+"""Curves of several runs as SVG, drawn by matplotlib (the extra `report`)."""
+
+import base64
+import dataclasses
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from algpt2.errors import UserError
+
+# Okabe and Ito's colours, which colour-blind readers tell apart; yellow is left out as too pale for lines.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
+FEW_POINTS = 25  # up to which each one gets a marker
+MOST_POINTS = 300  # above which neighbours are averaged
+STEEP_START = 0.02  # the fraction of the longest run in which falling curves may lie above the chart
+WIDEST, NARROWEST = 2.6, 1.3
+SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": "algpt2", "font.family": "sans-serif", "font.size": 11}
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """A run's name and its (tokens, value) points, which may be none."""
+
+    name: str
+    points: list[tuple[float, float]]
+
+    def thinned(self) -> "Curve":
+        """Returns a curve of at most `MOST_POINTS`, each the mean of as many neighbours (the last of fewer)."""
+        size = -(-len(self.points) // MOST_POINTS) or 1
+        groups = [self.points[i : i + size] for i in range(0, len(self.points), size)]
+        return Curve(
+            self.name, [tuple(sum(column) / len(group) for column in zip(*group, strict=True)) for group in groups]
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Chart:
+    """Which metric a chart shows, and how."""
+
+    key: str
+    title: str
+    unit: str
+    logarithmic: bool = False
+    falls: bool = False
+
+
+CHARTS = (
+    Chart("loss", "Training loss", "nats per token", falls=True),
+    Chart("val_bits_per_byte", "Validation bits per byte", "bits per byte", falls=True),
+    Chart("learning_rate", "Learning rate", "learning rate"),
+    Chart("gradient_norm", "Gradient norm before clipping", "global L2 norm", logarithmic=True),
+    Chart("tokens_per_second", "Throughput", "tokens per second"),
+)
+
+
+def colour(index: int) -> str:
+    """Returns the colour of the run with this number."""
+    return COLOURS[index % len(COLOURS)]
+
+
+def svg_data_uri(chart: Chart, curves: Sequence[Curve]) -> str:
+    """Returns a chart as an image that a page can hold within itself; equal input gives equal bytes.
+
+    Raises:
+      UserError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise UserError("a report's charts need matplotlib: run `pip install -e '.[report]'`.") from error
+    with matplotlib.rc_context(SETTINGS):
+        figure = Figure(figsize=(7, 3.6), layout="constrained")
+        _draw(figure.add_subplot(), chart, curves)
+        stream = io.BytesIO()
+        figure.savefig(stream, format="svg", metadata={"Date": None})
+    return "data:image/svg+xml;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
+
+
+def _draw(axes: Any, chart: Chart, curves: Sequence[Curve]) -> None:
+    for index, curve in enumerate(curves):
+        if not curve.points:
+            continue
+        tokens, values = zip(*curve.thinned().points, strict=True)
+        width = _width(index, len(curves))
+        marker = "o" if len(tokens) <= FEW_POINTS else None
+        axes.plot(tokens, values, color=colour(index), linewidth=width, marker=marker, markersize=width + 2)
+    if chart.falls:
+        axes.set_ylim(top=_top(curves))
+    _label(axes, chart)
+
+
+def _width(index: int, n_curves: int) -> float:
+    """Later curves are thinner, so that one exactly beneath another still shows on both sides of it."""
+    return WIDEST - (WIDEST - NARROWEST) * index / (n_curves - 1) if n_curves > 1 else NARROWEST
+
+
+def _top(curves: Sequence[Curve]) -> float | None:
+    """Returns a bound that only the steep start of falling curves exceeds, or None to show every point."""
+    drawn = [curve.points for curve in curves if curve.points]
+    longest = max(drawn, key=lambda points: points[-1][0])
+    if len(longest) <= FEW_POINTS:
+        return None
+    start = STEEP_START * longest[-1][0]
+    later = [value for points in drawn for tokens, value in points if tokens >= start]
+    return max(later + [points[-1][1] for points in drawn])
+
+
+def _label(axes: Any, chart: Chart) -> None:
+    from matplotlib.ticker import LogLocator
+
+    axes.set_xlabel("training tokens")
+    axes.set_ylabel(chart.unit)
+    axes.set_xlim(left=0)
+    axes.xaxis.set_major_formatter(_short_number)
+    if chart.logarithmic:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.minorticks_off()
+    elif not chart.falls:
+        axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter(_short_number if chart.key == "tokens_per_second" else "{x:g}")
+    axes.grid(color="#e4e4e4", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _short_number(value: float, _: int | None = None) -> str:
+    """2.5e9 -> '2.5B', 1.5e6 -> '1.5M', 2e4 -> '20k'."""
+    for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:g}{letter}"
+    return f"{value:g}"

@@ -1,0 +1,27 @@
+"""Write one HTML page about several training runs, finished or not: curves over tokens and a table."""
+
+import argparse
+from collections.abc import Sequence
+
+from algpt2 import cli
+from algpt2.report import write_report
+
+
+def main(argv: Sequence[str]) -> int:
+    """Writes the page."""
+    arguments = parse(argv)
+    cli.print_json(write_report(arguments.run, arguments.output, arguments.overwrite))
+    return cli.EXIT_OK
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Returns the parsed command line."""
+    parser = cli.argument_parser(__doc__)
+    parser.add_argument("run", nargs="+", metavar="RUN", help="folders (--model_dir) of runs")
+    parser.add_argument("--output", required=True, metavar="FILE", help="the page (.html), on disk or gs://")
+    parser.add_argument("--overwrite", action="store_true", help="replace --output where it exists")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    cli.run(main)
