@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 
 from algpt2 import storage
-from algpt2.config import CONFIG_NAME, load_config
+from algpt2.config import CONFIG_NAME, GPTConfig, load_config
 from algpt2.errors import UserError
 from algpt2.huggingface import config_json
 from algpt2.model import GPT
@@ -52,22 +52,39 @@ def checkpoint_folder(model_dir: str, step: int) -> str:
     return storage.join(model_dir, CHECKPOINTS, f"step_{step:08d}")
 
 
-def save_checkpoint(
-    folder: str, model: GPT, optimizer: GlobalGradientOptimizer, state: CheckpointState, tokenizer_json: bytes
-) -> None:
-    """Writes a checkpoint; it counts only once its marker is there."""
+def checkpoint_step(folder: str) -> int:
+    """Returns the step of a checkpoint's folder."""
+    return int(storage.base_name(folder).removeprefix("step_"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Snapshot:
+    """A copy, on the host, of everything that training changes. It stays as it is while training goes on."""
+
+    model_config: GPTConfig
+    parameters: dict[str, np.ndarray]
+    optimizer_state: dict[str, np.ndarray]
+
+
+def take_snapshot(model: GPT, optimizer: GlobalGradientOptimizer) -> Snapshot:
+    """Returns a copy of all parameters and all optimizer state."""
     parameters = model.named_parameters()
+    return Snapshot(model.config, _copies(parameters), _copies(optimizer.named_state(parameters)))
+
+
+def save_checkpoint(folder: str, snapshot: Snapshot, state: CheckpointState, tokenizer_json: bytes) -> None:
+    """Writes a checkpoint; it counts only once its marker is there."""
     eos_id = json.loads(tokenizer_json)["added_tokens"][-1]["id"]
-    config_text = json.dumps(config_json(model.config, eos_id), indent=2) + "\n"
+    config_text = json.dumps(config_json(snapshot.model_config, eos_id), indent=2) + "\n"
     hashes = {
-        MODEL_NAME: _write_tensors(storage.join(folder, MODEL_NAME), parameters),
-        OPTIMIZER_NAME: _write_tensors(storage.join(folder, OPTIMIZER_NAME), optimizer.named_state(parameters)),
-        CONFIG_NAME: _write_bytes(storage.join(folder, CONFIG_NAME), config_text.encode()),
-        TOKENIZER_NAME: _write_bytes(storage.join(folder, TOKENIZER_NAME), tokenizer_json),
+        MODEL_NAME: write_tensors(storage.join(folder, MODEL_NAME), snapshot.parameters),
+        OPTIMIZER_NAME: write_tensors(storage.join(folder, OPTIMIZER_NAME), snapshot.optimizer_state),
+        CONFIG_NAME: write_hashed(storage.join(folder, CONFIG_NAME), config_text.encode()),
+        TOKENIZER_NAME: write_hashed(storage.join(folder, TOKENIZER_NAME), tokenizer_json),
     }
     state = dataclasses.replace(state, files_sha256=hashes)
     state_text = json.dumps(dataclasses.asdict(state), indent=2) + "\n"
-    state_hash = _write_bytes(storage.join(folder, STATE_NAME), state_text.encode())
+    state_hash = write_hashed(storage.join(folder, STATE_NAME), state_text.encode())
     storage.write_text(storage.join(folder, MARKER_NAME), state_hash + "\n")
 
 
@@ -149,9 +166,14 @@ def load_model(folder: str, dtype: str = "float32") -> GPT:
     return model
 
 
-def delete_old_checkpoints(model_dir: str, keep: int) -> None:
-    """Deletes all but the `keep` newest committed checkpoints, each one's marker first."""
+def delete_old_checkpoints(model_dir: str, keep: int, keep_every_steps: int = 0) -> None:
+    """Deletes all but the `keep` newest committed checkpoints and those of every `keep_every_steps` (0: of none).
+
+    Each one's marker goes first, so that no half deleted checkpoint counts.
+    """
     for folder in committed_checkpoints(model_dir)[:-keep]:
+        if keep_every_steps and checkpoint_step(folder) % keep_every_steps == 0:
+            continue
         storage.of(folder).delete_file(storage.join(folder, MARKER_NAME))
         storage.of(folder).delete_folder(folder)
 
@@ -164,9 +186,13 @@ def delete_unfinished_checkpoints(model_dir: str) -> None:
         storage.of(folder).delete_folder(folder)
 
 
-def _write_tensors(path: str, variables: dict[str, keras.Variable]) -> str:
-    """Returns the file's SHA-256."""
-    tensors = {name: np.asarray(variable.numpy(), order="C") for name, variable in variables.items()}
+def _copies(variables: dict[str, keras.Variable]) -> dict[str, np.ndarray]:
+    """A variable's own `numpy()` may be a view of memory that the next step overwrites."""
+    return {name: np.array(variable.numpy(), order="C") for name, variable in variables.items()}
+
+
+def write_tensors(path: str, tensors: dict[str, np.ndarray]) -> str:
+    """Writes a safetensors file; returns its SHA-256 in hexadecimal."""
     with storage.writing(path) as local_file:
         try:
             # The mark that transformers asks for; the layout is the same for every framework.
@@ -176,7 +202,8 @@ def _write_tensors(path: str, variables: dict[str, keras.Variable]) -> str:
         return _sha256(local_file)
 
 
-def _write_bytes(path: str, data: bytes) -> str:
+def write_hashed(path: str, data: bytes) -> str:
+    """Writes a file; returns its SHA-256 in hexadecimal."""
     storage.write_bytes(path, data)
     return hashlib.sha256(data).hexdigest()
 

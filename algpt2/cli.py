@@ -8,11 +8,12 @@ from absl import flags, logging
 from absl.flags import argparse_flags
 
 from algpt2 import strict_json
-from algpt2.errors import TrainingStopped, UserError
+from algpt2.errors import Interrupted, TrainingStopped, UserError
 
 EXIT_OK = 0
 EXIT_FAILURE = 1
 EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: try again
 
 
 def argument_parser(description: str) -> argparse_flags.ArgumentParser:
@@ -28,7 +29,8 @@ def run(main: Callable[[Sequence[str]], int]) -> None:
 
 
 def exit_status(main: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
-    """Returns what `main` returns, or prints one line on stderr: 2 for what a user can mend, 1 for a stopped run.
+    """Returns what `main` returns, or prints one line on stderr: 2 for what a user can mend, 1 for a stopped run,
+    75 for one that a signal interrupted after saving.
 
     An `OSError` that names a file (not found, no permission, no space left) is the user's to mend too.
     """
@@ -36,6 +38,8 @@ def exit_status(main: Callable[[Sequence[str]], int], arguments: Sequence[str]) 
         return main(arguments)
     except UserError as error:
         return _report(str(error), EXIT_USER_ERROR)
+    except Interrupted as error:
+        return _report(str(error), EXIT_INTERRUPTED)
     except TrainingStopped as error:
         return _report(str(error), EXIT_FAILURE)
     except flags.Error as error:  # absl's own flags, whose parser has its own exceptions

@@ -1,5 +1,7 @@
 """From `--tpu` and the devices at hand to a `tf.distribute` strategy."""
 
+import json
+import os
 import socket
 
 import grpc
@@ -14,16 +16,20 @@ ANSWER_TIMEOUT_SECONDS = 20
 
 
 def create_strategy(tpu: str | None = None) -> tf.distribute.Strategy:
-    """Returns the strategy for a TPU, for several GPUs, or for the one device there is.
+    """Returns the strategy for a TPU, for several workers, for several GPUs, or for the one device there is.
+
+    Several worker processes are told of each other by `TF_CONFIG`, as for every TensorFlow program.
 
     Args:
       tpu: a Cloud TPU's name, `local` on a TPU VM, `grpc://host:port`, or None for no TPU.
 
     Raises:
-      UserError: the TPU cannot be found, reached or initialised.
+      UserError: the TPU cannot be found, reached or initialised, or `TF_CONFIG` is not what it must be.
     """
     if tpu:
         return _tpu_strategy(tpu)
+    if _has_several_workers(os.environ.get("TF_CONFIG")):
+        return tf.distribute.MultiWorkerMirroredStrategy()
     gpus = tf.config.list_logical_devices("GPU")
     return tf.distribute.MirroredStrategy() if len(gpus) > 1 else tf.distribute.get_strategy()
 
@@ -41,6 +47,22 @@ def require_readable_by_tpu(tpu: str | None, paths: list[str]) -> None:
             f"a TPU reached by name or address reads its data from gs:// only, received {local[0]!r}: copy the folder "
             "to a bucket, or run on the TPU VM itself with --tpu local."
         )
+
+
+def _has_several_workers(tf_config: str | None) -> bool:
+    if not tf_config:
+        return False
+    try:
+        fields = json.loads(tf_config)
+        tasks, task = fields["cluster"], fields["task"]
+        if task["index"] not in range(len(tasks[task["type"]])):
+            raise ValueError(f"its task {task} is not in its cluster")
+        return sum(map(len, tasks.values())) > 1
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            'TF_CONFIG must be like {"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}'
+            f", received {tf_config[:100]!r} ({error!r}): mend or unset it."
+        ) from error
 
 
 def _tpu_strategy(tpu: str) -> tf.distribute.Strategy:

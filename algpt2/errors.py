@@ -8,5 +8,9 @@ class UserError(Exception):
     """
 
 
+class Interrupted(Exception):
+    """A run that a signal stopped after saving: exit status 75; the same command again goes on."""
+
+
 class TrainingStopped(Exception):
     """A run that cannot go on, through no wrong input: one sentence, exit status 1. Its checkpoints are intact."""

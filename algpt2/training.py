@@ -1,75 +1,96 @@
-"""The training loop: steps, log lines, validation, checkpoints, exact resume."""
+"""The training loop: steps, log lines, validation, checkpoints, exact resume, and stopping when asked to."""
 
+import contextlib
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from algpt2 import checkpoints, run_folder, storage, strict_json
-from algpt2.errors import TrainingStopped
+from algpt2 import run_folder, storage, strict_json
+from algpt2.errors import Interrupted, TrainingStopped
 from algpt2.input_pipeline import train_batches
 from algpt2.metrics import MetricsLog
 from algpt2.record_set import load_tokenizer
+from algpt2.run_checkpoints import RunCheckpoints
+from algpt2.run_lock import locked
 from algpt2.run_plan import Run
+from algpt2.stop_signals import StopSignals
 from algpt2.tfrecords import record_errors
 from algpt2.throughput import ThroughputMeter, format_seconds
 from algpt2.train_step import TrainStep, create_model
 from algpt2.validation import Loss, Validator
+from algpt2.workers import Workers
+
+
+def train(run: Run, strategy: tf.distribute.Strategy) -> dict[str, Any]:
+    """Runs, or resumes, a run to its last step; returns the final figures, which `result.json` keeps.
+
+    Every worker process of the strategy calls it; the chief alone writes.
+
+    Raises:
+      UserError: a record is damaged or does not fit the model, or the folder belongs to another run or process.
+      TrainingStopped: the loss or gradient is no longer finite, a worker is lost, or the end cannot be saved.
+      Interrupted: a signal asked the run to stop, and it has saved.
+    """
+    # What is wrong is refused before anything is written.
+    run.train_config.micro_batch_size(strategy.num_replicas_in_sync)
+    load_tokenizer(run.train_records.folder, run.train_records.tokenizer_sha256)
+    workers = Workers(strategy)
+    with contextlib.ExitStack() as stack:
+        if workers.is_chief:
+            identity = run_folder.identity_of(run.model_config, run.train_config, run.train_records)
+            run_folder.claim_run_folder(run.model_dir, identity)
+            stack.enter_context(locked(run.model_dir))
+        stop = stack.enter_context(StopSignals())
+        stack.enter_context(record_errors())
+        stack.enter_context(_lost_workers())
+        return Trainer(run, strategy, workers, stop).train()
 
 
 class Trainer:
-    """Runs, or resumes, a training run."""
+    """One process's part in a run whose folder is claimed."""
 
-    def __init__(self, run: Run, strategy: tf.distribute.Strategy):
+    def __init__(self, run: Run, strategy: tf.distribute.Strategy, workers: Workers, stop: StopSignals):
         self.run = run
         self.strategy = strategy
-        config = run.train_config
-        # What is wrong is refused before anything is written.
-        config.micro_batch_size(strategy.num_replicas_in_sync)
-        load_tokenizer(run.train_records.folder, run.train_records.tokenizer_sha256)
-        self.tokenizer_json = storage.read_bytes(storage.join(run.train_records.folder, checkpoints.TOKENIZER_NAME))
-        identity = run_folder.identity_of(run.model_config, config, run.train_records)
-        run_folder.claim_run_folder(run.model_dir, identity)
+        self.workers = workers
+        self.stop = stop
         with strategy.scope():
-            self.model = create_model(run.model_config, config)
-        self.train_step = TrainStep(strategy, self.model, config)
+            self.model = create_model(run.model_config, run.train_config)
+        self.train_step = TrainStep(strategy, self.model, run.train_config)
         self.validator = None
         if run.val_records:
-            self.validator = Validator(strategy, self.model, run.val_records, config.batch_size, config.jit_compile)
-        self.step = self._restore()
-        self.metrics = MetricsLog(run.model_dir, self.step)
+            batch_size, jit_compile = run.train_config.batch_size, run.train_config.jit_compile
+            self.validator = Validator(strategy, self.model, run.val_records, batch_size, jit_compile)
+        self.checkpoints = RunCheckpoints(run, self.train_step, workers)
+        self.step = self.checkpoints.restore()
+        self.metrics = MetricsLog(run.model_dir, self.step) if workers.is_chief else None
         self.meter = ThroughputMeter(run.tokens_per_step)
+        self.losses: list[float] = []
+        self.last_norm = float("nan")
 
     def train(self) -> dict[str, Any]:
-        """Runs to the last step; returns the final figures, which `result.json` keeps.
-
-        Raises:
-          UserError: a record is damaged or does not fit the model.
-          TrainingStopped: the loss or the gradient is no longer finite.
-        """
+        """See the function `train`."""
         logging.info(
-            "%d parameters, %d bytes of optimizer state, %d replicas, step %d of %d",
+            "%d parameters, %d bytes of optimizer state, %d replicas of %d workers, step %d of %d",
             self.run.model_config.parameter_count(),
             self.train_step.optimizer.state_bytes(),
             self.strategy.num_replicas_in_sync,
+            self.workers.count,
             self.step,
             self.run.train_config.total_steps,
         )
         result_path = storage.join(self.run.model_dir, run_folder.RESULT_NAME)
-        if self.step == self.run.train_config.total_steps and storage.exists(result_path):
+        finished = self.step == self.run.train_config.total_steps and storage.exists(result_path)
+        if self.workers.from_chief(finished):
             return strict_json.read_object(result_path, run_folder.MADE_BY)
-        with record_errors():
-            validated = self._train()
-        result = {
-            "model_dir": self.run.model_dir,
-            "parameters": self.run.model_config.parameter_count(),
-            "step": self.step,
-            "tokens": self.step * self.run.tokens_per_step,
-            "tokens_per_second": self.meter.tokens_per_second,
-            **(validated.as_metrics() if validated else {}),
-        }
-        storage.write_text(result_path, strict_json.dumps(result, indent=2) + "\n")
+        try:
+            result = self._result(self._train())
+        finally:
+            self.checkpoints.writer.wait()  # or the process would end under a write that is under way
+        if self.workers.is_chief:
+            storage.write_text(result_path, strict_json.dumps(result, indent=2) + "\n")
         return result
 
     def _train(self) -> Loss | None:
@@ -80,14 +101,25 @@ class Trainer:
         iterator = iter(self._batches())
         validated = None
         while self.step < total_steps:
-            losses = self._advance(iterator, self.run.cadence.steps_until_next_stop(self.step, total_steps))
+            self._advance(iterator, self.run.cadence.steps_until_next_stop(self.step, total_steps))
             if self._is_due(self.run.cadence.log_every_steps):
-                self._log(losses)
+                self._log()
             if self._is_due(self.run.cadence.eval_every_steps):
                 validated = self._validate()
-            if self._is_due(self.run.cadence.save_every_steps):
-                self._save()
+            if self.workers.any(self.stop.received is not None):
+                self._interrupt()
+            if self._is_due(self.run.cadence.save_every_steps) or self.checkpoints.is_due_by_time():
+                self.checkpoints.save(self.step)
+        self.checkpoints.save_and_wait(self.step)
         return validated
+
+    def _interrupt(self) -> None:
+        self.checkpoints.save_and_wait(self.step)
+        name = self.stop.received.name if self.stop.received else "another worker's signal"
+        raise Interrupted(
+            f"{name} stopped the run after step {self.step} of {self.run.train_config.total_steps}, which is saved: "
+            "run the same command again to go on."
+        )
 
     def _batches(self) -> Any:
         run = self.run
@@ -97,8 +129,7 @@ class Trainer:
             )
         )
 
-    def _advance(self, iterator: Any, n_steps: int) -> np.ndarray:
-        """Runs steps and returns their losses."""
+    def _advance(self, iterator: Any, n_steps: int) -> None:
         with self.meter.measuring(n_steps):
             losses, norms = self.train_step(iterator, self.step, n_steps)
         finite = np.isfinite(losses) & np.isfinite(norms)
@@ -109,15 +140,17 @@ class Trainer:
                 f"{norms[bad]}): nothing was saved after it; lower --learning_rate or raise --warmup_steps."
             )
         self.step += n_steps
+        self.losses.extend(losses)
         self.last_norm = float(norms[-1])
-        return losses
 
     def _is_due(self, period: int) -> bool:
         return self.step % period == 0 or self.step == self.run.train_config.total_steps
 
-    def _log(self, losses: np.ndarray) -> None:
+    def _log(self) -> None:
+        """Logs the mean loss of the steps since the last log line."""
         learning_rate = float(self.train_step.optimizer.learning_rate)
-        loss, speed = float(losses.mean()), self.meter.tokens_per_second
+        loss, speed = float(np.mean(self.losses)), self.meter.tokens_per_second
+        self.losses = []
         remaining_steps = self.run.train_config.total_steps - self.step
         logging.info(
             "step %d/%d  loss %.4f  gradient norm %.3f  learning rate %.3g  %s tokens/s  %s left",
@@ -129,13 +162,13 @@ class Trainer:
             f"{speed:,.0f}" if speed else "-",
             format_seconds(remaining_steps * self.run.tokens_per_step / speed) if speed else "-",
         )
-        self.metrics.write(
-            step=self.step,
+        self._record(
             tokens=self.step * self.run.tokens_per_step,
             loss=loss,
             gradient_norm=self.last_norm,
             learning_rate=learning_rate,
             tokens_per_second=speed,
+            failed_checkpoints=self.checkpoints.writer.failures,
         )
 
     def _validate(self) -> Loss | None:
@@ -143,40 +176,32 @@ class Trainer:
             return None
         validated = self.validator()
         metrics = validated.as_metrics()
-        logging.info(
-            "step %d  validation loss %.4f  perplexity %.2f  bits per byte %.4f",
-            self.step,
-            *metrics.values(),
-        )
-        self.metrics.write(step=self.step, **metrics)
+        logging.info("step %d  validation loss %.4f  perplexity %.2f  bits per byte %.4f", self.step, *metrics.values())
+        self._record(**metrics)
         return validated
 
-    def _save(self) -> None:
-        state = checkpoints.CheckpointState(
-            step=self.step,
-            tokens=self.step * self.run.tokens_per_step,
-            train_config=self.run.train_config.to_dict(),
-            train_fingerprint=self.run.train_records.fingerprint,
-            n_replicas=self.strategy.num_replicas_in_sync,
-        )
-        folder = checkpoints.checkpoint_folder(self.run.model_dir, self.step)
-        checkpoints.save_checkpoint(folder, self.model, self.train_step.optimizer, state, self.tokenizer_json)
-        checkpoints.delete_old_checkpoints(self.run.model_dir, self.run.cadence.keep_checkpoints)
-        logging.info("step %d  saved %s", self.step, folder)
+    def _record(self, **metrics: Any) -> None:
+        if self.metrics:
+            self.metrics.write(step=self.step, **metrics)
 
-    def _restore(self) -> int:
-        """Returns the step to go on from."""
-        checkpoints.delete_unfinished_checkpoints(self.run.model_dir)
-        folder = checkpoints.newest_intact_checkpoint(self.run.model_dir)
-        if folder is None:
-            return 0
-        state = checkpoints.restore_checkpoint(folder, self.model, self.train_step.optimizer)
-        logging.info("resuming from %s", folder)
-        if state.n_replicas != self.strategy.num_replicas_in_sync:
-            logging.warning(
-                "%s was written with %d replicas and this is %d: same batches, other dropout masks",
-                folder,
-                state.n_replicas,
-                self.strategy.num_replicas_in_sync,
-            )
-        return state.step
+    def _result(self, validated: Loss | None) -> dict[str, Any]:
+        return {
+            "model_dir": self.run.model_dir,
+            "parameters": self.run.model_config.parameter_count(),
+            "step": self.step,
+            "tokens": self.step * self.run.tokens_per_step,
+            "tokens_per_second": self.meter.tokens_per_second,
+            **(validated.as_metrics() if validated else {}),
+        }
+
+
+@contextlib.contextmanager
+def _lost_workers() -> Any:
+    """Turns what TensorFlow says when another worker process is gone into a `TrainingStopped`."""
+    try:
+        yield
+    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
+        found = " ".join(error.message.split())[:200]
+        raise TrainingStopped(
+            f"another worker of this run is gone ({found}): start all of them again to go on from the last checkpoint."
+        ) from error

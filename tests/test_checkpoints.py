@@ -34,7 +34,7 @@ def save(model_dir, step=7, seed=0):
     randomise(model, optimizer)
     state = CheckpointState(step, 10 * step, CONFIG.to_dict(), "abc", 1)
     folder = checkpoint_folder(str(model_dir), step)
-    checkpoints.save_checkpoint(folder, model, optimizer, state, TOKENIZER_JSON)
+    checkpoints.save_checkpoint(folder, checkpoints.take_snapshot(model, optimizer), state, TOKENIZER_JSON)
     return folder, model, optimizer
 
 

@@ -189,6 +189,13 @@ def test_the_originals_command_line_means_what_it_meant_and_a_dry_run_writes_not
     assert snapshot(tmp_path) == before
 
 
+def test_a_batch_that_is_not_full_at_the_end_of_the_epochs_is_no_step(run_script, places):
+    records = places["records"]
+    batch_size = next(size for size in range(4, 10) if 2 * records % size)
+    plan = run_script(TRAIN, places, **seed_flags(batch_size=batch_size)).result
+    assert plan["steps"] == plan["train_config"]["total_steps"] == math.floor(2 * records / batch_size)
+
+
 @pytest.mark.parametrize("changes", [{"tpu": None}, {"compute_dtype": "float32"}])
 def test_the_computation_is_in_float32_without_a_tpu_or_where_it_is_asked_for(run_script, places, changes):
     plan = run_script(TRAIN, places, **seed_flags(**changes)).result

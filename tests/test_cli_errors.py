@@ -26,7 +26,8 @@ from command_line import (
     snapshot,
 )
 
-from algpt2 import cli, distribution, storage
+from algpt2 import checkpoint_writer, cli, distribution, storage
+from algpt2.errors import TrainingStopped, UserError
 from algpt2.preparation import make_tfrecords
 from algpt2.record_options import RecordOptions
 from algpt2.tfrecords import write_shard
@@ -399,14 +400,15 @@ def test_a_file_that_cannot_be_written_is_one_sentence_and_no_part_of_it_stays(r
 
 
 def test_a_checkpoint_that_cannot_be_written_is_one_sentence_and_the_run_can_go_on(
-    run_script, good, tmp_path, outcomes
+    run_script, good, tmp_path, outcomes, monkeypatch
 ):
+    monkeypatch.setattr(checkpoint_writer, "BACKOFF_SECONDS", ())
     places = {"good": good, "out": tmp_path / "out"}
     with files_limited_to(20_000):
         outcome = run_script(TRAIN, places)
-    assert (outcome.status, outcome.stdout) == (2, "")
+    assert (outcome.status, outcome.stdout) == (1, "")
     assert "File too large" in outcome.sentence
-    assert f"{tmp_path}/out/checkpoints/step_00000010/model.safetensors" in outcome.sentence
+    assert f"{tmp_path}/out/checkpoints/step_00000030/model.safetensors" in outcome.sentence
     assert not list(tmp_path.rglob("COMMITTED"))
     assert not list(tmp_path.rglob(".tmp-*"))
     assert run_script(TRAIN, places).result["val_loss"] == outcomes["algpt2"].result["val_loss"]
@@ -417,6 +419,15 @@ def test_a_full_folder_for_temporary_files_is_one_sentence(run_script, good, tmp
         outcome = run_script(RECORDS, {"good": good, "out": tmp_path / "out"})
     assert outcome.status == 2
     assert "algpt2-shuffle-" in outcome.sentence
+
+
+@pytest.mark.parametrize(("error", "status"), [(UserError, 2), (TrainingStopped, 1)])
+def test_a_reason_of_several_lines_is_told_in_one(error, status):
+    def main(arguments):
+        raise error("first\n\tsecond")
+
+    outcome = call(main, [])
+    assert (outcome.status, outcome.stderr) == (status, "error: first \tsecond\n")
 
 
 def test_an_error_of_the_program_itself_keeps_its_traceback():

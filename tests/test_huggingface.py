@@ -6,7 +6,7 @@ from conftest import ALGPT2_CONFIG, GPT2_CONFIG
 from numpy_gpt import forward
 from test_checkpoints import CONFIG, TOKENIZER_JSON
 
-from algpt2.checkpoints import CheckpointState, save_checkpoint
+from algpt2.checkpoints import CheckpointState, save_checkpoint, take_snapshot
 from algpt2.huggingface import config_json
 from algpt2.model import GPT
 from algpt2.train_step import create_optimizer
@@ -19,7 +19,8 @@ def test_a_gpt2_checkpoint_loads_in_transformers_as_it_is(tmp_path, rng):
     for parameter in model.named_parameters().values():
         parameter.assign(rng.normal(scale=0.3, size=parameter.shape))
     state = CheckpointState(1, 1, CONFIG.to_dict(), "abc", 1)
-    save_checkpoint(str(tmp_path), model, create_optimizer(CONFIG, model), state, TOKENIZER_JSON)
+    snapshot = take_snapshot(model, create_optimizer(CONFIG, model))
+    save_checkpoint(str(tmp_path), snapshot, state, TOKENIZER_JSON)
 
     theirs, report = transformers.GPT2LMHeadModel.from_pretrained(tmp_path, output_loading_info=True)
     assert not report["missing_keys"]

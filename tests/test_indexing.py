@@ -22,7 +22,7 @@ from algpt2.run_plan import Run
 from algpt2.tfrecords import read_records, serialize_record
 from algpt2.tokenizer import Tokenizer
 from algpt2.train_config import Cadence, TrainConfig
-from algpt2.training import Trainer
+from algpt2.training import train
 
 SEQ_LEN, VOCAB_SIZE = 8, 270
 RECORDS = np.random.default_rng(0).integers(0, VOCAB_SIZE, (12, SEQ_LEN + 1))
@@ -143,7 +143,7 @@ def test_training_validation_and_inspection_take_an_indexed_folder(folder, token
         val_records=open_record_set([str(folder)], "val"),
         model_dir=str(tmp_path / "run"),
     )
-    assert np.isfinite(Trainer(run, tf.distribute.get_strategy()).train()["val_bits_per_byte"])
+    assert np.isfinite(train(run, tf.distribute.get_strategy())["val_bits_per_byte"])
     shown = inspect(str(folder), "val", 5)["records"]
     assert [record["text"] for record in shown] == [Tokenizer.load(tokenizer).decode(ids) for ids in RECORDS[9:]]
 

@@ -13,6 +13,7 @@ from algpt2.record_set import open_record_set
 from algpt2.run_plan import Run
 from algpt2.train_config import Cadence, TrainConfig
 from algpt2.training import Trainer
+from algpt2.training import train as train_run
 
 MODEL_CONFIG = dataclasses.replace(ALGPT2_CONFIG, vocab_size=300, n_layer=1)
 CADENCE = Cadence(log_every_steps=2, eval_every_steps=4, save_every_steps=3, steps_per_loop=5)
@@ -31,7 +32,7 @@ def run(records_folder, tmp_path):
 
 
 def train(run):
-    return Trainer(run, tf.distribute.get_strategy()).train()
+    return train_run(run, tf.distribute.get_strategy())
 
 
 def final_tensors(run):
@@ -148,5 +149,5 @@ def test_training_on_two_replicas_reaches_the_same_loss(run, tmp_path):
 
     one = train(run)
     on_two = dataclasses.replace(run, model_dir=str(tmp_path / "two"))
-    two = Trainer(on_two, strategy_of(TWO)).train()
+    two = train_run(on_two, strategy_of(TWO))
     assert two["val_loss"] == pytest.approx(one["val_loss"], rel=1e-4)

@@ -1,0 +1,110 @@
+"""The checkpoints of one run: restored by all of its workers, written by their chief, in the background."""
+
+import functools
+import time
+
+from absl import logging
+
+from algpt2 import checkpoints, storage
+from algpt2.checkpoint_writer import CheckpointWriter
+from algpt2.checkpoints import CheckpointState, Snapshot
+from algpt2.errors import TrainingStopped, UserError
+from algpt2.run_plan import Run
+from algpt2.train_step import TrainStep
+from algpt2.workers import Workers
+
+
+class RunCheckpoints:
+    """Saves and restores a run's parameters, optimizer state and step."""
+
+    def __init__(self, run: Run, train_step: TrainStep, workers: Workers):
+        self.run = run
+        self.train_step = train_step
+        self.workers = workers
+        self.writer = CheckpointWriter()
+        self.tokenizer_json = storage.read_bytes(storage.join(run.train_records.folder, checkpoints.TOKENIZER_NAME))
+        self._last_save_time = time.monotonic()
+
+    def restore(self) -> int:
+        """Returns the step to go on from: the chief's newest intact checkpoint's, or 0."""
+        newest = None
+        if self.workers.is_chief:
+            checkpoints.delete_unfinished_checkpoints(self.run.model_dir)
+            newest = checkpoints.newest_intact_checkpoint(self.run.model_dir)
+        step = self.workers.from_chief(checkpoints.checkpoint_step(newest) if newest else 0)
+        if step == 0:
+            return 0
+        folder = checkpoints.checkpoint_folder(self.run.model_dir, step)
+        if not storage.exists(folder):
+            raise UserError(
+                f"every worker must see the same --model_dir, and this one has no {folder}: share the folder."
+            )
+        state = checkpoints.restore_checkpoint(folder, self.train_step.model, self.train_step.optimizer)
+        logging.info("resuming from %s", folder)
+        if state.n_replicas != self.train_step.n_replicas:
+            logging.warning(
+                "%s was written with %d replicas and this is %d: same batches, other dropout masks",
+                folder,
+                state.n_replicas,
+                self.train_step.n_replicas,
+            )
+        return step
+
+    def is_due_by_time(self) -> bool:
+        """Returns whether `save_every_minutes` have gone by since the last save; the chief's clock counts."""
+        minutes = self.run.cadence.save_every_minutes
+        if not minutes:
+            return False
+        return bool(self.workers.from_chief(time.monotonic() - self._last_save_time >= 60 * minutes))
+
+    def save(self, step: int) -> None:
+        """Copies everything now and writes it in the background.
+
+        Called by every worker; only the chief writes. A save is left out while the one before it cannot be written.
+        """
+        self._last_save_time = time.monotonic()
+        if not self.workers.is_chief:
+            return
+        if not self.writer.wait_while_healthy():
+            logging.warning("step %d  not saved: the checkpoint before it is still being written", step)
+            return
+        self.writer.start(self._write_of(step))
+
+    def save_and_wait(self, step: int) -> None:
+        """Saves, and returns on every worker when the checkpoint is committed.
+
+        Raises:
+          TrainingStopped: it could not be written.
+        """
+        if self.workers.is_chief and not self._is_committed(step):
+            self.writer.start(self._write_of(step))
+        written = self.writer.wait()
+        if self.workers.any(not written):
+            raise TrainingStopped(
+                f"the checkpoint of step {step} could not be written ({self.writer.last_error or 'see the chief'}): "
+                "make room or mend the storage, and run the same command again."
+            )
+
+    def _is_committed(self, step: int) -> bool:
+        self.writer.wait()
+        folder = checkpoints.checkpoint_folder(self.run.model_dir, step)
+        return storage.exists(storage.join(folder, checkpoints.MARKER_NAME))
+
+    def _write_of(self, step: int) -> functools.partial:
+        snapshot = checkpoints.take_snapshot(self.train_step.model, self.train_step.optimizer)
+        return functools.partial(self._write, step, snapshot)
+
+    def _write(self, step: int, snapshot: Snapshot) -> None:
+        start = time.monotonic()
+        state = CheckpointState(
+            step=step,
+            tokens=step * self.run.tokens_per_step,
+            train_config=self.run.train_config.to_dict(),
+            train_fingerprint=self.run.train_records.fingerprint,
+            n_replicas=self.train_step.n_replicas,
+        )
+        folder = checkpoints.checkpoint_folder(self.run.model_dir, step)
+        checkpoints.save_checkpoint(folder, snapshot, state, self.tokenizer_json)
+        cadence = self.run.cadence
+        checkpoints.delete_old_checkpoints(self.run.model_dir, cadence.keep_checkpoints, cadence.keep_every_steps)
+        logging.info("step %d  saved %s in %.1f s", step, folder, time.monotonic() - start)

@@ -1,0 +1,34 @@
+"""Average the parameters of several checkpoints of one model into a new one, for evaluation and generation.
+
+The result loads in generate.py and eval/wikitext.py. It has no optimizer state: training cannot resume from it.
+"""
+
+import argparse
+from collections.abc import Sequence
+
+from algpt2 import cli, environment
+
+
+def main(argv: Sequence[str]) -> int:
+    """Averages, and prints what was averaged as JSON."""
+    arguments = parse(argv)
+    environment.require_tensorflow()
+
+    from algpt2.averaging import average_checkpoints  # TensorFlow may be missing until checked
+
+    state = average_checkpoints(arguments.checkpoint, arguments.output)
+    cli.print_json({"checkpoint": arguments.output, **state})
+    return cli.EXIT_OK
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Returns the parsed command line."""
+    parser = cli.argument_parser(__doc__)
+    checkpoint_help = "two or more checkpoints, or --model_dir folders, each of which stands for its newest"
+    parser.add_argument("--checkpoint", nargs="+", required=True, metavar="DIR", help=checkpoint_help)
+    parser.add_argument("--output", required=True, metavar="DIR", help="a new or empty folder, on disk or gs://")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    cli.run(main)

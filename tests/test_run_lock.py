@@ -1,0 +1,50 @@
+import multiprocessing
+import os
+import signal
+
+import pytest
+
+from algpt2.errors import UserError
+from algpt2.run_lock import locked
+
+
+def hold(folder, ready):
+    with locked(folder):
+        ready.set()
+        signal.pause()
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that holds the folder."""
+    context = multiprocessing.get_context("spawn")
+    ready = context.Event()
+    process = context.Process(target=hold, args=(str(tmp_path), ready))
+    process.start()
+    assert ready.wait(60)
+    yield process
+    process.kill()
+    process.join()
+
+
+def test_a_second_process_is_refused_while_the_first_one_lives(tmp_path, holder):
+    with pytest.raises(UserError, match="one process at a time may train in a folder"), locked(str(tmp_path)):
+        pass
+
+
+def test_a_killed_process_leaves_no_lock_behind(tmp_path, holder):
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.join()
+    with locked(str(tmp_path)):
+        pass
+
+
+def test_a_lock_is_let_go_of_at_the_end(tmp_path):
+    for _ in range(2):
+        with locked(str(tmp_path)):
+            pass
+
+
+def test_cloud_storage_is_not_locked():
+    with locked("gs://bucket/run"):
+        pass
