@@ -12,6 +12,7 @@ from safetensors import safe_open
 from algpt2 import checkpoints, storage
 from algpt2.config import CONFIG_NAME, load_config
 from algpt2.errors import UserError
+from algpt2.tokenizer_files import TOKENIZER_NAME
 
 
 def average_checkpoints(paths: Sequence[str], output: str) -> dict[str, Any]:
@@ -32,14 +33,12 @@ def average_checkpoints(paths: Sequence[str], output: str) -> dict[str, Any]:
     folders = [checkpoints.find_checkpoint(path) for path in paths]
     _require_same_kind(folders)
     storage.require_empty(output)
-    copies = {name: _read(folders[0], name) for name in (CONFIG_NAME, checkpoints.TOKENIZER_NAME)}
+    copies = {name: _read(folders[0], name) for name in (CONFIG_NAME, TOKENIZER_NAME)}
     hashes = {name: checkpoints.write_hashed(storage.join(output, name), data) for name, data in copies.items()}
     model_path = storage.join(output, checkpoints.MODEL_NAME)
     hashes[checkpoints.MODEL_NAME] = checkpoints.write_tensors(model_path, mean_parameters(folders))
     state = {"averaged": [_origin(folder) for folder in folders], "files_sha256": hashes}
-    state_text = json.dumps(state, indent=2) + "\n"
-    state_hash = checkpoints.write_hashed(storage.join(output, checkpoints.STATE_NAME), state_text.encode())
-    storage.write_text(storage.join(output, checkpoints.MARKER_NAME), state_hash + "\n")
+    checkpoints.commit(output, state)
     return state
 
 
@@ -65,14 +64,14 @@ def _mean(tensors: Sequence[np.ndarray]) -> np.ndarray:
 
 def _require_same_kind(folders: Sequence[str]) -> None:
     first, *others = folders
-    config, tokenizer = load_config(first), _read(first, checkpoints.TOKENIZER_NAME)
+    config, tokenizer = load_config(first), _read(first, TOKENIZER_NAME)
     for folder in others:
         if load_config(folder) != config:
             raise UserError(
                 f"checkpoints to average must have the same model configuration, and {first} and {folder} differ: "
                 "name those of one run."
             )
-        if _read(folder, checkpoints.TOKENIZER_NAME) != tokenizer:
+        if _read(folder, TOKENIZER_NAME) != tokenizer:
             raise UserError(
                 f"checkpoints to average must have the same tokenizer, and {first} and {folder} differ: name those of "
                 "one run."

@@ -26,12 +26,12 @@ from algpt2.errors import UserError
 from algpt2.huggingface import config_json
 from algpt2.model import GPT
 from algpt2.optimizers import GlobalGradientOptimizer
+from algpt2.tokenizer_files import TOKENIZER_NAME
 
 CHECKPOINTS = "checkpoints"
 MODEL_NAME = "model.safetensors"
 OPTIMIZER_NAME = "optimizer.safetensors"
 STATE_NAME = "state.json"
-TOKENIZER_NAME = "tokenizer.json"
 MARKER_NAME = "COMMITTED"
 
 
@@ -82,8 +82,12 @@ def save_checkpoint(folder: str, snapshot: Snapshot, state: CheckpointState, tok
         CONFIG_NAME: write_hashed(storage.join(folder, CONFIG_NAME), config_text.encode()),
         TOKENIZER_NAME: write_hashed(storage.join(folder, TOKENIZER_NAME), tokenizer_json),
     }
-    state = dataclasses.replace(state, files_sha256=hashes)
-    state_text = json.dumps(dataclasses.asdict(state), indent=2) + "\n"
+    commit(folder, dataclasses.asdict(dataclasses.replace(state, files_sha256=hashes)))
+
+
+def commit(folder: str, state: dict[str, Any]) -> None:
+    """Writes `state.json`, whose hashes vouch for the other files, and last the marker, which vouches for it."""
+    state_text = json.dumps(state, indent=2) + "\n"
     state_hash = write_hashed(storage.join(folder, STATE_NAME), state_text.encode())
     storage.write_text(storage.join(folder, MARKER_NAME), state_hash + "\n")
 

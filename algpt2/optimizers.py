@@ -4,6 +4,7 @@ Keras' own all-reduce every gradient inside `apply` and clip before it (`docs/de
 Adafactor keeps a full-size second moment for every matrix; ours keeps rows and columns.
 """
 
+import math
 from typing import Any
 
 import keras
@@ -47,7 +48,7 @@ class GlobalGradientOptimizer(keras.optimizers.Optimizer):
     def state_bytes(self) -> int:
         """Returns the size of all slots."""
         variables = [variable for slot in self.slots.values() for variable in slot if variable is not None]
-        return sum(_size(variable.shape) * 4 for variable in variables)
+        return sum(math.prod(variable.shape) * 4 for variable in variables)
 
     def _slot(self, name: str, variable: Any) -> Any:
         return self.slots[name][self._get_variable_index(variable)]
@@ -218,10 +219,3 @@ def is_decayed(name: str, shape: tuple[int, ...]) -> bool:
 
 def _rms(x: Any) -> Any:
     return ops.sqrt(ops.mean(ops.square(x)))
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    size = 1
-    for dim in shape:
-        size *= dim
-    return size

@@ -10,6 +10,7 @@ from algpt2.checkpoint_writer import CheckpointWriter
 from algpt2.checkpoints import CheckpointState, Snapshot
 from algpt2.errors import TrainingStopped, UserError
 from algpt2.run_plan import Run
+from algpt2.tokenizer_files import TOKENIZER_NAME
 from algpt2.train_step import TrainStep
 from algpt2.workers import Workers
 
@@ -22,7 +23,7 @@ class RunCheckpoints:
         self.train_step = train_step
         self.workers = workers
         self.writer = CheckpointWriter()
-        self.tokenizer_json = storage.read_bytes(storage.join(run.train_records.folder, checkpoints.TOKENIZER_NAME))
+        self.tokenizer_json = storage.read_bytes(storage.join(run.train_records.folder, TOKENIZER_NAME))
         self._last_save_time = time.monotonic()
 
     def restore(self) -> int:

@@ -29,10 +29,6 @@ class Workers:
         """Returns whether any worker's flag is set."""
         return self.total(float(flag)) > 0.5
 
-    def wait_for_all(self) -> None:
-        """Returns once every worker has come here."""
-        self.total(0.0)
-
     def _mean(self, value: tf.Tensor) -> tf.Tensor:
         def replica_mean(value: tf.Tensor) -> tf.Tensor:
             # The identity puts the value on the replica's device, which the reduction asks for.
