@@ -5,7 +5,7 @@ gradient is clipped by its global norm, then the optimizer updates. So N replica
 N x B, and accumulation give the same parameters.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -83,6 +83,17 @@ def _unbuilt_optimizer(
     return AdamW(schedule, **adamw)
 
 
+class StepResults(NamedTuple):
+    """What consecutive steps came to, one value a step.
+
+    losses: float32 (n_steps,), before each step's update, nats per token over the global batch.
+    norms: float32 (n_steps,), of each global gradient before clipping.
+    """
+
+    losses: np.ndarray
+    norms: np.ndarray
+
+
 class TrainStep:
     """Runs optimizer steps of one model inside one `tf.function`, compiled by XLA where the config says so."""
 
@@ -102,15 +113,10 @@ class TrainStep:
             self._update = graph_function(self._clip_and_update, config.jit_compile, strategy)
         self._loop = tf.function(self._steps)
 
-    def __call__(self, iterator: Any, first_step: int, n_steps: int) -> tuple[np.ndarray, np.ndarray]:
-        """Runs `n_steps` steps, the first with 0-based number `first_step`.
-
-        Returns:
-          loss before each step's update, float32 (n_steps,), nats per token over the global batch; and the norm of
-          each global gradient before clipping, float32 (n_steps,).
-        """
+    def __call__(self, iterator: Any, first_step: int, n_steps: int) -> StepResults:
+        """Runs `n_steps` steps, the first with 0-based number `first_step`."""
         losses, norms = self._loop(iterator, tf.constant(first_step, tf.int32), tf.constant(n_steps, tf.int32))
-        return losses.numpy(), norms.numpy()
+        return StepResults(losses.numpy(), norms.numpy())
 
     def _steps(self, iterator: Any, first_step: tf.Tensor, n_steps: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         losses = tf.TensorArray(tf.float32, size=n_steps)

@@ -10,15 +10,14 @@ from absl import logging
 from algpt2 import run_folder, storage, strict_json
 from algpt2.errors import Interrupted, TrainingStopped
 from algpt2.input_pipeline import train_batches
-from algpt2.metrics import MetricsLog
 from algpt2.record_set import load_tokenizer
 from algpt2.run_checkpoints import RunCheckpoints
 from algpt2.run_lock import locked
+from algpt2.run_log import RunLog
 from algpt2.run_plan import Run
 from algpt2.stop_signals import StopSignals
 from algpt2.tfrecords import record_errors
-from algpt2.throughput import ThroughputMeter, format_seconds
-from algpt2.train_step import TrainStep, create_model
+from algpt2.train_step import StepResults, TrainStep, create_model
 from algpt2.validation import Loss, Validator
 from algpt2.workers import Workers
 
@@ -65,10 +64,7 @@ class Trainer:
             self.validator = Validator(strategy, self.model, run.val_records, batch_size, jit_compile)
         self.checkpoints = RunCheckpoints(run, self.train_step, workers)
         self.step = self.checkpoints.restore()
-        self.metrics = MetricsLog(run.model_dir, self.step) if workers.is_chief else None
-        self.meter = ThroughputMeter(run.tokens_per_step)
-        self.losses: list[float] = []
-        self.last_norm = float("nan")
+        self.log = RunLog(run, self.step, workers.is_chief)
 
     def train(self) -> dict[str, Any]:
         """See the function `train`."""
@@ -130,59 +126,35 @@ class Trainer:
         )
 
     def _advance(self, iterator: Any, n_steps: int) -> None:
-        with self.meter.measuring(n_steps):
-            losses, norms = self.train_step(iterator, self.step, n_steps)
-        finite = np.isfinite(losses) & np.isfinite(norms)
+        with self.log.meter.measuring(n_steps):
+            results = self.train_step(iterator, self.step, n_steps)
+        self._require_finite(results)
+        self.step += n_steps
+        self.log.add_steps(results)
+
+    def _require_finite(self, results: StepResults) -> None:
+        finite = np.isfinite(results.losses) & np.isfinite(results.norms)
         if not finite.all():
             bad = int(np.argmin(finite))
             raise TrainingStopped(
-                f"the loss or the gradient is not finite at step {self.step + bad} (loss {losses[bad]}, gradient norm "
-                f"{norms[bad]}): nothing was saved after it; lower --learning_rate or raise --warmup_steps."
+                f"the loss or the gradient is not finite at step {self.step + bad} (loss {results.losses[bad]}, "
+                f"gradient norm {results.norms[bad]}): nothing was saved after it; lower --learning_rate or raise "
+                "--warmup_steps."
             )
-        self.step += n_steps
-        self.losses.extend(losses)
-        self.last_norm = float(norms[-1])
 
     def _is_due(self, period: int) -> bool:
         return self.step % period == 0 or self.step == self.run.train_config.total_steps
 
     def _log(self) -> None:
-        """Logs the mean loss of the steps since the last log line."""
         learning_rate = float(self.train_step.optimizer.learning_rate)
-        loss, speed = float(np.mean(self.losses)), self.meter.tokens_per_second
-        self.losses = []
-        remaining_steps = self.run.train_config.total_steps - self.step
-        logging.info(
-            "step %d/%d  loss %.4f  gradient norm %.3f  learning rate %.3g  %s tokens/s  %s left",
-            self.step,
-            self.run.train_config.total_steps,
-            loss,
-            self.last_norm,
-            learning_rate,
-            f"{speed:,.0f}" if speed else "-",
-            format_seconds(remaining_steps * self.run.tokens_per_step / speed) if speed else "-",
-        )
-        self._record(
-            tokens=self.step * self.run.tokens_per_step,
-            loss=loss,
-            gradient_norm=self.last_norm,
-            learning_rate=learning_rate,
-            tokens_per_second=speed,
-            failed_checkpoints=self.checkpoints.writer.failures,
-        )
+        self.log.write_steps(self.step, learning_rate, self.checkpoints.writer.failures)
 
     def _validate(self) -> Loss | None:
         if not self.validator:
             return None
         validated = self.validator()
-        metrics = validated.as_metrics()
-        logging.info("step %d  validation loss %.4f  perplexity %.2f  bits per byte %.4f", self.step, *metrics.values())
-        self._record(**metrics)
+        self.log.write_validation(self.step, validated)
         return validated
-
-    def _record(self, **metrics: Any) -> None:
-        if self.metrics:
-            self.metrics.write(step=self.step, **metrics)
 
     def _result(self, validated: Loss | None) -> dict[str, Any]:
         return {
@@ -190,7 +162,7 @@ class Trainer:
             "parameters": self.run.model_config.parameter_count(),
             "step": self.step,
             "tokens": self.step * self.run.tokens_per_step,
-            "tokens_per_second": self.meter.tokens_per_second,
+            "tokens_per_second": self.log.meter.tokens_per_second,
             **(validated.as_metrics() if validated else {}),
         }
 

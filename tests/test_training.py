@@ -111,14 +111,14 @@ def test_another_configuration_in_the_same_folder_is_refused(run):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_names_the_step_and_keeps_the_checkpoint(run, monkeypatch):
-    from algpt2.train_step import TrainStep
+    from algpt2.train_step import StepResults, TrainStep
 
     call = TrainStep.__call__
 
     def diverging(self, iterator, first_step, n_steps):
         losses, norms = call(self, iterator, first_step, n_steps)
         steps = np.arange(first_step, first_step + n_steps)
-        return np.where(steps >= 7, np.nan, losses), norms
+        return StepResults(np.where(steps >= 7, np.nan, losses), norms)
 
     monkeypatch.setattr(TrainStep, "__call__", diverging)
     with pytest.raises(TrainingStopped, match="not finite at step 7 "):
