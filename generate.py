@@ -19,7 +19,7 @@ def main(argv: Sequence[str]) -> int:
     from algpt2.tokenizer import Tokenizer
 
     folder = find_checkpoint(arguments.checkpoint)
-    text = generate(load_model(folder), Tokenizer.load(folder), arguments.prompt, config)
+    text = generate(load_model(folder, ema=arguments.ema), Tokenizer.load(folder), arguments.prompt, config)
     cli.print_json({"checkpoint": folder, "prompt": arguments.prompt, "text": text})
     return cli.EXIT_OK
 
@@ -28,6 +28,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Returns the parsed command line."""
     parser = cli.argument_parser(__doc__)
     parser.add_argument("--checkpoint", required=True, metavar="DIR", help="a checkpoint, or a --model_dir with some")
+    parser.add_argument("--ema", action="store_true", help="take the moving average of the weights (--ema_decay)")
     parser.add_argument("--prompt", default="", help="text to continue (default: the start of a document)")
     add_options(parser, SamplingConfig)
     return parser.parse_args(argv)

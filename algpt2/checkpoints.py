@@ -25,7 +25,8 @@ from algpt2.config import CONFIG_NAME, GPTConfig, load_config
 from algpt2.errors import UserError
 from algpt2.huggingface import config_json
 from algpt2.model import GPT
-from algpt2.optimizers import GlobalGradientOptimizer
+from algpt2.moving_average import unbiased_averages
+from algpt2.optimizers import EMA_SLOT, GlobalGradientOptimizer
 from algpt2.tokenizer_files import TOKENIZER_NAME
 
 CHECKPOINTS = "checkpoints"
@@ -44,6 +45,7 @@ class CheckpointState:
     train_config: dict[str, Any]
     train_fingerprint: str
     n_replicas: int
+    skips: dict[str, Any] | None = None
     files_sha256: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -163,11 +165,35 @@ def find_checkpoint(path: str) -> str:
     )
 
 
-def load_model(folder: str, dtype: str = "float32") -> GPT:
-    """Returns the model of a checkpoint, for evaluation or generation."""
+def load_model(folder: str, dtype: str = "float32", ema: bool = False) -> GPT:
+    """Returns the model of a checkpoint, for evaluation or generation.
+
+    Args:
+      folder: of the checkpoint.
+      dtype: policy of the computation.
+      ema: whether to take the moving average of the weights instead of the last ones.
+
+    Raises:
+      UserError: the checkpoint is damaged in a way its hashes do not tell, or was trained without `ema_decay`.
+    """
     model = GPT(load_config(folder), dtype=dtype)
-    _assign(storage.join(folder, MODEL_NAME), model.named_parameters())
+    if not ema:
+        _assign(storage.join(folder, MODEL_NAME), model.named_parameters())
+        return model
+    decay = read_state(folder).train_config.get("ema_decay") if _is_of_a_run(folder) else None
+    if not decay:
+        raise UserError(
+            f"--ema needs a checkpoint of a run with --ema_decay, and {folder} has no average: leave it out."
+        )
+    state = read_tensors(storage.join(folder, OPTIMIZER_NAME))
+    averages = {name: state[f"{EMA_SLOT}/{name}"] for name in model.named_parameters()}
+    assign_tensors(unbiased_averages(averages, decay, int(state["iterations"])), model.named_parameters(), folder)
     return model
+
+
+def _is_of_a_run(folder: str) -> bool:
+    """A mean of checkpoints has no optimizer state."""
+    return storage.exists(storage.join(folder, OPTIMIZER_NAME))
 
 
 def delete_old_checkpoints(model_dir: str, keep: int, keep_every_steps: int = 0) -> None:
@@ -220,12 +246,29 @@ def _sha256(path: str) -> str:
     return digest.hexdigest()
 
 
-def _assign(path: str, variables: dict[str, keras.Variable]) -> None:
+def read_tensors(path: str) -> dict[str, np.ndarray]:
+    """Returns a safetensors file's content."""
     with storage.local_copy(path) as local_file:
-        tensors = safetensors.load_file(local_file)
+        return safetensors.load_file(local_file)
+
+
+def assign_tensors(tensors: dict[str, np.ndarray], variables: dict[str, keras.Variable], path: str) -> None:
+    """Sets variables to the tensors of a file.
+
+    Raises:
+      UserError: there are not the same names, shapes and dtypes on both sides.
+    """
     if different := sorted(set(tensors) ^ set(variables)):
         raise UserError(f"{path} must hold this model's tensors, and these differ: {', '.join(different[:5])}.")
     for name, variable in variables.items():
-        if tuple(variable.shape) != tensors[name].shape:
-            raise UserError(f"{name} must have shape {tuple(variable.shape)}, and {path} has {tensors[name].shape}.")
+        wanted, found = ((tuple(one.shape), str(one.dtype)) for one in (variable, tensors[name]))
+        if wanted != found:
+            raise UserError(
+                f"{name} must have shape {wanted[0]} and dtype {wanted[1]}, and {path} has {found[0]}, {found[1]}."
+            )
+    for name, variable in variables.items():
         variable.assign(tensors[name])
+
+
+def _assign(path: str, variables: dict[str, keras.Variable]) -> None:
+    assign_tensors(read_tensors(path), variables, path)

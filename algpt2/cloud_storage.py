@@ -12,6 +12,7 @@ from google.api_core import exceptions
 from google.auth import credentials
 from google.auth import exceptions as auth_exceptions
 from google.cloud import storage as gcs
+from google.cloud.storage.retry import DEFAULT_RETRY
 
 from algpt2.errors import UserError
 
@@ -77,6 +78,17 @@ class CloudStorage:
         for path in self.list_files(folder):
             self.delete_file(path)
 
+    def move_folder(self, source: str, target: str) -> None:
+        if self.exists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
+        paths = self.list_files(source)
+        if not paths:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), source)
+        for path in paths:
+            self._copy(path, target.rstrip("/") + path.removeprefix(source.rstrip("/")))
+        for path in paths:
+            self.delete_file(path)
+
     def work_folder(self, path: str) -> str:
         return tempfile.gettempdir()
 
@@ -88,6 +100,13 @@ class CloudStorage:
             raise _no_bucket(folder) from error
         except exceptions.Forbidden as error:
             raise _forbidden(folder) from error
+
+    def _copy(self, source: str, target: str) -> None:
+        """Copies one object within the service; a large one may take several calls, linked by a token."""
+        source_blob, target_blob = self._blob(source), self._blob(target)
+        token, *_ = target_blob.rewrite(source_blob, retry=DEFAULT_RETRY)  # copying twice does no harm
+        while token:
+            token, *_ = target_blob.rewrite(source_blob, token=token, retry=DEFAULT_RETRY)
 
     def _blob(self, path: str) -> gcs.Blob:
         bucket, name = _split(path)

@@ -143,10 +143,7 @@ def run_folder_state(run: Run, model_dir: str) -> Verdict:
         raise UserError(
             f"--model_dir must be new, empty or hold this run, and {model_dir} holds other files: name another."
         )
-    # Where run.json is, this only compares.
-    run_folder.claim_run_folder(
-        model_dir, run_folder.identity_of(run.model_config, run.train_config, run.train_records)
-    )
+    run_folder.claim_run_folder(model_dir, run.identity)  # where run.json is, this only compares
     from algpt2 import checkpoints
 
     newest = checkpoints.newest_intact_checkpoint(model_dir)

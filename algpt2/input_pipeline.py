@@ -6,8 +6,12 @@ remote hosts of a TPU pod. Record number r of the endless stream belongs to epoc
 the end of an epoch, so that every record appears exactly once in each.
 """
 
+import dataclasses
+from collections.abc import Callable
+
 import tensorflow as tf
 
+from algpt2 import storage
 from algpt2.record_set import RecordSet
 from algpt2.tfrecords import assert_ids_below, parse_records
 
@@ -15,6 +19,8 @@ PARALLEL_READERS = 4
 RECORDS_PER_TURN = 16
 SHUFFLE_WINDOW_RECORDS = 16384
 _SHARD_ORDER, _RECORD_ORDER = 0, 1
+
+OpenShard = Callable[[tf.Tensor], tf.data.Dataset]
 
 
 def train_batches(
@@ -29,16 +35,40 @@ def train_batches(
       first_batch: number of the first global batch; resuming needs nothing else.
       context: which host this is, of how many, and the number of replicas.
     """
-    first_epoch, offset = divmod(first_batch * batch_size, record_set.records)
-    epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
-    stream = epochs.flat_map(lambda epoch: _shuffled_epoch(record_set.files, seed, epoch)).skip(offset)
-    batches = stream.batch(batch_size, drop_remainder=True)
+    files = tf.constant(record_set.files)
+
+    def open_shard(shard: tf.Tensor) -> tf.data.Dataset:
+        return tf.data.TFRecordDataset(tf.gather(files, shard))
+
+    batches = _global_batches(record_set, batch_size, seed, first_batch, open_shard)
     first_row, rows = _host_rows(batch_size, context)
 
     def parse(serialized: tf.Tensor) -> tf.Tensor:
         return _split_replicas(_checked_records(serialized[first_row : first_row + rows], record_set), context)
 
     return batches.map(parse, num_parallel_calls=tf.data.AUTOTUNE).unbatch().prefetch(tf.data.AUTOTUNE)
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordId:
+    """A record's place: the shard's file, and its 0-based number in it."""
+
+    file: str
+    index: int
+
+    def __str__(self) -> str:
+        return f"{storage.base_name(self.file)}:{self.index}"
+
+
+def record_ids(record_set: RecordSet, batch_size: int, seed: int, batch: int) -> list[RecordId]:
+    """Returns which records make up a global batch of `train_batches`, row by row."""
+    counts = tf.constant([shard.records for shard in record_set.shards], tf.int64)
+
+    def open_shard(shard: tf.Tensor) -> tf.data.Dataset:
+        return tf.data.Dataset.range(tf.gather(counts, shard)).map(lambda i: tf.stack([shard, i]))
+
+    (ids,) = _global_batches(record_set, batch_size, seed, batch, open_shard).take(1)
+    return [RecordId(record_set.files[shard], index) for shard, index in ids.numpy().tolist()]
 
 
 def val_batches(record_set: RecordSet, batch_size: int, context: tf.distribute.InputContext) -> tf.data.Dataset:
@@ -62,16 +92,27 @@ def val_batches(record_set: RecordSet, batch_size: int, context: tf.distribute.I
     return batches.unbatch().prefetch(tf.data.AUTOTUNE)
 
 
-def _shuffled_epoch(files: tuple[str, ...], seed: int, epoch: tf.Tensor) -> tf.data.Dataset:
-    """Returns every serialized record once, in an order that depends on (seed, epoch) alone.
+def _global_batches(
+    record_set: RecordSet, batch_size: int, seed: int, first_batch: int, open_shard: OpenShard
+) -> tf.data.Dataset:
+    """Returns an endless dataset of batches of what `open_shard` gives for each record."""
+    first_epoch, offset = divmod(first_batch * batch_size, record_set.records)
+    epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
+    stream = epochs.flat_map(lambda epoch: _shuffled_epoch(len(record_set.files), seed, epoch, open_shard))
+    return stream.skip(offset).batch(batch_size, drop_remainder=True)
+
+
+def _shuffled_epoch(n_shards: int, seed: int, epoch: tf.Tensor, open_shard: OpenShard) -> tf.data.Dataset:
+    """Returns every record once, in an order that depends on (seed, epoch) alone.
 
     Shards are permuted and read a few at a time in turn; then windows of consecutive records are permuted. Up to
     SHUFFLE_WINDOW_RECORDS records this is a uniform permutation; make_tfrecords.py has shuffled the documents.
     """
-    shards = tf.random.experimental.stateless_shuffle(tf.constant(files), _seed(seed, _SHARD_ORDER, epoch))
+    shards = tf.range(n_shards, dtype=tf.int64)
+    shards = tf.random.experimental.stateless_shuffle(shards, _seed(seed, _SHARD_ORDER, epoch))
     stream = tf.data.Dataset.from_tensor_slices(shards).interleave(
-        tf.data.TFRecordDataset,
-        cycle_length=min(PARALLEL_READERS, len(files)),
+        open_shard,
+        cycle_length=min(PARALLEL_READERS, n_shards),
         block_length=RECORDS_PER_TURN,
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,

@@ -21,16 +21,19 @@ def parameter_shapes(config: GPTConfig) -> list[tuple[int, ...]]:
 
 
 def optimizer_state_bytes(model: GPTConfig, train: TrainConfig) -> int:
-    """Returns the size of the optimizer's state: Adafactor row and column means, others at most AdamW's two moments."""
+    """Returns the size of the optimizer's state: Adafactor row and column means, others at most AdamW's two moments,
+    and the moving average of the weights if there is one.
+    """
     shapes = parameter_shapes(model)
     size = sum(map(math.prod, shapes))
+    ema = size if train.ema_decay else 0
     if train.optimizer != "adafactor":
-        return 2 * FLOAT32_BYTES * size
+        return FLOAT32_BYTES * (2 * size + ema)
     factored = train.min_dim_size_to_factor
     second_moment = sum(
         sum(shape) if len(shape) == 2 and min(shape) >= factored else math.prod(shape) for shape in shapes
     )
-    return FLOAT32_BYTES * (second_moment + (size if train.beta_1 is not None else 0))
+    return FLOAT32_BYTES * (second_moment + (size if train.beta_1 is not None else 0) + ema)
 
 
 def checkpoint_bytes(model: GPTConfig, train: TrainConfig) -> int:

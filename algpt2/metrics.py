@@ -10,12 +10,12 @@ METRICS_NAME = "metrics.jsonl"
 
 
 class MetricsLog:
-    """A run's metrics. The whole file is rewritten at each line: small, atomic, and the same on gs://."""
+    """Lines of a run's folder. The whole file is rewritten at each: small, atomic, and the same on gs://."""
 
-    def __init__(self, model_dir: str, first_step: int):
+    def __init__(self, model_dir: str, first_step: int, name: str = METRICS_NAME):
         """Keeps the lines up to `first_step`, which a resumed run does not write again."""
-        self.path = storage.join(model_dir, METRICS_NAME)
-        self.lines = [line for line in read_metrics(model_dir) if line["step"] <= first_step]
+        self.path = storage.join(model_dir, name)
+        self.lines = [line for line in read_metrics(model_dir, name) if line["step"] <= first_step]
 
     def write(self, **values: Any) -> None:
         """Adds a line; `step` is required."""
@@ -23,13 +23,13 @@ class MetricsLog:
         storage.write_text(self.path, "".join(strict_json.dumps(line) + "\n" for line in self.lines))
 
 
-def read_metrics(model_dir: str) -> list[dict[str, Any]]:
+def read_metrics(model_dir: str, name: str = METRICS_NAME) -> list[dict[str, Any]]:
     """Returns a run's metrics, oldest first; none if the run wrote none yet.
 
     Raises:
       UserError: a line is not a JSON object with a step.
     """
-    path = storage.join(model_dir, METRICS_NAME)
+    path = storage.join(model_dir, name)
     if not storage.exists(path):
         return []
     try:

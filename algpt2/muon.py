@@ -53,11 +53,10 @@ class Muon(AdamW):
             self._add_slot("first_moment", variable, None if n_matrices else shape)
             self._add_slot("second_moment", variable, None if n_matrices else shape)
 
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Updates one variable and its state; the base class has decayed it before."""
+    def _update(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         n_matrices = self.matrices[self._get_variable_index(variable)]
         if not n_matrices:
-            super().update_step(gradient, variable, learning_rate)
+            super()._update(gradient, variable, learning_rate)
             return
         momentum = self._slot("momentum", variable)
         self.assign(momentum, self.momentum * momentum + (1 - self.momentum) * gradient)

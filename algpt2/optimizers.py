@@ -4,19 +4,32 @@ Keras' own all-reduce every gradient inside `apply` and clip before it (`docs/de
 Adafactor keeps a full-size second moment for every matrix; ours keeps rows and columns.
 """
 
+import contextlib
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 from keras import ops
 
+EMA_SLOT = "ema"
 Slots = dict[str, list[keras.Variable | None]]
 
 
 class GlobalGradientOptimizer(keras.optimizers.Optimizer):
-    """Base: applies global gradients as they are, and names its state so that a checkpoint can hold it."""
+    """Base: applies global gradients as they are, and names its state so that a checkpoint can hold it.
+
+    It decays a variable, then updates it, then takes it into the moving average of the weights, if there is one:
+    a = ema_decay a + (1 - ema_decay) p, from a = 0. After t updates `a / (1 - ema_decay^t)` is the mean of the p so
+    far with weights that fall by ema_decay an update.
+    """
 
     slots: Slots
+
+    def __init__(self, ema_decay: float = 0.0, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.ema_decay = ema_decay
+        self._skip: Any = None
 
     def build(self, var_list: list[keras.Variable]) -> None:
         """Creates the state, zero, for every variable."""
@@ -24,6 +37,8 @@ class GlobalGradientOptimizer(keras.optimizers.Optimizer):
             return
         super().build(var_list)
         self._create_slots(var_list)
+        if self.ema_decay:
+            self.slots[EMA_SLOT] = self.add_optimizer_variables(var_list, EMA_SLOT)
 
     def _create_slots(self, var_list: list[keras.Variable]) -> None:
         """Sets `slots`."""
@@ -31,6 +46,47 @@ class GlobalGradientOptimizer(keras.optimizers.Optimizer):
 
     def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> Any:
         return grads_and_vars
+
+    @contextlib.contextmanager
+    def skipping(self, skip: Any) -> Iterator[None]:
+        """While entered, `apply` changes nothing but the moving average and the update count where `skip` holds.
+
+        Args:
+          skip: bool (), the same on every replica; None never skips, and costs nothing.
+        """
+        self._skip = skip
+        try:
+            yield
+        finally:
+            self._skip = None
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Decays and updates one variable and its state."""
+        if self.weight_decay is not None and self._use_weight_decay(variable):
+            self.assign_sub(variable, variable * self.weight_decay * learning_rate)
+        self._update(gradient, variable, learning_rate)
+        if self.ema_decay:
+            average = self._slot(EMA_SLOT, variable)
+            super().assign(average, self.ema_decay * average + (1 - self.ema_decay) * variable)
+
+    def _update(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Updates one variable, which is decayed already, and its state."""
+        raise NotImplementedError
+
+    def _apply_weight_decay(self, variables: Any) -> None:
+        """Nothing: `update_step` decays, because Keras' own way cannot skip."""
+
+    def assign(self, variable: Any, value: Any) -> None:
+        """Sets a variable, unless the update is skipped."""
+        super().assign(variable, value if self._skip is None else ops.where(self._skip, variable, value))
+
+    def assign_sub(self, variable: Any, value: Any) -> None:
+        """Lowers a variable, unless the update is skipped."""
+        super().assign_sub(variable, value if self._skip is None else ops.where(self._skip, 0.0, value))
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns what `from_config` needs."""
+        return {**super().get_config(), "ema_decay": self.ema_decay}
 
     def named_state(self, parameters: dict[str, keras.Variable]) -> dict[str, keras.Variable]:
         """Returns every state variable as `slot/parameter name`, and the update count as `iterations`.
@@ -89,8 +145,7 @@ class AdamW(GlobalGradientOptimizer):
         first, second = self.add_optimizer_variables(var_list, ["first_moment", "second_moment"])
         self.slots = {"first_moment": first, "second_moment": second}
 
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Updates one variable and its moments; the base class has decayed it before."""
+    def _update(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         first, second = self._slot("first_moment", variable), self._slot("second_moment", variable)
         update_number = self._updates_done() + 1
         self.assign(first, self.beta_1 * first + (1 - self.beta_1) * gradient)
@@ -154,8 +209,7 @@ class Adafactor(GlobalGradientOptimizer):
             self._add_slot("column_mean", variable, shape[:-2] + shape[-1:] if factored else None)
             self._add_slot("second_moment", variable, None if factored else shape)
 
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Updates one variable and its state; the base class has decayed it before."""
+    def _update(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         update = gradient * self._update_second_moment(ops.square(gradient) + self.epsilon_1, variable)
         update = update / ops.maximum(1.0, _rms(update) / self.clip_threshold)
         if self.relative_step:

@@ -2,6 +2,7 @@
 
 import functools
 import time
+from typing import Any
 
 from absl import logging
 
@@ -10,6 +11,7 @@ from algpt2.checkpoint_writer import CheckpointWriter
 from algpt2.checkpoints import CheckpointState, Snapshot
 from algpt2.errors import TrainingStopped, UserError
 from algpt2.run_plan import Run
+from algpt2.spikes import SkipState
 from algpt2.tokenizer_files import TOKENIZER_NAME
 from algpt2.train_step import TrainStep
 from algpt2.workers import Workers
@@ -42,6 +44,9 @@ class RunCheckpoints:
             )
         state = checkpoints.restore_checkpoint(folder, self.train_step.model, self.train_step.optimizer)
         logging.info("resuming from %s", folder)
+        if state.skips:
+            window_steps = self.train_step.skips.window.shape[1]
+            self.train_step.skips = SkipState.from_json(state.skips, window_steps)
         if state.n_replicas != self.train_step.n_replicas:
             logging.warning(
                 "%s was written with %d replicas and this is %d: same batches, other dropout masks",
@@ -93,9 +98,9 @@ class RunCheckpoints:
 
     def _write_of(self, step: int) -> functools.partial:
         snapshot = checkpoints.take_snapshot(self.train_step.model, self.train_step.optimizer)
-        return functools.partial(self._write, step, snapshot)
+        return functools.partial(self._write, step, snapshot, self.train_step.skips.to_json())
 
-    def _write(self, step: int, snapshot: Snapshot) -> None:
+    def _write(self, step: int, snapshot: Snapshot, skips: dict[str, Any]) -> None:
         start = time.monotonic()
         state = CheckpointState(
             step=step,
@@ -103,6 +108,7 @@ class RunCheckpoints:
             train_config=self.run.train_config.to_dict(),
             train_fingerprint=self.run.train_records.fingerprint,
             n_replicas=self.train_step.n_replicas,
+            skips=skips,
         )
         folder = checkpoints.checkpoint_folder(self.run.model_dir, step)
         checkpoints.save_checkpoint(folder, snapshot, state, self.tokenizer_json)

@@ -7,7 +7,21 @@ from typing import Any
 from algpt2.config import GPTConfig
 from algpt2.errors import UserError
 from algpt2.record_set import RecordSet
+from algpt2.run_folder import RunIdentity
+from algpt2.seq_len_warmup import require_doublings
 from algpt2.train_config import Cadence, TrainConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class InitialWeights:
+    """A checkpoint to take the first weights from, without its optimizer state and its step.
+
+    path: a checkpoint, or a `--model_dir`, which means its newest.
+    duplicate_layers: whether a model with more blocks takes some of the checkpoint's twice or more.
+    """
+
+    path: str
+    duplicate_layers: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,16 +38,34 @@ class Run:
     train_records: RecordSet
     val_records: RecordSet | None
     model_dir: str | None
+    initial_weights: InitialWeights | None = None
 
     def __post_init__(self) -> None:
         for records in filter(None, (self.train_records, self.val_records)):
             _require_fit(self.model_config, records)
+        require_doublings(self.train_config, self.model_config.seq_len)
         self.train_config.warmup_updates(self.tokens_per_step)  # refuses lengths in tokens that do not fit the run
+        if self.cadence.numerics_batches:
+            self._require_sense_in_numerics_check()
         if self.val_records and self.val_records.tokenizer_sha256 != self.train_records.tokenizer_sha256:
             raise UserError(
                 "training and validation records must be made with the same tokenizer, and "
                 f"{self.train_records.folder} and {self.val_records.folder} were not."
             )
+
+    def _require_sense_in_numerics_check(self) -> None:
+        if self.train_config.compute_dtype == "float32" or not self.val_records:
+            raise UserError(
+                "--numerics_batches compares --compute_dtype with float32 on validation records, received "
+                f"compute_dtype {self.train_config.compute_dtype} and {'a' if self.val_records else 'no'} --val_path: "
+                "leave it out, or give --compute_dtype bfloat16 and --val_path."
+            )
+
+    @property
+    def identity(self) -> RunIdentity:
+        """What the final weights are a function of."""
+        path = self.initial_weights.path if self.initial_weights else None
+        return RunIdentity(self.model_config, self.train_config, self.train_records.fingerprint, path)
 
     def data_paths(self) -> list[str]:
         """Returns every shard that the run reads."""

@@ -6,6 +6,7 @@ retries, checks CRC32C and is tested here against a local server (`docs/design.m
 """
 
 import contextlib
+import errno
 import glob
 import os
 import shutil
@@ -53,6 +54,17 @@ class Storage(Protocol):
 
     def delete_folder(self, folder: str) -> None:
         """Deletes a folder and everything below it."""
+
+    def move_folder(self, source: str, target: str) -> None:
+        """Moves a folder and everything below it to `target`, whose parent need not exist.
+
+        On Cloud Storage every file is copied before the first one is deleted: whatever cuts a move off, one of the two
+        folders is whole.
+
+        Raises:
+          FileNotFoundError: there is no `source`.
+          FileExistsError: something is at `target`.
+        """
 
     def work_folder(self, path: str) -> str:
         """Returns a local folder in which to prepare a file meant for `path`."""
@@ -224,6 +236,14 @@ class LocalStorage:
 
     def delete_folder(self, folder: str) -> None:
         shutil.rmtree(folder)
+
+    def move_folder(self, source: str, target: str) -> None:
+        if os.path.lexists(target):  # a rename would replace an empty folder
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
+        if not os.path.isdir(source):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), source)
+        os.makedirs(os.path.dirname(target.rstrip("/")) or ".", exist_ok=True)
+        os.rename(source, target)
 
     def work_folder(self, path: str) -> str:
         """The target's own folder, because a rename is atomic only within one file system."""

@@ -1,8 +1,16 @@
 """Tokens per second, and how long is left."""
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Iterator
+
+
+@dataclasses.dataclass
+class Measured:
+    """How long a block took."""
+
+    seconds: float = 0.0
 
 
 class ThroughputMeter:
@@ -15,11 +23,11 @@ class ThroughputMeter:
         self.seconds = 0.0
 
     @contextlib.contextmanager
-    def measuring(self, n_steps: int) -> Iterator[None]:
-        """Counts the time of the block as that of `n_steps` steps."""
-        start = time.perf_counter()
-        yield
-        seconds = time.perf_counter() - start
+    def measuring(self, n_steps: int) -> Iterator["Measured"]:
+        """Counts the time of the block as that of `n_steps` steps; yields what holds it afterwards."""
+        start, measured = time.perf_counter(), Measured()
+        yield measured
+        seconds = measured.seconds = time.perf_counter() - start
         self.calls += 1
         if self.calls > 1:
             self.tokens += n_steps * self.tokens_per_step

@@ -16,6 +16,8 @@ DECAY_HELP = (
     "--cooldown_fraction of the steps, tokens_cosine falls until --decay_tokens tokens, however long the run is"
 )
 COMPUTE_DTYPES = ("float32", "bfloat16")
+# On these the place in the data or the optimizer's state depends; a run keeps them for good.
+FIXED_FIELDS = ("batch_size", "seed", "optimizer", "min_dim_size_to_factor", "ema_decay")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +50,16 @@ class TrainConfig:
     epsilon: float = option(1e-8, "adamw's epsilon")
     weight_decay: float = option(0.1, "decoupled weight decay of matrices, times the learning rate")
     clip_norm: float = option(1.0, "bound of the global norm of the global gradient; 0 is off")
+    ema_decay: float = option(0.0, "decay of a moving average of the weights, kept beside them; 0 keeps none")
+    skip_spikes: float = option(
+        0.0,
+        "skip updates whose loss or gradient norm is not finite, or so many standard deviations above the mean of the "
+        "last --spike_window_steps; 0 is off: what is not finite stops the run",
+    )
+    spike_window_steps: int = option(100, "skip_spikes: steps whose losses and gradient norms are the measure")
+    max_skips: int = option(10, "skip_spikes: most updates skipped in a row; one more stops the run")
+    initial_seq_len: int | None = option(None, "begin with records cut into pieces of so many positions")
+    seq_len_warmup_steps: int = option(0, "steps over which --initial_seq_len doubles up to the model's seq_len")
     multiply_by_parameter_scale: bool = option(True, "adafactor: scale updates by the parameter's RMS")
     relative_step: bool = option(False, "adafactor: learning rate at most 1/sqrt(step)")
     min_dim_size_to_factor: int = option(128, "adafactor: smallest matrix side that is factored")
@@ -58,19 +70,31 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name, value in self.to_dict().items():
             _require(not isinstance(value, float) or math.isfinite(value), name, "a finite number", value)
-        for name in ("total_steps", "batch_size", "accumulation_steps", "min_dim_size_to_factor"):
+        for name in ("total_steps", "batch_size", "accumulation_steps", "min_dim_size_to_factor", "max_skips"):
             _require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
-        for name in ("warmup_steps", "weight_decay", "clip_norm"):
+        for name in ("warmup_steps", "weight_decay", "clip_norm", "skip_spikes"):
             _require(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
         for name, choices in (("optimizer", OPTIMIZERS), ("compute_dtype", COMPUTE_DTYPES)):
             _require(getattr(self, name) in choices, name, f"one of {', '.join(choices)}", getattr(self, name))
         for name in ("learning_rate", "epsilon"):
             _require(getattr(self, name) > 0, name, "above 0", getattr(self, name))
         _require(0 <= self.seed < 2**31, "seed", "in [0, 2^31)", self.seed)
-        for name in ("beta_2", "muon_momentum"):
+        for name in ("beta_2", "muon_momentum", "ema_decay"):
             _require(0 <= getattr(self, name) < 1, name, "in [0, 1)", getattr(self, name))
         _require(self.beta_1 is None or 0 <= self.beta_1 < 1, "beta_1", "in [0, 1)", self.beta_1)
+        _require(self.spike_window_steps >= 2, "spike_window_steps", "at least 2", self.spike_window_steps)
         self._check_schedule()
+        self._check_seq_len_warmup()
+
+    def _check_seq_len_warmup(self) -> None:
+        initial, steps = self.initial_seq_len, self.seq_len_warmup_steps
+        if (initial is None) != (steps == 0):
+            raise UserError(
+                "initial_seq_len and seq_len_warmup_steps must be given together, received "
+                f"initial_seq_len={initial} and seq_len_warmup_steps={steps}: give both or neither."
+            )
+        _require(initial is None or initial >= 1, "initial_seq_len", "at least 1", initial)
+        _require(steps >= 0, "seq_len_warmup_steps", "at least 0", steps)
 
     def _check_schedule(self) -> None:
         for name, choices in (("decay", DECAYS), ("cooldown_shape", COOLDOWN_SHAPES)):
@@ -159,9 +183,13 @@ class Cadence:
     save_every_minutes: float = option(0.0, "minutes between checkpoints, beside --save_every_steps; 0 is off")
     keep_checkpoints: int = option(3, "newest checkpoints that stay in the run's folder")
     keep_every_steps: int = option(0, "checkpoints of every so many steps stay for good; 0 is off")
+    numerics_batches: int = option(
+        0, "validation batches that each checkpoint is scored on in --compute_dtype and in float32; 0 is off"
+    )
+    numerics_tolerance: float = option(0.02, "difference of those losses, in nats per token, that is a warning")
 
     def __post_init__(self) -> None:
-        may_be_off = ("save_every_minutes", "keep_every_steps")
+        may_be_off = ("save_every_minutes", "keep_every_steps", "numerics_batches", "numerics_tolerance")
         for name, value in dataclasses.asdict(self).items():
             least = 0 if name in may_be_off else 1
             _require(least <= value < math.inf, name, f"at least {least}", value)

@@ -5,6 +5,7 @@ gradient is clipped by its global norm, then the optimizer updates. So N replica
 N x B, and accumulation give the same parameters.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,8 @@ from algpt2.model import GPT
 from algpt2.muon import Muon, matrices_of
 from algpt2.optimizers import Adafactor, AdamW, GlobalGradientOptimizer, clip_by_global_norm, is_decayed
 from algpt2.schedules import TokensCosine, WarmupDecay
+from algpt2.seq_len_warmup import seq_len_at
+from algpt2.spikes import SkipState, is_spike, slide
 from algpt2.train_config import TrainConfig
 
 POLICY_OF_DTYPE = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
@@ -70,12 +73,14 @@ def _unbuilt_optimizer(
             relative_step=config.relative_step,
             min_dim_size_to_factor=config.min_dim_size_to_factor,
             weight_decay=weight_decay,
+            ema_decay=config.ema_decay,
         )
     adamw = {
         "beta_1": 0.9 if config.beta_1 is None else config.beta_1,
         "beta_2": config.beta_2,
         "epsilon": config.epsilon,
         "weight_decay": weight_decay,
+        "ema_decay": config.ema_decay,
     }
     if config.optimizer == "muon":
         matrices = [matrices_of(name, shape) for name, shape in shapes.items()]
@@ -88,10 +93,15 @@ class StepResults(NamedTuple):
 
     losses: float32 (n_steps,), before each step's update, nats per token over the global batch.
     norms: float32 (n_steps,), of each global gradient before clipping.
+    skipped: bool (n_steps,), whether the update was skipped (`TrainConfig.skip_spikes`).
+    input_seconds: time spent in asking for input, over all the steps. Where input is fetched while the step before
+      still runs, training did not wait for all of it.
     """
 
     losses: np.ndarray
     norms: np.ndarray
+    skipped: np.ndarray
+    input_seconds: float
 
 
 class TrainStep:
@@ -103,6 +113,7 @@ class TrainStep:
         self.config = config
         self.n_replicas = strategy.num_replicas_in_sync
         self.micro_batch_size = config.micro_batch_size(self.n_replicas)
+        self.skips = SkipState.empty(config.spike_window_steps if config.skip_spikes else 0)
         with strategy.scope():
             self.optimizer = create_optimizer(config, model)
         self.parameters = list(model.named_parameters().values())
@@ -114,46 +125,67 @@ class TrainStep:
         self._loop = tf.function(self._steps)
 
     def __call__(self, iterator: Any, first_step: int, n_steps: int) -> StepResults:
-        """Runs `n_steps` steps, the first with 0-based number `first_step`."""
-        losses, norms = self._loop(iterator, tf.constant(first_step, tf.int32), tf.constant(n_steps, tf.int32))
-        return StepResults(losses.numpy(), norms.numpy())
+        """Runs `n_steps` steps, the first with 0-based number `first_step`, all of the same sequence length."""
+        seq_len = seq_len_at(first_step, self.config, self.model.config.seq_len)
+        first, count = tf.constant(first_step, tf.int32), tf.constant(n_steps, tf.int32)
+        outputs, window = self._loop(iterator, first, count, tf.constant(self.skips.window), seq_len)
+        self.skips.window = window.numpy()
+        losses, norms, skipped, input_seconds = (output.numpy() for output in outputs)
+        return StepResults(losses, norms, skipped, float(np.sum(input_seconds)))
 
-    def _steps(self, iterator: Any, first_step: tf.Tensor, n_steps: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _steps(
+        self, iterator: Any, first_step: tf.Tensor, n_steps: tf.Tensor, window: tf.Tensor, seq_len: int
+    ) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """Returns losses, norms, skipped and input seconds, each (n_steps,), and the window after the last step."""
         losses = tf.TensorArray(tf.float32, size=n_steps)
         norms = tf.TensorArray(tf.float32, size=n_steps)
+        skips = tf.TensorArray(tf.bool, size=n_steps)
+        input_seconds = tf.TensorArray(tf.float64, size=n_steps)
+        replica_step = functools.partial(self._replica_step, seq_len=seq_len)
         for i in tf.range(n_steps):
-            loss, norm = self.strategy.run(self._replica_step, args=(next(iterator), first_step + i))
-            # Both are global already, so every replica holds the same value.
-            losses = losses.write(i, self.strategy.experimental_local_results(loss)[0])
-            norms = norms.write(i, self.strategy.experimental_local_results(norm)[0])
-        return losses.stack(), norms.stack()
+            records, seconds = timed_next(iterator)
+            results = self.strategy.run(replica_step, args=(records, first_step + i, window))
+            # All are global already, so every replica holds the same values.
+            loss, norm, skipped = (self.strategy.experimental_local_results(result)[0] for result in results)
+            if self.config.skip_spikes:
+                window = slide(window, loss, norm, skipped)
+            losses, norms, skips = losses.write(i, loss), norms.write(i, norm), skips.write(i, skipped)
+            input_seconds = input_seconds.write(i, seconds)
+        return [losses.stack(), norms.stack(), skips.stack(), input_seconds.stack()], window
 
-    def _replica_step(self, records: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _replica_step(
+        self, records: tf.Tensor, step: tf.Tensor, window: tf.Tensor, seq_len: int
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Returns the global loss, the global gradient's norm, and whether the update was skipped."""
         context = tf.distribute.get_replica_context()
         replica = tf.cast(context.replica_id_in_sync_group, tf.int32)
-        loss, gradients = self._gradients(records, step, replica)
+        loss, gradients = self._gradients(records, step, replica, seq_len)
         if self.n_replicas > 1:
             loss, *gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, [loss, *gradients])
-        return loss, self._update(gradients)
+        return loss, *self._update(loss, gradients, window)
 
-    def _clip_and_update(self, gradients: list[tf.Tensor]) -> tf.Tensor:
-        """Returns the gradients' norm before clipping."""
+    def _clip_and_update(
+        self, loss: tf.Tensor, gradients: list[tf.Tensor], window: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the gradients' norm before clipping, and whether the update was skipped."""
         clipped, norm = clip_by_global_norm(gradients, self.config.clip_norm)
-        self.optimizer.apply(clipped, self.parameters)
-        return norm
+        skip = is_spike(window, loss, norm, self.config.skip_spikes) if self.config.skip_spikes else None
+        with self.optimizer.skipping(skip):
+            self.optimizer.apply(clipped, self.parameters)
+        return norm, tf.constant(False) if skip is None else skip
 
     def _local_gradients(
-        self, records: tf.Tensor, step: tf.Tensor, replica: tf.Tensor
+        self, records: tf.Tensor, step: tf.Tensor, replica: tf.Tensor, seq_len: int
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """int32 (b x accumulation_steps, L + 1) -> this replica's share of the global mean loss, and its gradients."""
         n_micro = self.config.accumulation_steps
         if n_micro == 1:
-            return self._micro_batch_gradients(records, step, tf.constant(0), replica)
+            return self._micro_batch_gradients(records, step, tf.constant(0), replica, seq_len)
         length = records.shape[-1]
         micro_batches = tf.reshape(records, (n_micro, self.micro_batch_size, length))
 
         def add_micro_batch(i: tf.Tensor, loss: tf.Tensor, *gradients: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            more_loss, more = self._micro_batch_gradients(micro_batches[i], step, i, replica)
+            more_loss, more = self._micro_batch_gradients(micro_batches[i], step, i, replica, seq_len)
             return i + 1, loss + more_loss, *(a + b for a, b in zip(gradients, more, strict=True))
 
         zeros = [tf.zeros(parameter.shape) for parameter in self.parameters]
@@ -163,16 +195,27 @@ class TrainStep:
         return loss, gradients
 
     def _micro_batch_gradients(
-        self, records: tf.Tensor, step: tf.Tensor, micro_batch: tf.Tensor, replica: tf.Tensor
+        self, records: tf.Tensor, step: tf.Tensor, micro_batch: tf.Tensor, replica: tf.Tensor, seq_len: int
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         inputs, targets = inputs_and_targets(records)
         seed = dropout_seed(self.config.seed, step, micro_batch, replica)
         tokens = self.config.batch_size * inputs.shape[1]
+        # (b, L) -> (b L / l, l)
+        inputs, targets = (tf.reshape(ids, (-1, seq_len)) for ids in (inputs, targets))
         with tf.GradientTape() as tape:
             logits = self.model(inputs, training=True, dropout_seed=seed)
             loss = tf.reduce_sum(token_nats(logits, targets)) / tokens
         gradients = tape.gradient(loss, [parameter.value for parameter in self.parameters])
         return loss, [tf.convert_to_tensor(gradient) for gradient in gradients]
+
+
+def timed_next(iterator: Any) -> tuple[Any, tf.Tensor]:
+    """Returns an iterator's next value, and the seconds that it took to come, float64 ()."""
+    start = tf.timestamp()
+    with tf.control_dependencies([start]):
+        value = next(iterator)
+    with tf.control_dependencies(tf.nest.flatten(value, expand_composites=True)):
+        return value, tf.timestamp() - start
 
 
 def dropout_seed(seed: int, step: tf.Tensor, micro_batch: tf.Tensor, replica: tf.Tensor) -> tf.Tensor:

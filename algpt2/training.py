@@ -9,16 +9,21 @@ from absl import logging
 
 from algpt2 import run_folder, storage, strict_json
 from algpt2.errors import Interrupted, TrainingStopped
+from algpt2.initial_weights import set_initial_weights
 from algpt2.input_pipeline import train_batches
+from algpt2.moving_average import averaged_weights
+from algpt2.numerics import NumericsGuard, log_gap
 from algpt2.record_set import load_tokenizer
 from algpt2.run_checkpoints import RunCheckpoints
 from algpt2.run_lock import locked
 from algpt2.run_log import RunLog
 from algpt2.run_plan import Run
+from algpt2.seq_len_warmup import steps_until_longer
+from algpt2.skip_log import SKIPPED_NAME, SkipLog
 from algpt2.stop_signals import StopSignals
 from algpt2.tfrecords import record_errors
 from algpt2.train_step import StepResults, TrainStep, create_model
-from algpt2.validation import Loss, Validator
+from algpt2.validation import EMA_VALIDATION, VALIDATION, Losses, Validator, as_metrics
 from algpt2.workers import Workers
 
 
@@ -38,8 +43,7 @@ def train(run: Run, strategy: tf.distribute.Strategy) -> dict[str, Any]:
     workers = Workers(strategy)
     with contextlib.ExitStack() as stack:
         if workers.is_chief:
-            identity = run_folder.identity_of(run.model_config, run.train_config, run.train_records)
-            run_folder.claim_run_folder(run.model_dir, identity)
+            run_folder.claim_run_folder(run.model_dir, run.identity)
             stack.enter_context(locked(run.model_dir))
         stop = stack.enter_context(StopSignals())
         stack.enter_context(record_errors())
@@ -62,9 +66,23 @@ class Trainer:
         if run.val_records:
             batch_size, jit_compile = run.train_config.batch_size, run.train_config.jit_compile
             self.validator = Validator(strategy, self.model, run.val_records, batch_size, jit_compile)
+        self.numerics = None
+        if run.cadence.numerics_batches:
+            self.numerics = NumericsGuard(strategy, self.model, self.validator, run.train_config)
         self.checkpoints = RunCheckpoints(run, self.train_step, workers)
         self.step = self.checkpoints.restore()
+        if self.step == 0 and run.initial_weights:
+            tokenizer = run.train_records.tokenizer_sha256
+            logging.info("initial weights of %s", set_initial_weights(self.model, run.initial_weights, tokenizer))
+        if workers.is_chief:
+            self._record_changes()
+        self.skip_log = SkipLog(run, self.step) if workers.is_chief else None
         self.log = RunLog(run, self.step, workers.is_chief)
+
+    def _record_changes(self) -> None:
+        changes = run_folder.record_changes(self.run.model_dir, self.run.identity, self.step)
+        for name, (before, now) in changes.items():
+            logging.warning("from step %d on %s is %r, before %r", self.step, name, now, before)
 
     def train(self) -> dict[str, Any]:
         """See the function `train`."""
@@ -89,15 +107,15 @@ class Trainer:
             storage.write_text(result_path, strict_json.dumps(result, indent=2) + "\n")
         return result
 
-    def _train(self) -> Loss | None:
-        """Returns the last validation's loss."""
+    def _train(self) -> Losses:
+        """Returns the last validation's losses."""
         total_steps = self.run.train_config.total_steps
         if self.step == total_steps:
             return self._validate()
         iterator = iter(self._batches())
-        validated = None
+        validated: Losses = {}
         while self.step < total_steps:
-            self._advance(iterator, self.run.cadence.steps_until_next_stop(self.step, total_steps))
+            self._advance(iterator)
             if self._is_due(self.run.cadence.log_every_steps):
                 self._log()
             if self._is_due(self.run.cadence.eval_every_steps):
@@ -105,6 +123,7 @@ class Trainer:
             if self.workers.any(self.stop.received is not None):
                 self._interrupt()
             if self._is_due(self.run.cadence.save_every_steps) or self.checkpoints.is_due_by_time():
+                self._check_numerics()
                 self.checkpoints.save(self.step)
         self.checkpoints.save_and_wait(self.step)
         return validated
@@ -125,15 +144,36 @@ class Trainer:
             )
         )
 
-    def _advance(self, iterator: Any, n_steps: int) -> None:
-        with self.log.meter.measuring(n_steps):
+    def _advance(self, iterator: Any) -> None:
+        """Makes the steps up to the next thing to do."""
+        config = self.run.train_config
+        n_steps = self.run.cadence.steps_until_next_stop(self.step, config.total_steps)
+        if until_longer := steps_until_longer(self.step, config, self.run.model_config.seq_len):
+            n_steps = min(n_steps, until_longer)
+        with self.log.meter.measuring(n_steps) as measured:
             results = self.train_step(iterator, self.step, n_steps)
+        self._note_skips(results)
         self._require_finite(results)
         self.step += n_steps
-        self.log.add_steps(results)
+        self.log.add_steps(results, measured.seconds)
+
+    def _note_skips(self, results: StepResults) -> None:
+        in_a_row = self.train_step.skips.count(results.skipped)
+        if not results.skipped.any():
+            return
+        steps = ", ".join(str(self.step + i) for i in results.skipped.nonzero()[0])
+        logging.warning("skipped the updates of steps %s: see %s", steps, SKIPPED_NAME)
+        if self.skip_log:
+            self.skip_log.write(self.step, results)
+        if in_a_row > self.run.train_config.max_skips:
+            raise TrainingStopped(
+                f"{in_a_row} updates in a row were skipped, more than --max_skips {self.run.train_config.max_skips}, "
+                f"the last of steps {steps}: nothing was saved after step {self.step}; look at the records with "
+                "data_tools/inspect_tfrecords.py --replay, lower --learning_rate, or go back with --rewind_to."
+            )
 
     def _require_finite(self, results: StepResults) -> None:
-        finite = np.isfinite(results.losses) & np.isfinite(results.norms)
+        finite = (np.isfinite(results.losses) & np.isfinite(results.norms)) | results.skipped
         if not finite.all():
             bad = int(np.argmin(finite))
             raise TrainingStopped(
@@ -147,23 +187,33 @@ class Trainer:
 
     def _log(self) -> None:
         learning_rate = float(self.train_step.optimizer.learning_rate)
-        self.log.write_steps(self.step, learning_rate, self.checkpoints.writer.failures)
+        skipped_steps = self.train_step.skips.skipped_steps
+        self.log.write_steps(self.step, learning_rate, self.checkpoints.writer.failures, skipped_steps)
 
-    def _validate(self) -> Loss | None:
+    def _validate(self) -> Losses:
         if not self.validator:
-            return None
-        validated = self.validator()
+            return {}
+        validated = {VALIDATION: self.validator()}
+        if self.run.train_config.ema_decay and self.step:
+            with averaged_weights(self.model, self.train_step.optimizer):
+                validated[EMA_VALIDATION] = self.validator()
         self.log.write_validation(self.step, validated)
         return validated
 
-    def _result(self, validated: Loss | None) -> dict[str, Any]:
+    def _check_numerics(self) -> None:
+        if self.numerics:
+            gap = self.numerics.gap(self.run.cadence.numerics_batches)
+            log_gap(self.step, gap, self.run.cadence.numerics_tolerance)
+
+    def _result(self, validated: Losses) -> dict[str, Any]:
         return {
             "model_dir": self.run.model_dir,
             "parameters": self.run.model_config.parameter_count(),
             "step": self.step,
             "tokens": self.step * self.run.tokens_per_step,
             "tokens_per_second": self.log.meter.tokens_per_second,
-            **(validated.as_metrics() if validated else {}),
+            "skipped_steps": self.train_step.skips.skipped_steps,
+            **as_metrics(validated),
         }
 
 

@@ -22,13 +22,27 @@ class Loss:
     tokens: int
     text_bytes: int
 
-    def as_metrics(self) -> dict[str, float]:
-        """Returns loss in nats per token, perplexity per token, and bits per byte."""
+    def as_metrics(self, prefix: str = "val_") -> dict[str, float]:
+        """Returns loss in nats per token, perplexity per token, and bits per byte, with a prefix to their names."""
         return {
-            "val_loss": self.total_nats / self.tokens,
-            "val_perplexity": perplexity(self.total_nats, self.tokens),
-            "val_bits_per_byte": bits_per_byte(self.total_nats, self.text_bytes),
+            f"{prefix}loss": self.total_nats / self.tokens,
+            f"{prefix}perplexity": perplexity(self.total_nats, self.tokens),
+            f"{prefix}bits_per_byte": bits_per_byte(self.total_nats, self.text_bytes),
         }
+
+
+# Of the last weights, "validation", and of their moving average, "ema validation", where there is one.
+Losses = dict[str, Loss]
+VALIDATION, EMA_VALIDATION = "validation", "ema validation"
+METRIC_PREFIXES = {VALIDATION: "val_", EMA_VALIDATION: "ema_val_"}
+
+
+def as_metrics(losses: Losses) -> dict[str, float]:
+    """Returns the figures of all losses, those of the moving average as `ema_val_loss` and so on."""
+    metrics = {}
+    for name, loss in losses.items():
+        metrics |= loss.as_metrics(METRIC_PREFIXES[name])
+    return metrics
 
 
 class Validator:
@@ -45,6 +59,7 @@ class Validator:
         self.strategy = strategy
         self.model = model
         self.record_set = record_set
+        self.batch_size = batch_size
         self.n_batches = math.ceil(record_set.records / batch_size)
         self.dataset = strategy.distribute_datasets_from_function(
             lambda context: val_batches(record_set, batch_size, context)
@@ -54,13 +69,21 @@ class Validator:
 
     def __call__(self) -> Loss:
         """Returns the loss over the whole split with the model's present parameters."""
-        batch_nats = self._loop(iter(self.dataset)).numpy()
         tokens = self.record_set.records * self.record_set.seq_len
-        return Loss(float(np.sum(batch_nats, dtype=np.float64)), tokens, self.record_set.target_bytes)
+        return Loss(self._total_nats(self.n_batches), tokens, self.record_set.target_bytes)
 
-    def _batches(self, iterator: tf.data.Iterator) -> tf.Tensor:
-        nats = tf.TensorArray(tf.float32, size=self.n_batches)
-        for i in tf.range(self.n_batches):
+    def loss_of_first_batches(self, n_batches: int) -> float:
+        """Returns the loss over the split's first batches, or all if there are fewer, in nats per token."""
+        records = min(n_batches * self.batch_size, self.record_set.records)
+        return self._total_nats(min(n_batches, self.n_batches)) / (records * self.record_set.seq_len)
+
+    def _total_nats(self, n_batches: int) -> float:
+        batch_nats = self._loop(iter(self.dataset), tf.constant(n_batches, tf.int32))
+        return float(np.sum(batch_nats.numpy(), dtype=np.float64))
+
+    def _batches(self, iterator: tf.data.Iterator, n_batches: tf.Tensor) -> tf.Tensor:
+        nats = tf.TensorArray(tf.float32, size=n_batches)
+        for i in tf.range(n_batches):
             per_replica = self.strategy.run(self._nats, args=next(iterator))
             nats = nats.write(i, self.strategy.reduce(tf.distribute.ReduceOp.SUM, per_replica, axis=None))
         return nats.stack()

@@ -1,9 +1,13 @@
-"""Prints what a folder of TFRecord shards holds: its counts, and its first records as text."""
+"""Prints what a folder of TFRecord shards holds: its counts, and its first records as text.
+
+With --replay, prints the records that a run trained on at one step instead.
+"""
 
 import argparse
 from collections.abc import Sequence
 
 from algpt2 import cli, environment
+from algpt2.errors import UserError
 
 
 def main(argv: Sequence[str]) -> int:
@@ -11,17 +15,43 @@ def main(argv: Sequence[str]) -> int:
     arguments = parse(argv)
     environment.require_tensorflow()
     from algpt2.inspection import inspect  # imports TensorFlow, which takes seconds
+    from algpt2.replay import replay
 
-    cli.print_json(inspect(arguments.input, arguments.split, arguments.count))
+    if arguments.replay is not None:
+        cli.print_json(replay(arguments.input, _model_dir(arguments), arguments.replay))
+    else:
+        cli.print_json(inspect(_one_folder(arguments), arguments.split, arguments.count))
     return cli.EXIT_OK
+
+
+def _model_dir(arguments: argparse.Namespace) -> str:
+    if not arguments.model_dir:
+        raise UserError("--replay needs --model_dir, the folder of the run, and it was not given.")
+    return arguments.model_dir
+
+
+def _one_folder(arguments: argparse.Namespace) -> str:
+    if arguments.model_dir:
+        raise UserError("--model_dir says whose steps to replay, and --replay was not given: give both or neither.")
+    if len(arguments.input) > 1:
+        raise UserError(f"--input must be one folder unless --replay is given, received {len(arguments.input)}.")
+    return arguments.input[0]
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Returns the parsed command line."""
     parser = cli.argument_parser(__doc__)
-    parser.add_argument("--input", required=True, help="folder of make_tfrecords.py, local or gs://")
+    parser.add_argument(
+        "--input",
+        nargs="+",
+        required=True,
+        metavar="DIR",
+        help="folder of make_tfrecords.py, local or gs://; with --replay the run's whole --train_path",
+    )
     parser.add_argument("--split", choices=("train", "val"), default="train", help="whose records (default: train)")
     parser.add_argument("--count", type=int, default=1, help="number of records to show (default: 1)")
+    parser.add_argument("--replay", type=int, metavar="STEP", help="show the batch of this step (0-based) of a run")
+    parser.add_argument("--model_dir", metavar="DIR", help="--replay: the run's folder")
     return parser.parse_args(argv)
 
 

@@ -18,7 +18,7 @@ def main(argv: Sequence[str]) -> int:
 
     text = documents.read_text_file(arguments.data)
     folder = find_checkpoint(arguments.checkpoint)
-    model = load_model(folder)
+    model = load_model(folder, ema=arguments.ema)
     stride = model.config.seq_len if arguments.stride is None else arguments.stride
     if not 1 <= stride <= model.config.seq_len:
         raise UserError(f"--stride must be from 1 to the model's seq_len {model.config.seq_len}, received {stride}.")
@@ -34,6 +34,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Returns the parsed command line."""
     parser = cli.argument_parser(__doc__)
     parser.add_argument("--checkpoint", required=True, metavar="DIR", help="a checkpoint, or a --model_dir with some")
+    parser.add_argument("--ema", action="store_true", help="take the moving average of the weights (--ema_decay)")
     parser.add_argument("--data", required=True, metavar="FILE", help="a UTF-8 text file, on disk or gs://")
     parser.add_argument("--protocol", choices=("hf", "raw"), default="hf", help="what is scored (default: hf)")
     parser.add_argument("--stride", type=int, help="positions between windows (default: the model's seq_len)")

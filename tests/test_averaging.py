@@ -13,6 +13,7 @@ from algpt2.checkpoints import CheckpointState, load_model
 from algpt2.errors import UserError
 from algpt2.model import GPT
 from algpt2.run_folder import RunIdentity, claim_run_folder
+from algpt2.train_config import TrainConfig
 
 AVERAGE = "data_tools/average_checkpoints.py"
 EOS = {"added_tokens": [{"id": 63, "content": "<|endoftext|>"}]}
@@ -84,7 +85,7 @@ def test_means_may_be_averaged_again(tmp_path):
 def test_no_run_resumes_from_a_mean(tmp_path):
     average_checkpoints([save(tmp_path / "one", 1)[1]] * 2, str(tmp_path / "mean"))
     with pytest.raises(UserError, match="must be new or empty"):
-        claim_run_folder(str(tmp_path / "mean"), RunIdentity({}, {}, "abc"))
+        claim_run_folder(str(tmp_path / "mean"), RunIdentity(GPT2_CONFIG, TrainConfig(total_steps=1), "abc"))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from algpt2.config import GPTConfig, preset
 from algpt2.doctor_checks import ERROR, OK, WARNING, Devices
 from algpt2.errors import UserError
 from algpt2.record_set import open_record_set
-from algpt2.run_folder import claim_run_folder, identity_of
+from algpt2.run_folder import claim_run_folder
 from algpt2.run_plan import Run
 from algpt2.train_config import Cadence, TrainConfig
 
@@ -175,7 +175,7 @@ def test_a_folder_is_new_or_this_very_run_or_refused(run, tmp_path):
     folder = tmp_path / "run"
     assert "is new" in doctor_checks.run_folder_state(run, str(folder)).message
     folder.mkdir()
-    claim_run_folder(str(folder), identity_of(MODEL, CONFIG, run.train_records))
+    claim_run_folder(str(folder), run.identity)
     before = snapshot(folder)
     assert "from step 0 of 20" in doctor_checks.run_folder_state(run, str(folder)).message
     other = dataclasses.replace(run, train_config=dataclasses.replace(CONFIG, seed=1))

@@ -145,3 +145,17 @@ def test_a_token_id_beyond_the_vocabulary_stops_the_input(train_set):
     smaller = dataclasses.replace(train_set, vocab_size=100)
     with pytest.raises(tf.errors.InvalidArgumentError, match="every token id must be below vocab_size = 100"):
         take(train_batches(smaller, BATCH_SIZE, 0, 0, context()), 1)
+
+
+@pytest.mark.parametrize("batch", [0, 5, 40])
+def test_record_ids_name_the_very_records_of_a_batch_in_their_order(train_set, batch):
+    """Catches: ids of another seed, epoch or order than the data's; batch 40 lies in a later epoch."""
+    ids = input_pipeline.record_ids(train_set, BATCH_SIZE, 3, batch)
+    shards = {file: list(read_records(file, train_set.seq_len, train_set.vocab_size)) for file in train_set.files}
+    named = np.stack([shards[record.file][record.index] for record in ids])
+    (expected,) = global_batches(train_set, 1, seed=3, first_batch=batch)
+    np.testing.assert_array_equal(named, expected)
+
+
+def test_a_record_id_reads_as_shard_and_number():
+    assert str(input_pipeline.RecordId("/data/train-00001-of-00003.tfrecord", 7)) == "train-00001-of-00003.tfrecord:7"

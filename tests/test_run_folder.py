@@ -8,7 +8,7 @@ from conftest import GPT2_CONFIG
 
 from algpt2.errors import UserError
 from algpt2.record_set import RecordSet
-from algpt2.run_folder import RUN_NAME, claim_run_folder, identity_of
+from algpt2.run_folder import RUN_NAME, RunIdentity, claim_run_folder, read_run, record_changes
 from algpt2.train_config import TrainConfig
 
 TRAIN_CONFIG = TrainConfig(total_steps=10)
@@ -17,13 +17,14 @@ RECORDS = RecordSet(
 )
 
 
-def identity(records=RECORDS, **changes):
+def identity(records=RECORDS, initial_weights=None, **changes):
     """The identity of a run with changed fields of the model or the training configuration."""
     model = {field.name for field in dataclasses.fields(GPT2_CONFIG)} & set(changes)
-    return identity_of(
+    return RunIdentity(
         dataclasses.replace(GPT2_CONFIG, **{name: changes[name] for name in model}),
         dataclasses.replace(TRAIN_CONFIG, **{name: changes[name] for name in set(changes) - model}),
-        records,
+        records.fingerprint,
+        initial_weights,
     )
 
 
@@ -58,17 +59,20 @@ def test_the_same_configuration_is_accepted_again_and_nothing_is_rewritten(folde
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"total_steps": 20}, "total_steps: 10, now 20"),
         ({"seed": 1}, "seed: 0, now 1"),
-        ({"jit_compile": False}, "jit_compile: True, now False"),
-        ({"beta_1": 0.9}, "beta_1: None, now 0.9"),
+        ({"batch_size": 8}, "batch_size: 32, now 8"),
+        ({"seq_len": 8}, "seq_len: 16, now 8"),
+        ({"vocab_size": 65}, "vocab_size: 64, now 65"),
+        ({"initial_weights": "other"}, "initialize_from: None, now 'other'"),
         ({"share_layers": True}, "share_layers: False, now True"),
         ({"records": dataclasses.replace(RECORDS, tokenizer_sha256="cd" * 32)}, "training records: '"),
     ],
 )
 def test_another_configuration_is_refused_naming_only_what_differs(folder, change, named):
     before = (folder / RUN_NAME).read_bytes()
-    with pytest.raises(UserError, match="resumes only with the configuration it began with") as raised:
+    with pytest.raises(
+        UserError, match="resumes only with the model, data and batch_size, seed, .* it began with"
+    ) as raised:
         claim_run_folder(str(folder), identity(**change))
     assert f"differs in {named}" in str(raised.value)
     assert str(raised.value).count(", now ") == 1
@@ -103,10 +107,42 @@ def test_a_run_file_whose_fields_have_other_types_is_refused(folder, name, value
         claim_run_folder(str(folder), identity())
 
 
-@pytest.mark.parametrize(("section", "name"), [("train_config", "seed"), ("model_config", "n_layer")])
+@pytest.mark.parametrize(("section", "name"), [("train_config", "total_steps"), ("model_config", "n_layer")])
 def test_a_run_file_that_lacks_a_field_is_not_taken_for_this_run(folder, section, name):
     fields = json.loads((folder / RUN_NAME).read_text())
     del fields[section][name]
     (folder / RUN_NAME).write_text(json.dumps(fields))
-    with pytest.raises(UserError, match=f"differs in {name}: None, now"):
+    with pytest.raises(UserError, match=name):
         claim_run_folder(str(folder), identity())
+
+
+def test_settings_given_anew_are_recorded_with_the_step_from_which_they_hold(folder):
+    changed = identity(learning_rate=1e-4, total_steps=20)
+    claim_run_folder(str(folder), changed)
+    assert read_run(str(folder)).identity == identity(), "a claim alone changes nothing"
+    changes = {"total_steps": [10, 20], "learning_rate": [6e-4, 1e-4]}
+    assert record_changes(str(folder), changed, 7) == changes
+    assert read_run(str(folder)).identity == changed
+    assert record_changes(str(folder), changed, 9) == {}
+    again = identity(learning_rate=1e-3, total_steps=20)
+    record_changes(str(folder), again, 9)
+    assert json.loads((folder / RUN_NAME).read_text())["history"] == [
+        {"step": 7, "changes": changes},
+        {"step": 9, "changes": {"learning_rate": [1e-4, 1e-3]}},
+    ]
+
+
+def test_the_result_of_a_run_that_goes_on_is_kept_under_its_step(folder):
+    (folder / "result.json").write_text('{"step": 10, "val_loss": 3.5}')
+    record_changes(str(folder), identity(), 10)
+    assert (folder / "result.json").exists(), "nothing changed, so the run does not go on"
+    record_changes(str(folder), identity(total_steps=20), 10)
+    assert not (folder / "result.json").exists()
+    assert json.loads((folder / "result_step_00000010.json").read_text())["val_loss"] == 3.5
+
+
+def test_a_run_of_an_earlier_version_has_the_defaults_of_newer_settings(folder):
+    fields = json.loads((folder / RUN_NAME).read_text())
+    del fields["train_config"]["ema_decay"], fields["history"], fields["initial_weights"]
+    (folder / RUN_NAME).write_text(json.dumps(fields))
+    assert read_run(str(folder)).identity == identity()

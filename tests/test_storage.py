@@ -124,6 +124,78 @@ def test_deleting_a_folder_leaves_its_neighbours(root):
     assert storage.expand(root) == [storage.join(root, "xx/3")]
 
 
+def contents(folder):
+    return {path.removeprefix(folder): storage.read_text(path) for path in storage.of(folder).list_files(folder)}
+
+
+def test_a_moved_folder_is_whole_at_its_target_and_gone_from_its_source(root):
+    for name in ("x/1", "x/y/2", "xx/3"):
+        storage.write_text(storage.join(root, name), name)
+    storage.of(root).move_folder(storage.join(root, "x"), storage.join(root, "new", "place") + "/")
+    assert contents(root) == {"/new/place/1": "x/1", "/new/place/y/2": "x/y/2", "/xx/3": "xx/3"}
+    assert not storage.exists(storage.join(root, "x"))
+
+
+@pytest.mark.parametrize("taken", ["target", "target/2"])
+def test_a_folder_is_not_moved_onto_anything(root, taken):
+    for name in ("source/1", taken):
+        storage.write_text(storage.join(root, name), name)
+    with pytest.raises(FileExistsError) as raised:
+        storage.of(root).move_folder(storage.join(root, "source"), storage.join(root, "target"))
+    assert raised.value.filename == storage.join(root, "target")
+    assert contents(root) == {"/source/1": "source/1", f"/{taken}": taken}
+
+
+def test_a_folder_is_not_moved_onto_an_empty_one(tmp_path):
+    """Python's own rename replaces it on Linux."""
+    for name in ("source", "target"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(FileExistsError):
+        storage.of(str(tmp_path)).move_folder(str(tmp_path / "source"), str(tmp_path / "target"))
+
+
+@pytest.mark.parametrize("source", ["none", "file", "fil"])
+def test_only_a_folder_that_exists_is_moved(root, source):
+    storage.write_text(storage.join(root, "file"), "x")
+    with pytest.raises(FileNotFoundError) as raised:
+        storage.of(root).move_folder(storage.join(root, source), storage.join(root, "target"))
+    assert raised.value.filename == storage.join(root, source)
+    assert contents(root) == {"/file": "x"}
+
+
+def test_a_move_that_is_cut_off_while_copying_has_deleted_nothing(bucket, monkeypatch):
+    from algpt2.cloud_storage import CloudStorage
+
+    copied = []
+
+    def copy_one(self, source, target):
+        if copied:
+            raise ConnectionError("the network is gone")
+        copied.append(source)
+
+    for name in ("1", "2"):
+        storage.write_text(f"{bucket}/cut/source/{name}", name)
+    monkeypatch.setattr(CloudStorage, "_copy", copy_one)
+    with pytest.raises(ConnectionError):
+        storage.of(bucket).move_folder(f"{bucket}/cut/source", f"{bucket}/cut/target")
+    assert contents(f"{bucket}/cut/source") == {"/1": "1", "/2": "2"}
+
+
+def test_a_large_object_is_copied_in_as_many_calls_as_the_server_asks_for(bucket, monkeypatch):
+    from google.cloud.storage import Blob
+
+    answers, tokens = [("t1", 1, 3), ("t2", 2, 3), (None, 3, 3)], []
+
+    def rewrite(self, source, token=None, **_):
+        tokens.append(token)
+        return answers[len(tokens) - 1]
+
+    storage.write_text(f"{bucket}/large/source/1", "1")
+    monkeypatch.setattr(Blob, "rewrite", rewrite)
+    storage.of(bucket).move_folder(f"{bucket}/large/source", f"{bucket}/large/target")
+    assert tokens == [None, "t1", "t2"]
+
+
 def fail_midway(path):
     with storage.writing(path) as local_file:
         Path(local_file).write_text("half")

@@ -1,5 +1,6 @@
 import dataclasses
 import functools
+import time
 
 import numpy as np
 import pytest
@@ -25,20 +26,32 @@ def strategy_of(devices):
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]) if devices == TWO else tf.distribute.get_strategy()
 
 
-def train(devices, model_config, n_steps=STEPS, **config):
-    """Returns all parameters after the steps as one vector, the losses and the gradient norms."""
+def random_rows(seed=0):
+    return np.random.default_rng(seed).integers(64, size=(BATCH_SIZE * STEPS, 17)).astype("int32")
+
+
+def run_steps(devices, model_config, rows, n_steps=STEPS, **config):
+    """Returns the step after it has run, and its results."""
     strategy = strategy_of(devices)
-    config = TrainConfig(total_steps=STEPS, batch_size=BATCH_SIZE, learning_rate=1e-2, **config)
+    config = TrainConfig(**{"total_steps": STEPS, "batch_size": BATCH_SIZE, "learning_rate": 1e-2, **config})
     with strategy.scope():
         model = create_model(model_config, config)
     step = TrainStep(strategy, model, config)
-    rows = np.random.default_rng(0).integers(64, size=(BATCH_SIZE * STEPS, 17)).astype("int32")
     replica_rows = BATCH_SIZE // strategy.num_replicas_in_sync
     dataset = strategy.distribute_datasets_from_function(
         lambda context: tf.data.Dataset.from_tensor_slices(rows).batch(replica_rows, drop_remainder=True)
     )
-    losses, norms = step(iter(dataset), 0, n_steps)
-    return np.concatenate([p.numpy().ravel() for p in step.parameters]).astype(np.float64), losses, norms
+    return step, step(iter(dataset), 0, n_steps)
+
+
+def train(devices, model_config, n_steps=STEPS, **config):
+    """Returns all parameters after the steps as one vector, the losses and the gradient norms."""
+    step, results = run_steps(devices, model_config, random_rows(), n_steps, **config)
+    return as_vector(step.parameters), results.losses, results.norms
+
+
+def as_vector(variables):
+    return np.concatenate([variable.numpy().ravel() for variable in variables]).astype(np.float64)
 
 
 def require_equal(results, expected):
@@ -118,3 +131,107 @@ def test_bfloat16_compute_keeps_float32_parameters_and_about_the_same_loss():
 def test_a_batch_that_does_not_divide_is_refused():
     with pytest.raises(UserError, match="multiple of replicas x accumulation_steps = 2 x 3, received 8: 12 would do"):
         train(TWO, GPT2_CONFIG, accumulation_steps=3)
+
+
+def copies(variables):
+    return {name: np.array(variable.numpy()) for name, variable in variables.items()}
+
+
+def state_after(n_steps, devices, rows, **config):
+    """Returns parameters and optimizer state after `n_steps`, without the update count, and the results."""
+    step, results = run_steps(
+        devices, GPT2_CONFIG, rows, n_steps, jit_compile=False, min_dim_size_to_factor=16, **config
+    )
+    parameters = step.model.named_parameters()
+    state = copies(parameters) | copies(step.optimizer.named_state(parameters))
+    assert state.pop("iterations") == n_steps
+    return state, results
+
+
+def rows_with_a_spike():
+    """Four times one batch, then one whose loss is higher for an untrained model."""
+    usual, odd = np.split(random_rows()[: 2 * BATCH_SIZE], 2)
+    first_losses = [run_steps(ONE, GPT2_CONFIG, rows, 1, jit_compile=False)[1].losses[0] for rows in (usual, odd)]
+    if first_losses[0] > first_losses[1]:
+        usual, odd = odd, usual
+    return np.concatenate([usual] * 4 + [odd])
+
+
+@pytest.mark.parametrize(
+    ("devices", "optimizer"), [(ONE, "adafactor"), (ONE, "muon"), (TWO, "adamw"), (TWO, "adafactor"), (TWO, "muon")]
+)
+def test_a_spike_is_skipped_and_changes_no_parameter_and_no_moment_on_any_replica(devices, optimizer):
+    """Catches: a decay or moment that is updated all the same, replicas that disagree, a window with spikes in it."""
+    rows = rows_with_a_spike()
+    config = {"learning_rate": 1e-6, "optimizer": optimizer, "weight_decay": 0.1, "spike_window_steps": 4}
+    before, _ = state_after(4, devices, rows, skip_spikes=6.0, **config)
+    after, results = state_after(5, devices, rows, skip_spikes=6.0, **config)
+    assert results.skipped.tolist() == [False, False, False, False, True]
+    for name, value in before.items():
+        np.testing.assert_array_equal(after[name], value, err_msg=name)
+    unguarded, results = state_after(5, devices, rows, **config)
+    assert not results.skipped.any()
+    assert all((unguarded[name] != value).any() for name, value in before.items() if "c_fc.weight" in name)
+
+
+@pytest.mark.parametrize("jit_compile", [True, False])
+def test_a_loss_that_is_not_finite_is_skipped_before_the_window_is_full(monkeypatch, jit_compile):
+    from algpt2 import train_step
+
+    nats = train_step.token_nats
+    monkeypatch.setattr(
+        train_step, "token_nats", lambda logits, targets: nats(logits, targets) + tf.where(targets == 63, np.nan, 0.0)
+    )
+    rows = random_rows() % 63
+    rows[2 * BATCH_SIZE, 5] = 63
+    step, results = run_steps(ONE, GPT2_CONFIG, rows, skip_spikes=6.0, jit_compile=jit_compile)
+    assert results.skipped.tolist() == [False, False, True, False, False]
+    assert np.isnan(results.losses[2])
+    assert np.isfinite(as_vector(step.parameters)).all()
+    assert np.isfinite(step.skips.window).sum() == 2 * 4
+
+
+def test_the_moving_average_of_the_weights_is_their_weighted_mean_over_all_updates():
+    decay, rows = 0.6, random_rows()
+    history = [state_after(n, TWO, rows)[0] for n in range(1, STEPS + 1)]
+    averaged, _ = state_after(STEPS, TWO, rows, ema_decay=decay)
+    weights = decay ** np.arange(STEPS - 1, -1, -1.0)
+    for name in ("wte.weight", "h.1.mlp.c_fc.bias"):
+        expected = sum(weight * state[name] for weight, state in zip(weights, history, strict=True)) * (1 - decay)
+        np.testing.assert_allclose(averaged[f"ema/{name}"], expected, rtol=1e-5, atol=1e-8)
+        np.testing.assert_array_equal(averaged[name], history[-1][name])
+
+
+@pytest.mark.parametrize(("devices", "accumulation_steps"), [(ONE, 1), (TWO, 2)])
+def test_short_sequences_first_train_on_every_token_of_the_batch_in_pieces(devices, accumulation_steps):
+    """The first step, of pieces of 4 positions, against a gradient taken here from pieces cut by hand."""
+    rows = random_rows()[:BATCH_SIZE]
+    step, results = run_steps(
+        *(devices, GPT2_CONFIG, rows, 1),
+        **{"initial_seq_len": 4, "seq_len_warmup_steps": 4, "accumulation_steps": accumulation_steps},
+        jit_compile=False,
+    )
+    model = create_model(GPT2_CONFIG, step.config)
+    pieces = np.stack([row[i : i + 5] for row in rows for i in range(0, 16, 4)])
+    inputs, targets = inputs_and_targets(tf.constant(pieces))
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(token_nats(model(inputs), targets))
+    norm = tf.linalg.global_norm(tape.gradient(loss, [p.value for p in model.named_parameters().values()]))
+    assert results.losses[0] == pytest.approx(loss.numpy(), rel=1e-5)
+    assert results.norms[0] == pytest.approx(norm.numpy(), rel=1e-4)
+
+
+def test_steps_measure_the_time_that_input_takes_to_come():
+    strategy, config = strategy_of(ONE), TrainConfig(total_steps=4, batch_size=BATCH_SIZE, jit_compile=False)
+    step = TrainStep(strategy, create_model(GPT2_CONFIG, config), config)
+
+    def slow(row):
+        return tf.numpy_function(lambda row: time.sleep(0.1) or row, [row], tf.int32)
+
+    dataset = tf.data.Dataset.from_tensors(random_rows()[:BATCH_SIZE]).repeat(8).map(slow)
+    dataset = dataset.map(lambda rows: tf.ensure_shape(rows, (BATCH_SIZE, 17)))
+    iterator = iter(dataset)
+    step(iterator, 0, 2)
+    start = time.perf_counter()
+    results = step(iterator, 2, 2)
+    assert 0.1 <= results.input_seconds <= time.perf_counter() - start

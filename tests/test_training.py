@@ -10,7 +10,7 @@ from conftest import ALGPT2_CONFIG
 from algpt2.errors import TrainingStopped, UserError
 from algpt2.metrics import read_metrics
 from algpt2.record_set import open_record_set
-from algpt2.run_plan import Run
+from algpt2.run_plan import InitialWeights, Run
 from algpt2.train_config import Cadence, TrainConfig
 from algpt2.training import Trainer
 from algpt2.training import train as train_run
@@ -47,10 +47,10 @@ class Killed(BaseException):
 def kill_at(monkeypatch, step):
     advance = Trainer._advance
 
-    def dying(self, iterator, n_steps):
+    def dying(self, iterator):
         if self.step >= step:
             raise Killed
-        return advance(self, iterator, n_steps)
+        return advance(self, iterator)
 
     monkeypatch.setattr(Trainer, "_advance", dying)
 
@@ -101,24 +101,169 @@ def test_a_finished_run_does_nothing_but_report_again(run):
     assert final_tensors(run) == before
 
 
-def test_another_configuration_in_the_same_folder_is_refused(run):
+def with_config(run, **changes):
+    return dataclasses.replace(run, train_config=dataclasses.replace(run.train_config, **changes))
+
+
+def test_another_seed_in_the_same_folder_is_refused(run):
     train(run)
     before = final_tensors(run)
-    other = dataclasses.replace(run, train_config=dataclasses.replace(run.train_config, learning_rate=2e-2))
-    with pytest.raises(UserError, match="differs in learning_rate: 0.01, now 0.02"):
-        train(other)
+    with pytest.raises(UserError, match="differs in seed: 0, now 1"):
+        train(with_config(run, seed=1))
     assert final_tensors(run) == before
 
 
+def test_a_resumed_run_goes_on_with_the_learning_rate_that_is_given_now(run, monkeypatch):
+    with monkeypatch.context() as patch:
+        kill_at(patch, 6)
+        with pytest.raises(Killed):
+            train(run)
+    train(with_config(run, learning_rate=2e-2, decay="constant"))
+    rates = {line["step"]: line["learning_rate"] for line in read_metrics(run.model_dir) if "loss" in line}
+    assert rates[10] == pytest.approx(2e-2)
+    assert rates[4] < 1e-2
+    (entry,) = json.loads((Path(run.model_dir) / "run.json").read_text())["history"]
+    assert entry == {"step": 6, "changes": {"learning_rate": [0.01, 0.02], "decay": ["cosine", "constant"]}}
+
+
+def test_a_finished_run_goes_on_to_a_later_end(run):
+    first = train(run)
+    assert train(with_config(run, total_steps=14))["step"] == 14
+    kept = json.loads((Path(run.model_dir) / "result_step_00000010.json").read_text())
+    assert kept == first
+
+
+def test_a_run_set_back_and_trained_on_ends_as_it_did(run):
+    from algpt2.rewind import rewind
+
+    train(run)
+    before = final_tensors(run)
+    assert rewind(run.model_dir, 6)["moved"] == 2
+    train(run)
+    assert final_tensors(run) == before
+    steps = [line["step"] for line in read_metrics(run.model_dir) if "loss" in line]
+    assert steps == [2, 4, 6, 8, 10]
+
+
+def test_a_run_begins_with_the_weights_of_another_and_a_step_of_zero(run, tmp_path):
+    train(run)
+    initial = InitialWeights(run.model_dir)
+    warm = dataclasses.replace(run, model_dir=str(tmp_path / "warm"), initial_weights=initial)
+    train(warm)
+    cold, started = (next(line for line in read_metrics(one.model_dir) if "loss" in line) for one in (run, warm))
+    assert started["step"] == cold["step"] == 2
+    assert started["loss"] < cold["loss"] - 0.05
+    assert train(warm)["step"] == 10, "a resumed run needs its own checkpoints only"
+
+
+def skipping_run(run, monkeypatch, bad_steps, **config):
+    """The run with losses that are no number at some steps, whose updates are therefore skipped."""
+    from algpt2 import train_step
+
+    is_spike = train_step.is_spike
+
+    def spike_at_bad_steps(window, loss, norm, n_stddevs):
+        return is_spike(window, loss, norm, n_stddevs) | tf.reduce_any(TRACED_STEP[0] == tf.constant(bad_steps))
+
+    replica_step = train_step.TrainStep._replica_step
+
+    def remember_step(self, records, step, *args, **kwargs):
+        TRACED_STEP[0] = step
+        return replica_step(self, records, step, *args, **kwargs)
+
+    monkeypatch.setattr(train_step.TrainStep, "_replica_step", remember_step)
+    monkeypatch.setattr(train_step, "is_spike", spike_at_bad_steps)
+    return with_config(run, skip_spikes=1e6, spike_window_steps=4, **config)
+
+
+TRACED_STEP = [None]
+
+
+def skipped_lines(run):
+    return [json.loads(line) for line in (Path(run.model_dir) / "skipped.jsonl").read_text().splitlines()]
+
+
+def test_a_skipped_step_is_counted_and_its_records_are_named(run, monkeypatch):
+    from algpt2.input_pipeline import record_ids
+
+    skipping = skipping_run(run, monkeypatch, [5, 8])
+    assert train(skipping)["skipped_steps"] == 2
+    lines = skipped_lines(run)
+    assert [line["step"] for line in lines] == [5, 8]
+    assert lines[0]["records"] == [str(one) for one in record_ids(run.train_records, 4, 0, 5)]
+    counts = [line["skipped_steps"] for line in read_metrics(run.model_dir) if "loss" in line]
+    assert counts == [0, 0, 1, 1, 2]
+
+
+def test_skipped_steps_and_their_count_are_the_same_after_a_resume(run, tmp_path, monkeypatch):
+    uninterrupted = skipping_run(dataclasses.replace(run, model_dir=str(tmp_path / "whole")), monkeypatch, [5, 8])
+    expected = train(uninterrupted)
+    run = dataclasses.replace(uninterrupted, model_dir=run.model_dir)
+    with monkeypatch.context() as patch:
+        kill_at(patch, 8)
+        with pytest.raises(Killed):
+            train(run)
+    assert train(run)["skipped_steps"] == expected["skipped_steps"] == 2
+    assert final_tensors(run) == final_tensors(uninterrupted)
+    assert skipped_lines(run) == skipped_lines(uninterrupted)
+    states = [json.loads((Path(one.model_dir) / STATE).read_text())["skips"] for one in (run, uninterrupted)]
+    assert states[0] == states[1]
+    assert len(states[0]["losses"]) == 4
+
+
+STATE = "checkpoints/step_00000010/state.json"
+
+
+def test_too_many_skips_in_a_row_stop_the_run_and_nothing_after_them_is_saved(run, monkeypatch):
+    with pytest.raises(TrainingStopped, match="3 updates in a row were skipped, more than --max_skips 2"):
+        train(skipping_run(run, monkeypatch, [6, 7, 8], max_skips=2))
+    assert [p.name for p in sorted((Path(run.model_dir) / "checkpoints").iterdir())][-1] == "step_00000006"
+
+
+def test_the_moving_average_is_validated_beside_the_weights_and_survives_a_resume(run, tmp_path, monkeypatch):
+    run = with_config(run, ema_decay=0.8)
+    uninterrupted = dataclasses.replace(run, model_dir=str(tmp_path / "uninterrupted"))
+    expected = train(uninterrupted)
+    assert expected["ema_val_loss"] != expected["val_loss"]
+    assert abs(expected["ema_val_loss"] - expected["val_loss"]) < 0.5
+    with monkeypatch.context() as patch:
+        kill_at(patch, 8)
+        with pytest.raises(Killed):
+            train(run)
+    train(run)
+    assert final_tensors(run) == final_tensors(uninterrupted)
+
+
+def test_a_run_with_growing_sequences_survives_a_resume(run, tmp_path, monkeypatch):
+    run = with_config(run, initial_seq_len=4, seq_len_warmup_steps=7)
+    uninterrupted = dataclasses.replace(run, model_dir=str(tmp_path / "uninterrupted"))
+    train(uninterrupted)
+    with monkeypatch.context() as patch:
+        kill_at(patch, 4)
+        with pytest.raises(Killed):
+            train(run)
+    train(run)
+    assert final_tensors(run) == final_tensors(uninterrupted)
+
+
+def test_checkpoints_are_scored_in_both_dtypes_if_asked(run, caplog):
+    run = with_config(run, compute_dtype="bfloat16")
+    run = dataclasses.replace(run, cadence=dataclasses.replace(CADENCE, numerics_batches=1))
+    with caplog.at_level("INFO"):
+        train(run)
+    lines = [record.getMessage() for record in caplog.records if "the compute dtype changes" in record.getMessage()]
+    assert [line.split()[1] for line in lines] == ["3", "6", "9", "10"]
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_names_the_step_and_keeps_the_checkpoint(run, monkeypatch):
-    from algpt2.train_step import StepResults, TrainStep
+    from algpt2.train_step import TrainStep
 
     call = TrainStep.__call__
 
     def diverging(self, iterator, first_step, n_steps):
-        losses, norms = call(self, iterator, first_step, n_steps)
+        results = call(self, iterator, first_step, n_steps)
         steps = np.arange(first_step, first_step + n_steps)
-        return StepResults(np.where(steps >= 7, np.nan, losses), norms)
+        return results._replace(losses=np.where(steps >= 7, np.nan, results.losses))
 
     monkeypatch.setattr(TrainStep, "__call__", diverging)
     with pytest.raises(TrainingStopped, match="not finite at step 7 "):
