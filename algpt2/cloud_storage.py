@@ -1,6 +1,7 @@
 """Objects on Google Cloud Storage, through the `google-cloud-storage` package."""
 
 import base64
+import contextlib
 import errno
 import fnmatch
 import functools
@@ -100,6 +101,30 @@ class CloudStorage:
             raise _no_bucket(folder) from error
         except exceptions.Forbidden as error:
             raise _forbidden(folder) from error
+
+    def generation(self, path: str) -> int:
+        """Returns the number of an object's version, which every write changes, or 0 where no object is."""
+        blob = self._find(path)
+        return blob.generation if blob else 0
+
+    def write_if_generation(self, path: str, text: str, generation: int, timeout_seconds: float = 120.0) -> int:
+        """Writes an object if its version still is `generation`; returns its new one, or 0 if it was another."""
+        blob, retry = self._blob(path), DEFAULT_RETRY.with_timeout(timeout_seconds)
+        try:
+            blob.upload_from_string(text, if_generation_match=generation, timeout=timeout_seconds, retry=retry)
+            return blob.generation
+        except exceptions.PreconditionFailed:
+            return 0
+        except exceptions.NotFound as error:
+            raise _no_bucket(path) from error
+        except exceptions.Forbidden as error:
+            raise _forbidden(path) from error
+
+    def delete_if_generation(self, path: str, generation: int, timeout_seconds: float = 120.0) -> None:
+        """Deletes an object if its version still is `generation`, else leaves what is there."""
+        retry = DEFAULT_RETRY.with_timeout(timeout_seconds)
+        with contextlib.suppress(exceptions.PreconditionFailed, exceptions.NotFound):
+            self._blob(path).delete(if_generation_match=generation, timeout=timeout_seconds, retry=retry)
 
     def _copy(self, source: str, target: str) -> None:
         """Copies one object within the service; a large one may take several calls, linked by a token."""

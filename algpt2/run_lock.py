@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Iterator
+from typing import Protocol
 
 from algpt2 import storage
 from algpt2.errors import UserError
@@ -11,18 +12,33 @@ from algpt2.errors import UserError
 LOCK_NAME = ".lock"
 
 
-@contextlib.contextmanager
-def locked(model_dir: str) -> Iterator[None]:
-    """Holds the run's folder; the operating system lets go of it however the process ends.
+class Lock(Protocol):
+    """What holds a folder."""
 
-    Only on a disk: Cloud Storage has no locks that die with their holder, so there two runs in one folder are not
-    noticed.
+    lost: bool
+    """Whether another process may have the folder by now."""
+
+
+class DiskLock:
+    """The operating system keeps it for as long as the process lives."""
+
+    lost = False
+
+
+@contextlib.contextmanager
+def locked(model_dir: str) -> Iterator[Lock]:
+    """Holds the run's folder; on a disk the operating system lets go of it however the process ends.
+
+    Cloud Storage has no locks that die with their holder; there a `Lease` stands for one, which can be lost.
 
     Raises:
       UserError: another process holds it.
     """
     if storage.is_remote(model_dir):
-        yield
+        from algpt2.lease import Lease  # the package that it needs takes a second to import
+
+        with Lease(storage.join(model_dir, LOCK_NAME)) as lease:
+            yield lease
         return
     with open(os.path.join(model_dir, LOCK_NAME), "w") as lock:
         try:
@@ -32,4 +48,4 @@ def locked(model_dir: str) -> Iterator[None]:
                 f"one process at a time may train in a folder, and another one does in {model_dir}: wait for it, stop "
                 "it, or name another --model_dir."
             ) from error
-        yield
+        yield DiskLock()

@@ -15,7 +15,7 @@ from algpt2.moving_average import averaged_weights
 from algpt2.numerics import NumericsGuard, log_gap
 from algpt2.record_set import load_tokenizer
 from algpt2.run_checkpoints import RunCheckpoints
-from algpt2.run_lock import locked
+from algpt2.run_lock import Lock, locked
 from algpt2.run_log import RunLog
 from algpt2.run_plan import Run
 from algpt2.seq_len_warmup import steps_until_longer
@@ -34,31 +34,35 @@ def train(run: Run, strategy: tf.distribute.Strategy) -> dict[str, Any]:
 
     Raises:
       UserError: a record is damaged or does not fit the model, or the folder belongs to another run or process.
-      TrainingStopped: the loss or gradient is no longer finite, a worker is lost, or the end cannot be saved.
+      TrainingStopped: the loss or gradient is no longer finite, a worker or the folder is lost, or the end cannot be
+        saved.
       Interrupted: a signal asked the run to stop, and it has saved.
     """
     # What is wrong is refused before anything is written.
     run.train_config.micro_batch_size(strategy.num_replicas_in_sync)
     load_tokenizer(run.train_records.folder, run.train_records.tokenizer_sha256)
-    workers = Workers(strategy)
+    workers, lock = Workers(strategy), None
     with contextlib.ExitStack() as stack:
         if workers.is_chief:
             run_folder.claim_run_folder(run.model_dir, run.identity)
-            stack.enter_context(locked(run.model_dir))
+            lock = stack.enter_context(locked(run.model_dir))
         stop = stack.enter_context(StopSignals())
         stack.enter_context(record_errors())
         stack.enter_context(_lost_workers())
-        return Trainer(run, strategy, workers, stop).train()
+        return Trainer(run, strategy, workers, stop, lock).train()
 
 
 class Trainer:
     """One process's part in a run whose folder is claimed."""
 
-    def __init__(self, run: Run, strategy: tf.distribute.Strategy, workers: Workers, stop: StopSignals):
+    def __init__(
+        self, run: Run, strategy: tf.distribute.Strategy, workers: Workers, stop: StopSignals, lock: Lock | None
+    ):
         self.run = run
         self.strategy = strategy
         self.workers = workers
         self.stop = stop
+        self.lock = lock  # the chief's
         with strategy.scope():
             self.model = create_model(run.model_config, run.train_config)
         self.train_step = TrainStep(strategy, self.model, run.train_config)
@@ -128,6 +132,13 @@ class Trainer:
         self.checkpoints.save_and_wait(self.step)
         return validated
 
+    def _require_lock(self) -> None:
+        if self.lock and self.lock.lost:
+            raise TrainingStopped(
+                f"{self.run.model_dir} was taken over while this process could not reach it, which stopped it after "
+                f"step {self.step} without saving: leave the run to the other, or end that and start this one again."
+            )
+
     def _interrupt(self) -> None:
         self.checkpoints.save_and_wait(self.step)
         name = self.stop.received.name if self.stop.received else "another worker's signal"
@@ -152,6 +163,7 @@ class Trainer:
             n_steps = min(n_steps, until_longer)
         with self.log.meter.measuring(n_steps) as measured:
             results = self.train_step(iterator, self.step, n_steps)
+        self._require_lock()
         self._note_skips(results)
         self._require_finite(results)
         self.step += n_steps
@@ -197,6 +209,7 @@ class Trainer:
         if self.run.train_config.ema_decay and self.step:
             with averaged_weights(self.model, self.train_step.optimizer):
                 validated[EMA_VALIDATION] = self.validator()
+        self._require_lock()
         self.log.write_validation(self.step, validated)
         return validated
 

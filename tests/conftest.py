@@ -6,6 +6,7 @@ import os
 import runpy
 from pathlib import Path
 
+import cloud_server
 import numpy as np
 import pytest
 from command_line import (
@@ -55,6 +56,19 @@ def tiny_config(request) -> GPTConfig:
 def rng() -> np.random.Generator:
     """A generator with a fixed seed."""
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def bucket():
+    """The path of a bucket on a Cloud Storage server on this machine."""
+    with cloud_server.running() as address, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STORAGE_EMULATOR_HOST", address)
+        from algpt2 import cloud_storage
+
+        cloud_storage._client.cache_clear()
+        cloud_storage._client().create_bucket("bucket")
+        yield "gs://bucket"
+        cloud_storage._client.cache_clear()
 
 
 @pytest.fixture(scope="session")

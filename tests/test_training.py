@@ -1,5 +1,7 @@
+import contextlib
 import dataclasses
 import json
+import types
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 import tensorflow as tf
 from conftest import ALGPT2_CONFIG
 
+from algpt2 import training
 from algpt2.errors import TrainingStopped, UserError
 from algpt2.metrics import read_metrics
 from algpt2.record_set import open_record_set
@@ -275,6 +278,26 @@ def test_an_infinite_learning_rate_really_is_caught(run):
     config = dataclasses.replace(run.train_config, learning_rate=1e30, clip_norm=0.0)
     with pytest.raises(TrainingStopped, match="not finite at step"):
         train(dataclasses.replace(run, train_config=config))
+
+
+@pytest.mark.parametrize(
+    ("losing", "written"), [("_advance", [{"loss": 2}]), ("_validate", [{"loss": 2}, {"loss": 4}])]
+)
+def test_a_run_that_lost_its_folder_stops_before_it_writes_anything_there(run, monkeypatch, losing, written):
+    lock = types.SimpleNamespace(lost=False)
+    method = getattr(Trainer, losing)
+
+    def lose_at_step_4(self, *arguments):
+        lock.lost = self.step + sum(arguments[1:]) == 4
+        return method(self, *arguments)
+
+    monkeypatch.setattr(training, "locked", lambda _: contextlib.nullcontext(lock))
+    monkeypatch.setattr(Trainer, losing, lose_at_step_4)
+    with pytest.raises(TrainingStopped, match="was taken over .* after step 4 without saving"):
+        train(run)
+    lines = read_metrics(run.model_dir)
+    assert [{key: line["step"] for key in line if key in ("loss", "val_loss")} for line in lines] == written
+    assert [p.name for p in (Path(run.model_dir) / "checkpoints").iterdir()] == ["step_00000003"]
 
 
 def test_a_damaged_shard_in_the_middle_of_a_run_is_one_sentence(run):
