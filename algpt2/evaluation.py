@@ -9,7 +9,7 @@ import numpy as np
 
 from algpt2.compilation import graph_function
 from algpt2.errors import UserError
-from algpt2.losses import token_nats
+from algpt2.losses import head_nats
 from algpt2.model import GPT
 from algpt2.perplexity import bits_per_byte, perplexity
 from algpt2.progress import bar
@@ -98,7 +98,7 @@ def score_ids(model: GPT, ids: np.ndarray, stride: int, batch_size: int) -> tupl
     """
     seq_len = model.config.seq_len
 
-    nats_of = graph_function(lambda inputs, targets: token_nats(model(inputs, training=False), targets))
+    nats_of = graph_function(lambda inputs, targets: head_nats(model.hidden_states(inputs), model.wte, targets))
     total_nats, n_scored = 0.0, 0
     with bar("scoring", "token", len(ids) - 1) as progress:
         for batch in _batches(windows(ids, seq_len, stride), batch_size, seq_len):

@@ -1,4 +1,4 @@
-"""The parts of a GPT: causal self-attention, feed-forward, block, and dropout that is a function of its seed.
+"""The parts of a GPT: causal self-attention, feed-forward, block.
 
 Written with `keras.ops`. Attributes carry GPT-2's published names (`ln_1`, `attn.c_attn`, ...), which are also the
 names in a checkpoint. Shapes: B batch, L positions, S cached positions, D d_model, H heads, K head size,
@@ -11,7 +11,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from algpt2.attention import causal_attention, masked_scores
 from algpt2.config import GPTConfig
+from algpt2.dropout import dropout
 
 LAYER_NORM_EPSILON = 1e-5
 INITIAL_STDDEV = 0.02
@@ -21,38 +23,6 @@ DROPOUT_SITES_PER_BLOCK = 3
 def normal(stddev: float, rng: np.random.Generator) -> keras.initializers.Initializer:
     """Returns a normal initializer with a seed of its own, drawn from `rng`."""
     return keras.initializers.RandomNormal(stddev=stddev, seed=int(rng.integers(2**31)))
-
-
-class GivenSeed(keras.random.SeedGenerator):
-    """Hands a seed tensor, int32 (2,), to `keras.random`, which otherwise draws one from state of its own.
-
-    Under `MirroredStrategy` that state is mirrored, so every replica would get the same mask; and it is not saved.
-    """
-
-    def __init__(self, seed: Any):
-        self._seed = seed
-
-    def next(self, ordered: bool = True) -> Any:
-        """Returns the seed that was given, every time."""
-        return self._seed
-
-
-def dropout(x: Any, rate: float, seed: Any, site: int) -> Any:
-    """Returns `x` with each element zeroed with probability `rate` and the rest scaled by 1 / (1 - rate).
-
-    Args:
-      x: any shape, floating.
-      rate: probability in [0, 1).
-      seed: int32 (2,), or None for no dropout. The mask is a pure function of (seed, site, shape).
-      site: which dropout of the model this is, so that no two share a mask; it is added to seed[1], so seeds must
-        be hashes, not neighbours.
-    """
-    if seed is None or rate == 0:
-        return x
-    site_seed = seed + ops.array([0, site], dtype="int32")
-    # Drawn in float32: a bfloat16 uniform has 128 values, and a rate of 0.1 would come out as 0.1016.
-    keep = keras.random.uniform(ops.shape(x), dtype="float32", seed=GivenSeed(site_seed)) >= rate
-    return ops.where(keep, x * ops.cast(1 / (1 - rate), x.dtype), ops.zeros_like(x))
 
 
 def layer_norm(dtype: Any, name: str) -> keras.layers.LayerNormalization:
@@ -70,12 +40,6 @@ def merge_heads(x: Any) -> Any:
     """(B, H, L, K) -> (B, L, D)."""
     batch, _, length = ops.shape(x)[:3]
     return ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (batch, length, x.shape[1] * x.shape[3]))
-
-
-def causal_mask(n_queries: int, n_keys: int, first_position: Any) -> Any:
-    """Returns bool (n_queries, n_keys): query i, at position first_position + i, sees keys 0 to that position."""
-    query_position = first_position + ops.arange(n_queries, dtype="int32")[:, None]
-    return ops.arange(n_keys, dtype="int32")[None, :] <= query_position
 
 
 class CausalSelfAttention(keras.layers.Layer):
@@ -108,21 +72,14 @@ class CausalSelfAttention(keras.layers.Layer):
           position: the position of x[:, 0]; scalar int32.
         """
         query, key, value = (split_heads(part, self.config.n_head) for part in ops.split(self.c_attn(x), 3, axis=-1))
-        if cache is not None:
-            key, value = cache = tuple(
-                ops.slice_update(old, (0, 0, position, 0), new) for old, new in zip(cache, (key, value), strict=True)
-            )
-        mask = causal_mask(x.shape[1], key.shape[2], position)
-        weights = dropout(self._weights(query, key, mask), self.config.dropout, dropout_seed, first_site)
-        output = self.c_proj(merge_heads(ops.matmul(weights, value)))
-        return output if cache is None else (output, cache)
-
-    def _weights(self, query: Any, key: Any, mask: Any) -> Any:
-        """(B, H, L, K), (B, H, S, K), bool (L, S) -> (B, H, L, S), rows summing to 1."""
-        query = query * ops.cast(self.config.head_size**-0.5, query.dtype)
-        scores = ops.cast(ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))), "float32")
-        scores = ops.where(mask, scores, ops.cast(-1e30, "float32"))
-        return ops.cast(ops.softmax(scores, axis=-1), query.dtype)
+        if cache is None:
+            attended = causal_attention(query, key, value, self.config.dropout, dropout_seed, first_site)
+            return self.c_proj(merge_heads(attended))
+        key, value = cache = tuple(
+            ops.slice_update(old, (0, 0, position, 0), new) for old, new in zip(cache, (key, value), strict=True)
+        )
+        weights = ops.softmax(masked_scores(query, key, position), axis=-1)
+        return self.c_proj(merge_heads(ops.matmul(ops.cast(weights, value.dtype), value))), cache
 
 
 class FeedForward(keras.layers.Layer):

@@ -4,6 +4,11 @@ from typing import Any
 
 from keras import ops
 
+# A chunk of logits is float32 (tokens, V): 412 MB for 2048 tokens and GPT-2's vocabulary. Each chunk reads the table
+# and adds to its gradient, so that smaller ones cost more traffic.
+LEAST_CHUNK_TOKENS = 2048
+MOST_CHUNKS = 8
+
 
 def inputs_and_targets(records: Any) -> tuple[Any, Any]:
     """int32 (..., L + 1) -> inputs (..., L) and targets (..., L): each target is the token after its input."""
@@ -20,3 +25,69 @@ def token_nats(logits: Any, targets: Any) -> Any:
     logits = ops.cast(logits, "float32")
     target_logits = ops.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
     return ops.logsumexp(logits, axis=-1) - target_logits
+
+
+def head_logits(hidden: Any, table: Any) -> Any:
+    """Returns the logits of a tied head, float32 (..., V).
+
+    Args:
+      hidden: (..., E), any floating dtype.
+      table: float32 (V, E).
+    """
+    # A float32 product of bfloat16 values: on TPU it runs at bfloat16 speed and keeps the float32 sum.
+    return ops.matmul(ops.cast(hidden, "float32"), ops.transpose(ops.convert_to_tensor(table)))
+
+
+def head_nats(hidden: Any, table: Any, targets: Any) -> Any:
+    """Returns the negative log-likelihood of each target, float32 (B, L), chunk by chunk; it has no fast gradient.
+
+    Args:
+      hidden: (B, L, E), any floating dtype; B and L are known when the graph is made.
+      table: float32 (V, E), the tied head.
+      targets: int (B, L), each in [0, V).
+    """
+    chunks = _chunks(hidden, targets)
+    nats = [token_nats(head_logits(some_hidden, table), some_targets) for some_hidden, some_targets in chunks]
+    return ops.reshape(ops.concatenate(nats), targets.shape)
+
+
+def mean_head_nats(hidden: Any, table: Any, targets: Any, count: int) -> Any:
+    """Returns the sum of `head_nats` over `count`, float32 scalar, without ever holding all logits.
+
+    The gradients are computed beside the loss, while a chunk's logits are at hand: nothing of (B, L, V) is kept or
+    computed twice. `count` is the number of tokens of the whole batch, of which these may be a part.
+    """
+
+    def total(hidden: Any, table: Any) -> tuple[Any, Any]:
+        parts = [_chunk_loss(*chunk, table, count) for chunk in _chunks(hidden, targets)]
+        losses, d_hidden, d_table = zip(*parts, strict=True)
+        d_hidden = ops.reshape(ops.concatenate(d_hidden), hidden.shape)
+        d_table = sum(d_table)
+
+        def gradient(*upstream: Any, **_: Any) -> tuple[Any, Any]:
+            (scale,) = upstream
+            return d_hidden * ops.cast(scale, d_hidden.dtype), d_table * scale
+
+        return sum(losses), gradient
+
+    return ops.custom_gradient(total)(hidden, ops.convert_to_tensor(table))
+
+
+def _chunks(hidden: Any, targets: Any) -> list[tuple[Any, Any]]:
+    """Returns pieces of hidden (N, E) and targets (N,), N = B x L cut into at most MOST_CHUNKS."""
+    hidden, targets = ops.reshape(hidden, (-1, hidden.shape[-1])), ops.reshape(targets, (-1,))
+    tokens = hidden.shape[0]
+    size = max(LEAST_CHUNK_TOKENS, -(-tokens // MOST_CHUNKS))
+    return [(hidden[start : start + size], targets[start : start + size]) for start in range(0, tokens, size)]
+
+
+def _chunk_loss(hidden: Any, targets: Any, table: Any, count: int) -> tuple[Any, Any, Any]:
+    """Returns the sum of a chunk's nats over `count`, and its gradients with respect to hidden and table."""
+    logits = head_logits(hidden, table)
+    log_sums = ops.logsumexp(logits, axis=-1, keepdims=True)
+    is_target = ops.arange(table.shape[0], dtype=targets.dtype) == targets[:, None]
+    loss = ops.sum(log_sums[:, 0] - ops.sum(ops.where(is_target, logits, 0.0), axis=-1)) / count
+    probabilities = ops.exp(logits - log_sums)
+    d_logits = (probabilities - ops.cast(is_target, "float32")) / count
+    d_hidden = ops.cast(ops.matmul(d_logits, table), hidden.dtype)
+    return loss, d_hidden, ops.matmul(ops.transpose(d_logits), ops.cast(hidden, "float32"))

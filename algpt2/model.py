@@ -7,7 +7,9 @@ import numpy as np
 from keras import ops
 
 from algpt2.config import GPTConfig
-from algpt2.layers import INITIAL_STDDEV, Block, dropout, layer_norm, normal
+from algpt2.dropout import dropout
+from algpt2.layers import INITIAL_STDDEV, Block, layer_norm, normal
+from algpt2.losses import head_logits
 
 Cache = tuple[tuple[Any, Any], ...]
 
@@ -72,6 +74,17 @@ class GPT(keras.Model):
           cache: one (keys, values) per layer application, each (B, H, S, K): see `empty_cache`.
           position: position of ids[:, 0]; only with a cache can it be other than 0.
         """
+        x, new_cache = self._final_states(ids, training, dropout_seed, cache, position)
+        logits = head_logits(x, self.wte)
+        return logits if cache is None else (logits, new_cache)
+
+    def hidden_states(self, ids: Any, training: bool = False, dropout_seed: Any = None) -> Any:
+        """Returns what the tied head is applied to, (B, L, E) in the compute dtype; arguments as in `call`."""
+        return self._final_states(ids, training, dropout_seed, None, 0)[0]
+
+    def _final_states(
+        self, ids: Any, training: bool, dropout_seed: Any, cache: Cache | None, position: Any
+    ) -> tuple[Any, Cache]:
         if not training:
             dropout_seed = None
         elif dropout_seed is None and self.config.dropout:
@@ -86,8 +99,10 @@ class GPT(keras.Model):
             else:
                 x, layer_cache = block(x, application=application, cache=cache[application], position=position)
                 new_cache.append(layer_cache)
-        logits = self.logits(self.ln_f(x))
-        return logits if cache is None else (logits, tuple(new_cache))
+        x = self.ln_f(x)
+        if self.config.embedding_size:
+            x = self.head_projection(x)
+        return x, tuple(new_cache)
 
     def embed(self, ids: Any, position: Any = 0, dropout_seed: Any = None) -> Any:
         """int32 (B, L) -> (B, L, D): token plus position, then E -> D if factorized."""
@@ -97,13 +112,6 @@ class GPT(keras.Model):
         if self.config.embedding_size:
             x = self.embedding_projection(x)
         return dropout(x, self.config.dropout, dropout_seed, site=0)
-
-    def logits(self, x: Any) -> Any:
-        """(B, L, D) -> float32 (B, L, V) with the token table as the head's matrix."""
-        if self.config.embedding_size:
-            x = self.head_projection(x)
-        # A float32 product of bfloat16 values: on TPU it runs at bfloat16 speed and keeps the float32 sum.
-        return ops.matmul(ops.cast(x, "float32"), ops.transpose(ops.convert_to_tensor(self.wte)))
 
     def empty_cache(self, batch_size: int) -> Cache:
         """Returns zeros for the keys and values of every layer application, each (B, H, seq_len, K)."""

@@ -14,7 +14,7 @@ from keras.optimizers.schedules import LearningRateSchedule
 
 from algpt2.compilation import graph_function
 from algpt2.config import GPTConfig
-from algpt2.losses import inputs_and_targets, token_nats
+from algpt2.losses import inputs_and_targets, mean_head_nats
 from algpt2.model import GPT
 from algpt2.muon import Muon, matrices_of
 from algpt2.optimizers import Adafactor, AdamW, GlobalGradientOptimizer, clip_by_global_norm, is_decayed
@@ -203,8 +203,8 @@ class TrainStep:
         # (b, L) -> (b L / l, l)
         inputs, targets = (tf.reshape(ids, (-1, seq_len)) for ids in (inputs, targets))
         with tf.GradientTape() as tape:
-            logits = self.model(inputs, training=True, dropout_seed=seed)
-            loss = tf.reduce_sum(token_nats(logits, targets)) / tokens
+            hidden = self.model.hidden_states(inputs, training=True, dropout_seed=seed)
+            loss = mean_head_nats(hidden, self.model.wte, targets, tokens)
         gradients = tape.gradient(loss, [parameter.value for parameter in self.parameters])
         return loss, [tf.convert_to_tensor(gradient) for gradient in gradients]
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from algpt2.compilation import graph_function
 from algpt2.input_pipeline import val_batches
-from algpt2.losses import inputs_and_targets, token_nats
+from algpt2.losses import head_nats, inputs_and_targets
 from algpt2.model import GPT
 from algpt2.perplexity import bits_per_byte, perplexity
 from algpt2.record_set import RecordSet
@@ -90,5 +90,5 @@ class Validator:
 
     def _replica_nats(self, records: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
         inputs, targets = inputs_and_targets(records)
-        nats = token_nats(self.model(inputs, training=False), targets)
+        nats = head_nats(self.model.hidden_states(inputs), self.model.wte, targets)
         return tf.reduce_sum(nats * weights[:, None])

@@ -170,6 +170,6 @@ def test_wikitext_under_hf_has_the_published_number_of_tokens():
 
 def test_nats_are_summed_in_float64(monkeypatch):
     """Added to 2^24, a float32 1 vanishes: a long text's total would stand still."""
-    monkeypatch.setattr(evaluation, "token_nats", lambda logits, targets: tf.where(targets == 1, 2.0**24, 1.0))
+    monkeypatch.setattr(evaluation, "head_nats", lambda hidden, table, targets: tf.where(targets == 1, 2.0**24, 1.0))
     ids = np.array([0, 1] + [0] * 30)
     assert score_ids(GPT(GPT2_CONFIG), ids, SEQ_LEN, batch_size=2) == (2.0**24 + 30, 31)

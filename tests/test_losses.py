@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from algpt2.losses import inputs_and_targets, token_nats
+from algpt2 import losses
+from algpt2.losses import head_logits, head_nats, inputs_and_targets, mean_head_nats, token_nats
 
 
 def exact_nats(logits, targets):
@@ -63,3 +64,42 @@ def test_the_gradient_is_softmax_minus_one_hot(rng, targets):
     exp = np.exp(logits.numpy().astype(np.float64))
     expected = exp / exp.sum(-1, keepdims=True) - np.eye(50)[targets]
     assert np.abs(tape.gradient(total, logits).numpy() - expected).max() <= 1e-5
+
+
+@pytest.fixture(params=[(1, 5), (2, 8), (3, 11)])
+def head_inputs(request, rng, monkeypatch):
+    """Hidden states, table and targets of one chunk, of several whole ones, and of several with a rest."""
+    monkeypatch.setattr(losses, "LEAST_CHUNK_TOKENS", 4)
+    monkeypatch.setattr(losses, "MOST_CHUNKS", 4)
+    batch, length = request.param
+    hidden = tf.constant(rng.normal(size=(batch, length, 6)), tf.float32)
+    table = tf.constant(rng.normal(size=(50, 6)), tf.float32)
+    return hidden, table, rng.integers(50, size=(batch, length)).astype("int32")
+
+
+def test_nats_in_chunks_are_those_of_whole_logits(head_inputs):
+    hidden, table, targets = head_inputs
+    nats = head_nats(*head_inputs)
+    assert nats.shape == targets.shape
+    np.testing.assert_allclose(nats, token_nats(head_logits(hidden, table), targets), rtol=1e-6, atol=1e-6)
+
+
+def test_the_mean_in_chunks_and_its_gradients_are_those_of_whole_logits(head_inputs):
+    """Also where other arithmetic follows: the gradients from above are 3, not 1."""
+    hidden, table, targets = head_inputs
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch([hidden, table])
+        mean = 3 * mean_head_nats(hidden, table, targets, count=70)
+        expected = 3 * tf.reduce_sum(token_nats(head_logits(hidden, table), targets)) / 70
+    np.testing.assert_allclose(mean, expected, rtol=1e-6)
+    for source in (hidden, table):
+        gradient, other = (tape.gradient(loss, source) for loss in (mean, expected))
+        assert np.linalg.norm(gradient - other) <= 1e-6 * np.linalg.norm(other)
+
+
+def test_no_more_than_the_stated_chunks_are_made_of_any_number_of_tokens(monkeypatch):
+    monkeypatch.setattr(losses, "LEAST_CHUNK_TOKENS", 4)
+    monkeypatch.setattr(losses, "MOST_CHUNKS", 3)
+    for length, sizes in ((3, [3]), (9, [4, 4, 1]), (16, [6, 6, 4])):
+        chunks = losses._chunks(tf.zeros((1, length, 2)), tf.zeros((1, length), tf.int32))
+        assert [hidden.shape[0] for hidden, _ in chunks] == sizes
