@@ -15,11 +15,15 @@ def main(argv: Sequence[str]) -> int:
     environment.require_tensorflow()
 
     from algpt2.checkpoints import find_checkpoint, load_model  # TensorFlow may be missing until checked
-    from algpt2.generation import generate
+    from algpt2.generation import CachedDecoder, generate
     from algpt2.tokenizer import Tokenizer
 
     folder = find_checkpoint(arguments.checkpoint)
+<<<<<<< HEAD
     text = generate(load_model(folder, ema=arguments.ema), Tokenizer.load(folder), arguments.prompt, config)
+=======
+    text = generate(CachedDecoder(load_model(folder, ema=arguments.ema)), Tokenizer.load(folder), arguments.prompt, config)
+>>>>>>> 062548f (Compile a decoder once for all its texts; let a flag take several values)
     cli.print_json({"checkpoint": folder, "prompt": arguments.prompt, "text": text})
     return cli.EXIT_OK
 

@@ -16,9 +16,10 @@ from algpt2.tokenizer import Tokenizer
 class CachedDecoder:
     """The logits of the next token after a growing sequence, each position computed once."""
 
-    def __init__(self, model: GPT):
+    def __init__(self, model: GPT, jit_compile: bool = True):
+        """Its two graphs are compiled at their first use, once, for all texts that it continues."""
         self.model = model
-        self._forward = graph_function(self._cached_forward)
+        self._forward = graph_function(self._cached_forward, jit_compile)
         self._cache: Any = None
         self._length = 0
 
@@ -41,35 +42,47 @@ class CachedDecoder:
         return self.model(ids, cache=cache, position=position)
 
 
-def generate(model: GPT, tokenizer: Tokenizer, prompt: str, config: SamplingConfig) -> str:
+def generate(decoder: CachedDecoder, tokenizer: Tokenizer, prompt: str, config: SamplingConfig) -> str:
     """Returns the text that follows a prompt; it ends before EOS or after `max_new_tokens`.
-
-    The prompt is read as the start of a document: EOS stands in front of it, as in training.
 
     Raises:
       UserError: the prompt is not Unicode text, or prompt and new tokens do not fit into the model's context.
+    """
+    ids = prompt_ids(tokenizer, prompt, decoder.model.config.seq_len, config.max_new_tokens)
+    return tokenizer.decode(list(generate_ids(decoder, ids, tokenizer.eos_id, config)))
+
+
+def prompt_ids(
+    tokenizer: Tokenizer, prompt: str, seq_len: int, n_new_tokens: int, flag: str = "--max_new_tokens"
+) -> list[int]:
+    """Returns the ids of a prompt, read as the start of a document: EOS stands in front of it, as in training.
+
+    Args:
+      seq_len: positions of the model.
+      n_new_tokens: how many must fit in behind the prompt; `flag` says so.
+
+    Raises:
+      UserError: the prompt is not Unicode text, or too long.
     """
     try:
         prompt.encode("utf-8")
     except UnicodeEncodeError as error:  # how Python shows bytes of a command line that are not UTF-8
         raise UserError(f"the prompt must be UTF-8, and its character {error.start} is not: retype it.") from error
     ids = [tokenizer.eos_id, *tokenizer.encode(prompt)]
-    room = model.config.seq_len - len(ids)
-    if room < config.max_new_tokens:
+    if seq_len - len(ids) < n_new_tokens:
         raise UserError(
-            f"the prompt and the new tokens must fit into the model's {model.config.seq_len} positions, and the prompt "
-            f"takes {len(ids)} of them, --max_new_tokens {config.max_new_tokens}: shorten either."
+            f"the prompt and the new tokens must fit into the model's {seq_len} positions, and the prompt "
+            f"takes {len(ids)} of them, {flag} {n_new_tokens}: shorten either."
         )
-    return tokenizer.decode(list(generate_ids(model, ids, tokenizer.eos_id, config)))
+    return ids
 
 
-def generate_ids(model: GPT, ids: Sequence[int], eos_id: int, config: SamplingConfig) -> Iterator[int]:
+def generate_ids(decoder: CachedDecoder, ids: Sequence[int], eos_id: int, config: SamplingConfig) -> Iterator[int]:
     """Yields up to `max_new_tokens` ids that follow `ids`, and stops before EOS.
 
     EOS is the last id of every tokenizer. A model may have more rows than that; they are never drawn.
     """
     rng = np.random.default_rng(config.seed)
-    decoder = CachedDecoder(model)
     logits = decoder.prefill(ids)
     for remaining in range(config.max_new_tokens, 0, -1):
         token = sample(logits[: eos_id + 1], config, rng)

@@ -24,23 +24,32 @@ def add_options(parser: argparse.ArgumentParser, config_class: type) -> None:
             keywords["action"] = argparse.BooleanOptionalAction
         else:
             keywords["type"] = _scalar_type(field_types[field.name])
+            keywords["nargs"] = "+" if _is_repeated(field_types[field.name]) else None
             keywords["choices"] = field.metadata["choices"] or None
         group.add_argument(f"--{field.name}", **keywords)
 
 
 def given_options(arguments: argparse.Namespace, config_class: type) -> dict[str, Any]:
-    """Returns the fields of a dataclass that were given on the command line."""
+    """Returns the fields of a dataclass that were given on the command line, several values of one as a tuple."""
     names = {field.name for field in dataclasses.fields(config_class) if field.metadata}
-    return {name: value for name, value in vars(arguments).items() if name in names}
+    given = {name: value for name, value in vars(arguments).items() if name in names}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
 
 
 def _help(field: dataclasses.Field) -> str:
     text = field.metadata["help"]
-    return text if field.default is None else f"{text} (default: {field.default})"
+    return text if field.default in (None, ()) else f"{text} (default: {field.default})"
 
 
 def _scalar_type(annotation: Any) -> type:
-    """`float | None` -> float."""
+    """`float | None` -> float, `tuple[str, ...]` -> str."""
+    if _is_repeated(annotation):
+        return typing.get_args(annotation)[0]
     if isinstance(annotation, types.UnionType):
         return next(part for part in typing.get_args(annotation) if part is not type(None))
     return annotation
+
+
+def _is_repeated(annotation: Any) -> bool:
+    """Whether a field is a `tuple[..., ...]`, whose flag takes one or more values."""
+    return typing.get_origin(annotation) is tuple

@@ -74,7 +74,7 @@ def test_greedy_generation_is_an_uncached_greedy_loop(model, ids):
         expected.append(int(np.argmax(logits)))
     assert EOS_ID not in expected, "choose another model: this one ends early"
     assert len(set(expected[4:])) > 2, "choose another model: this one repeats itself"
-    assert list(generate_ids(model, prompt, EOS_ID, GREEDY)) == expected[4:]
+    assert list(generate_ids(CachedDecoder(model), prompt, EOS_ID, GREEDY)) == expected[4:]
 
 
 def given_logits(monkeypatch, logits):
@@ -93,7 +93,11 @@ def scripted(monkeypatch, tokens):
 def drawn(monkeypatch, logits, eos_id=EOS_ID, **options):
     given_logits(monkeypatch, logits)
     config = SamplingConfig(max_new_tokens=len(logits), **options)
-    return list(generate_ids(GPT(GPT2_CONFIG), [0], eos_id, config))
+    return generated(config, eos_id)
+
+
+def generated(config, eos_id=EOS_ID):
+    return list(generate_ids(CachedDecoder(GPT(GPT2_CONFIG)), [1], eos_id, config))
 
 
 def test_top_k_1_is_greedy_at_any_temperature(monkeypatch, rng):
@@ -105,13 +109,17 @@ def test_top_k_1_is_greedy_at_any_temperature(monkeypatch, rng):
 
 def test_it_stops_before_eos(monkeypatch):
     taken = scripted(monkeypatch, [5, 9, EOS_ID, 7])
-    assert list(generate_ids(GPT(GPT2_CONFIG), [1], EOS_ID, SamplingConfig(max_new_tokens=8))) == [5, 9]
+    assert generated(SamplingConfig(max_new_tokens=8)) == [5, 9]
     assert taken == [5, 9]
 
 
 def test_it_stops_at_max_new_tokens_without_a_pass_for_a_token_that_nobody_asked_for(monkeypatch):
     taken = scripted(monkeypatch, [5, 9, 2, 7])
-    assert list(generate_ids(GPT(GPT2_CONFIG), [1], EOS_ID, SamplingConfig(max_new_tokens=3))) == [5, 9, 2]
+    assert list(generate_ids(CachedDecoder(GPT(GPT2_CONFIG)), [1], EOS_ID, SamplingConfig(max_new_tokens=3))) == [
+        5,
+        9,
+        2,
+    ]
     assert taken == [5, 9]
 
 
@@ -128,9 +136,9 @@ def test_the_tokens_of_one_text_are_drawn_independently(monkeypatch):
 
 def test_a_prompt_is_read_as_the_start_of_a_document(monkeypatch, tokenizer, text_model):
     read = []
-    monkeypatch.setattr(generation, "generate_ids", lambda model, ids, eos_id, config: read.append(ids) or [])
-    generate(text_model, tokenizer, "the", SamplingConfig(max_new_tokens=1))
-    generate(text_model, tokenizer, "", SamplingConfig(max_new_tokens=1))
+    monkeypatch.setattr(generation, "generate_ids", lambda decoder, ids, eos_id, config: read.append(ids) or [])
+    generate(CachedDecoder(text_model), tokenizer, "the", SamplingConfig(max_new_tokens=1))
+    generate(CachedDecoder(text_model), tokenizer, "", SamplingConfig(max_new_tokens=1))
     assert read == [[tokenizer.eos_id, *tokenizer.encode("the")], [tokenizer.eos_id]]
 
 
@@ -140,12 +148,12 @@ def test_prompt_and_new_tokens_must_fit_into_the_context(tokenizer, text_model, 
     prompt = "q" * (GPT2_CONFIG.seq_len - 1 - max_new_tokens)
     assert len(tokenizer.encode(prompt)) == len(prompt)
     config = SamplingConfig(max_new_tokens=max_new_tokens, temperature=0)
-    assert isinstance(generate(text_model, tokenizer, prompt, config), str)
+    assert isinstance(generate(CachedDecoder(text_model), tokenizer, prompt, config), str)
     for longer in (prompt + "q", prompt * 5):
         with pytest.raises(
             UserError, match=f"16 positions, .* {len(longer) + 1} of them, .* {max_new_tokens}: shorten"
         ):
-            generate(text_model, tokenizer, longer, config)
+            generate(CachedDecoder(text_model), tokenizer, longer, config)
 
 
 def test_a_row_of_the_table_that_the_tokenizer_does_not_use_is_never_drawn(monkeypatch):
@@ -155,3 +163,12 @@ def test_a_row_of_the_table_that_the_tokenizer_does_not_use_is_never_drawn(monke
     ids = drawn(monkeypatch, logits, eos_id=20) + drawn(monkeypatch, logits, eos_id=20, temperature=0)
     assert len(ids) > 10
     assert max(ids) < 20
+
+
+def test_several_texts_of_one_decoder_are_those_of_new_ones_and_compile_two_graphs(tokenizer, text_model):
+    decoder, config = CachedDecoder(text_model), SamplingConfig(max_new_tokens=4, temperature=0)
+    prompts = ("the cat", "q", "the cat sat", "the cat")
+    texts = [generate(decoder, tokenizer, prompt, config) for prompt in prompts]
+    assert texts == [generate(CachedDecoder(text_model), tokenizer, prompt, config) for prompt in prompts]
+    assert len(set(texts)) == 3
+    assert decoder._forward.experimental_get_tracing_count() == 2

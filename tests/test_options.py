@@ -15,6 +15,7 @@ class Sample:
     rate: float | None = option(None, "how fast")
     kind: str = option("a", "which kind", ("a", "b"))
     enabled: bool = option(True, "whether it acts")
+    names: tuple[str, ...] = option((), "which names")
 
 
 @pytest.fixture
@@ -43,6 +44,13 @@ def test_a_flag_that_is_not_given_leaves_no_value_so_that_the_default_has_one_ho
     assert given(parser, "--enabled") == {"enabled": True}
 
 
+def test_a_field_of_several_values_takes_one_or_more(parser):
+    assert given(parser, "--names", "a b", "c", "--count", "1") == {"names": ("a b", "c"), "count": 1}
+    assert Sample(**given(parser, "--names", "a")).names == ("a",)
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--names"])
+
+
 def test_a_field_that_is_no_option_is_no_flag(parser):
     with pytest.raises(SystemExit):
         parser.parse_args(["--plain", "1"])
@@ -64,3 +72,4 @@ def test_help_shows_text_default_and_choices(parser):
     assert "--kind {a,b} which kind (default: a)" in text
     assert "--no-enabled whether it acts (default: True)" in text
     assert text.count("(default: True)") == 1
+    assert text.endswith("which names")
