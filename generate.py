@@ -19,11 +19,9 @@ def main(argv: Sequence[str]) -> int:
     from algpt2.tokenizer import Tokenizer
 
     folder = find_checkpoint(arguments.checkpoint)
-<<<<<<< HEAD
-    text = generate(load_model(folder, ema=arguments.ema), Tokenizer.load(folder), arguments.prompt, config)
-=======
-    text = generate(CachedDecoder(load_model(folder, ema=arguments.ema)), Tokenizer.load(folder), arguments.prompt, config)
->>>>>>> 062548f (Compile a decoder once for all its texts; let a flag take several values)
+    text = generate(
+        CachedDecoder(load_model(folder, ema=arguments.ema)), Tokenizer.load(folder), arguments.prompt, config
+    )
     cli.print_json({"checkpoint": folder, "prompt": arguments.prompt, "text": text})
     return cli.EXIT_OK
 

@@ -35,6 +35,10 @@ setup(
             "google-api-python-client",
             "oauth2client",
         ],
+        # The TPU's compiler, beside cpu, never beside tpu.
+        "rehearsal": ["jax>=0.10", "libtpu>=0.0.42"],
+        # keras-hub brings TensorFlow itself (through tensorflow-text), so take none of cpu, gpu and tpu beside it.
+        "bench": ["keras-hub"],
         "formats": ["pyarrow", "zstandard"],
         "report": ["matplotlib"],
         "dev": [

@@ -5,7 +5,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from algpt2 import cli, doctor, environment
+from algpt2 import cli, doctor, environment, rehearsal
 from algpt2.config import MODEL_TYPES, GPTConfig, load_config, preset_names
 from algpt2.errors import UserError
 from algpt2.flops import CHIPS
@@ -29,6 +29,8 @@ def main(argv: Sequence[str]) -> int:
     if arguments.dry_run:
         cli.print_json(run.describe())
         return cli.EXIT_OK
+    if arguments.rehearse:
+        return rehearsal.report(rehearsal.rehearse(run.model_config, run.train_config, arguments.rehearse))
     from algpt2 import distribution  # TensorFlow takes seconds to import, and may be missing until checked
     from algpt2.training import train
 
@@ -90,6 +92,9 @@ def _add_run_flags(parser: argparse.ArgumentParser) -> None:
         metavar="STEP",
         help="set --model_dir back to its checkpoint of this step, keep what came later in a folder in it, and stop",
     )
+    run.add_argument(
+        "--rehearse", metavar="POD", help="compile the step for a TPU like v3-128 without one: memory, bounds; and stop"
+    )
     length = run.add_mutually_exclusive_group()
     length.add_argument("--epochs", type=float, help="passes over the records (default: the run's, or 1)")
     length.add_argument("--steps", type=int, help="optimizer steps, instead of --epochs")
@@ -97,7 +102,7 @@ def _add_run_flags(parser: argparse.ArgumentParser) -> None:
 
 def plan(arguments: argparse.Namespace) -> Run:
     """Returns the run that a command line means."""
-    if not arguments.model_dir and not arguments.dry_run:
+    if not arguments.model_dir and not arguments.dry_run and not arguments.rehearse:
         raise UserError("--model_dir must name a folder for checkpoints, and it was not given.")
     begun = _begun_run(arguments)
     train_records = _train_records(arguments)
@@ -190,7 +195,9 @@ def _train_config(arguments: argparse.Namespace, train_records: RecordSet, begun
     else:
         settings = dict(given)
         settings.setdefault("learning_rate", DEFAULT_LEARNING_RATE[given.get("optimizer", TrainConfig.optimizer)])
-        settings.setdefault("compute_dtype", "bfloat16" if arguments.tpu else TrainConfig.compute_dtype)
+        settings.setdefault(
+            "compute_dtype", "bfloat16" if arguments.tpu or arguments.rehearse else TrainConfig.compute_dtype
+        )
     batch_size = settings.get("batch_size", TrainConfig.batch_size)
     if batch_size < 1:
         raise UserError(f"--batch_size must be at least 1, received {batch_size}.")

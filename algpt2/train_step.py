@@ -6,6 +6,7 @@ N x B, and accumulation give the same parameters.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -132,6 +133,14 @@ class TrainStep:
         self.skips.window = window.numpy()
         losses, norms, skipped, input_seconds = (output.numpy() for output in outputs)
         return StepResults(losses, norms, skipped, float(np.sum(input_seconds)))
+
+    def replica_function(self) -> tuple[Callable[..., Any], tuple[tf.TensorSpec, ...]]:
+        """Returns what each replica runs for one step, for those who compile it themselves, and its arguments."""
+        seq_len = self.model.config.seq_len
+        shape = (self.micro_batch_size * self.config.accumulation_steps, seq_len + 1)
+        window = tf.TensorSpec(self.skips.window.shape, tf.float32)
+        arguments = (tf.TensorSpec(shape, tf.int32), tf.TensorSpec((), tf.int32), window)
+        return functools.partial(self._replica_step, seq_len=seq_len), arguments
 
     def _steps(
         self, iterator: Any, first_step: tf.Tensor, n_steps: tf.Tensor, window: tf.Tensor, seq_len: int

@@ -28,6 +28,8 @@ from algpt2 import environment
 from algpt2.config import GPTConfig
 
 environment.require_tensorflow()
+# With libtpu installed (extra rehearsal), JAX would look for a TPU when a test imports it.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 REPOSITORY = Path(__file__).parents[1]
 # Scripts run as subprocesses import the package from this checkout, installed or not.
