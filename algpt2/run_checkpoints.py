@@ -32,6 +32,7 @@ class RunCheckpoints:
         """Returns the step to go on from: the chief's newest intact checkpoint's, or 0."""
         newest = None
         if self.workers.is_chief:
+            storage.delete_temporary_files(self.run.model_dir)
             checkpoints.delete_unfinished_checkpoints(self.run.model_dir)
             newest = checkpoints.newest_intact_checkpoint(self.run.model_dir)
         step = self.workers.from_chief(checkpoints.checkpoint_step(newest) if newest else 0)

@@ -20,6 +20,7 @@ import google_crc32c
 from algpt2.errors import UserError
 
 REMOTE_PREFIX = "gs://"
+TEMPORARY_PREFIX = ".tmp-"
 
 
 class Storage(Protocol):
@@ -151,7 +152,7 @@ def writing(path: str) -> Iterator[str]:
     """
     storage = of(path)
     with naming_errors(path):
-        descriptor, local_file = tempfile.mkstemp(prefix=".tmp-", dir=storage.work_folder(path))
+        descriptor, local_file = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=storage.work_folder(path))
         os.close(descriptor)
         try:
             yield local_file
@@ -183,6 +184,14 @@ def local_copy(path: str) -> Iterator[str]:
         yield copy.name
 
 
+def delete_temporary_files(folder: str) -> None:
+    """Deletes the unfinished files that killed processes left in a folder itself; no other process may write there."""
+    if is_remote(folder):
+        return  # they lie on the machine's own disk
+    for file in glob.glob(join(glob.escape(folder), f"{TEMPORARY_PREFIX}*")):
+        os.unlink(file)
+
+
 def require_empty(folder: str) -> None:
     """Raises `UserError` unless an output folder can be made and holds nothing yet."""
     if not folder:
@@ -196,7 +205,10 @@ class LocalStorage:
     """Files on a local or mounted disk."""
 
     def exists(self, path: str) -> bool:
-        return os.path.isfile(path) or (os.path.isdir(path) and bool(os.listdir(path)))
+        if not os.path.isdir(path):
+            return os.path.isfile(path)
+        # What a killed process left unfinished is nothing.
+        return any(not name.startswith(TEMPORARY_PREFIX) for name in os.listdir(path))
 
     def is_file(self, path: str) -> bool:
         return os.path.isfile(path)

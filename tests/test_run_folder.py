@@ -48,6 +48,12 @@ def test_an_empty_folder_may_be_claimed(tmp_path):
     assert (tmp_path / RUN_NAME).exists()
 
 
+def test_a_folder_that_a_run_was_killed_in_while_claiming_it_may_be_claimed(tmp_path):
+    (tmp_path / ".tmp-of-a-killed-run").write_text("{")
+    claim_run_folder(str(tmp_path), identity())
+    assert (tmp_path / RUN_NAME).exists()
+
+
 def test_the_same_configuration_is_accepted_again_and_nothing_is_rewritten(folder):
     (folder / "checkpoints").mkdir()
     before = (folder / RUN_NAME).stat().st_ino

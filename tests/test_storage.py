@@ -176,6 +176,20 @@ def test_published_files_have_ordinary_permissions(tmp_path):
     assert len(modes) == 1
 
 
+def test_temporary_files_of_killed_processes_are_nothing_and_can_be_deleted(tmp_path):
+    folder = tmp_path / "run[1]"
+    (folder / "below").mkdir(parents=True)
+    (folder / "below" / ".tmp-1").write_text("not this folder's")
+    kept = [".lock", "below", "tmp-1"]
+    (folder / ".lock").touch()
+    (folder / "tmp-1").touch()
+    (folder / ".tmp-1").touch()
+    storage.delete_temporary_files(str(folder))
+    assert sorted(os.listdir(folder)) == kept
+    assert os.listdir(folder / "below") == [".tmp-1"]
+    assert not storage.exists(str(folder / "below"))
+
+
 def test_a_missing_file_is_an_error(root):
     with pytest.raises(FileNotFoundError):
         storage.read_bytes(storage.join(root, "none"))

@@ -100,7 +100,9 @@ def test_a_finished_run_does_nothing_but_report_again(run):
     before = final_tensors(run)
     assert train(run) == first
     (Path(run.model_dir) / "result.json").unlink()
+    metrics = read_metrics(run.model_dir)
     assert train(run)["val_loss"] == pytest.approx(first["val_loss"], rel=1e-6)
+    assert read_metrics(run.model_dir) == metrics, "no line is written twice"
     assert final_tensors(run) == before
 
 
