@@ -26,7 +26,7 @@ test: $(VENV)/.dev-installed
 TPU_TESTS := $(foreach name,model layers train_step resume,tests/test_$(name).py)
 
 test-tpu:
-	TPU_SKIP_MDS_QUERY=1 $(MAKE) VENV=.venv-tpu EXTRA=tpu PYTEST_ARGUMENTS="$(TPU_TESTS)" test
+	ALGPT2_KILL_TRIALS=9 TPU_SKIP_MDS_QUERY=1 $(MAKE) VENV=.venv-tpu EXTRA=tpu PYTEST_ARGUMENTS="$(TPU_TESTS)" test
 
 lint: $(VENV)/.dev-installed
 	$(VENV)/bin/ruff check .

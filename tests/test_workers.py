@@ -1,18 +1,20 @@
 """Two real worker processes on this machine, told of each other by TF_CONFIG."""
 
 import dataclasses
-import signal
+import math
+import random
+import time
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from kill_trials import KILLS, draw_moment, outcome, run_of, start_trial, wait_for_death, wait_for_end
 from safetensors import numpy as safetensors
 from training_process import (
     cluster_environments,
     final_tensors,
     finish,
     start,
-    wait_for_new_checkpoint,
     write_config,
 )
 
@@ -20,57 +22,76 @@ from algpt2.distribution import create_strategy
 from algpt2.errors import UserError
 from algpt2.workers import Workers
 
-STEPS = 120
+STEPS = 5
+KILLED_STEPS = 60
 FLAGS = ("--save_every_steps", "10", "--log_every_steps", "10", "--no-jit_compile")
 
 
-@dataclasses.dataclass
-class Cluster:
-    processes: list
-
-    def finish(self, status=0):
-        return [finish(process, status) for process in self.processes]
-
-
-def start_workers(records_folder, model_dir, config_path, steps=STEPS):
-    environments = cluster_environments(2)
-    return Cluster(
-        [
-            start(records_folder, model_dir, config_path, steps, *FLAGS, environment=environment)
-            for environment in environments
-        ]
-    )
+def train_on_two(records_folder, model_dir, config_path):
+    processes = [
+        start(records_folder, model_dir, config_path, STEPS, *FLAGS, environment=environment)
+        for environment in cluster_environments(2)
+    ]
+    return [finish(process) for process in processes]
 
 
-def parameters(model_dir, steps):
-    tensors = safetensors.load(final_tensors(model_dir, steps)[0])
+def parameters(model_dir):
+    tensors = safetensors.load(final_tensors(model_dir, STEPS)[0])
     return np.concatenate([tensor.ravel() for _, tensor in sorted(tensors.items())]).astype(np.float64)
 
 
 def test_two_workers_train_as_one_process_does_and_only_the_chief_writes(records_folder, tmp_path):
-    steps = 5
     config_path = write_config(tmp_path / "config.json", dropout=0.0)
-    finish(start(records_folder, tmp_path / "one", config_path, steps, *FLAGS))
-    results = start_workers(records_folder, tmp_path / "two", config_path, steps).finish()
+    finish(start(records_folder, tmp_path / "one", config_path, STEPS, *FLAGS))
+    results = train_on_two(records_folder, tmp_path / "two", config_path)
     assert all("2 replicas of 2 workers" in errors for _, errors in results)
     assert ["saved" in errors for _, errors in results] == [True, False]
-    one, two = (parameters(tmp_path / name, steps) for name in ("one", "two"))
+    one, two = (parameters(tmp_path / name) for name in ("one", "two"))
     assert np.linalg.norm(two - one) / np.linalg.norm(one) <= 1e-5
 
 
-def test_a_worker_is_killed_and_both_started_again_end_bit_identical(records_folder, tmp_path):
-    config_path = write_config(tmp_path / "config.json", dropout=0.1)
-    start_workers(records_folder, tmp_path / "uninterrupted", config_path).finish()
-    cluster = start_workers(records_folder, tmp_path / "killed", config_path)
-    wait_for_new_checkpoint(cluster.processes[0], tmp_path / "killed")
-    cluster.processes[1].send_signal(signal.SIGKILL)
-    cluster.processes[1].communicate()
-    cluster.processes[0].communicate(timeout=120)
-    assert cluster.processes[0].returncode != 0, "the chief must not go on alone"
-    (result, errors), _ = start_workers(records_folder, tmp_path / "killed", config_path).finish()
-    assert "resuming from" in errors
-    assert result["step"] == STEPS
-    assert final_tensors(tmp_path / "killed", STEPS) == final_tensors(tmp_path / "uninterrupted", STEPS)
+def start_both(run, notes_paths, moments):
+    return [
+        start_trial(run, notes_path, moment, environment)
+        for notes_path, moment, environment in zip(notes_paths, moments, cluster_environments(2), strict=True)
+    ]
+
+
+def train_both(run, folder):
+    """Trains to the end; returns what the two processes noted."""
+    notes_paths = [folder / "notes-of-0", folder / "notes-of-1"]
+    processes = start_both(run, notes_paths, [None, None])
+    return [wait_for_end(*pair)[1] for pair in zip(processes, notes_paths, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(records_folder, tmp_path_factory):
+    """A run of both workers without a kill, and what each of them noted."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    run = run_of(records_folder, folder / "run", KILLED_STEPS, dropout=0.1)
+    return run, train_both(run, folder)
+
+
+@pytest.mark.parametrize("chain", range(math.ceil(KILLS / 27)))
+def test_a_worker_killed_three_times_ends_the_other_and_both_resume_bit_identical(tmp_path, uninterrupted, chain):
+    expected_run, expected_notes = uninterrupted
+    run = dataclasses.replace(expected_run, model_dir=str(tmp_path / "run"))
+    rng = random.Random(chain)
+    # The chief, number 0, is the one that saves.
+    for victim, kind in rng.sample([(0, "save"), (rng.randrange(2), "eval"), (1, "between")], 3):
+        notes_paths = [tmp_path / f"notes-{kind}-of-{index}" for index in range(2)]
+        moments = [None, None]
+        moments[victim] = draw_moment(rng, kind, expected_notes[victim])
+        processes = start_both(run, notes_paths, moments)
+        where, began = wait_for_death(processes[victim], notes_paths[victim], kind)
+        print(f"chain {chain}  worker {victim}  {kind:8s} began {began}  {where}")
+        death = time.monotonic()
+        logged, _ = wait_for_end(processes[1 - victim], notes_paths[1 - victim], status=1)
+        print(f"the other one ended after {time.monotonic() - death:.1f} s")
+        assert "another worker of this run is gone" in logged
+    notes, _ = train_both(run, tmp_path)
+    assert max(note["began"] for note in notes if "began" in note) > 0
+    assert outcome(run) == outcome(expected_run)
 
 
 def test_one_process_agrees_with_itself():
