@@ -1,8 +1,8 @@
 """The largest batch that fits into memory, in few trials, because each is a compilation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-MOST_TRIALS = 4
+MOST_TRIALS = 5
 
 
 def largest_fitting(
@@ -24,22 +24,26 @@ def largest_fitting(
       memory_bytes: what there is. The next trial is where a line through what is known reaches it.
     """
     peaks = {0: fixed_bytes, batch: peak_bytes}
-    largest, smallest_too_large = (batch, None) if fits else (0, batch)
-    for _ in range(MOST_TRIALS):
-        if smallest_too_large == largest + 1:
+    largest, too_large = (batch, None) if fits else (0, batch)
+    for trials_done in range(MOST_TRIALS):
+        if too_large == largest + 1:
             break
-        trial = _next_trial(peaks, largest, smallest_too_large, memory_bytes)
+        if too_large is None:
+            trial = min(max(_on_line(peaks, sorted(peaks)[-2:], memory_bytes), largest + 1), 8 * largest)
+        elif trials_done < 2:
+            trial = min(max(_on_line(peaks, (largest, too_large), memory_bytes), largest + 1), too_large - 1)
+        else:  # memory is no line, then
+            trial = (largest + too_large) // 2
         peaks[trial], fits = peak_bytes_of(trial)
         if fits:
             largest = trial
         else:
-            smallest_too_large = trial
-    return largest, smallest_too_large == largest + 1
+            too_large = trial
+    return largest, too_large == largest + 1
 
 
-def _next_trial(peaks: dict[int, int], largest: int, too_large: int | None, memory_bytes: int) -> int:
-    below, above = sorted(peaks)[-2:] if too_large is None else (largest, too_large)
+def _on_line(peaks: dict[int, int], through: Sequence[int], memory_bytes: int) -> int:
+    """Returns the batch that fills the memory, on the line through two others."""
+    below, above = through
     per_sequence = max(1, (peaks[above] - peaks[below]) / (above - below))
-    guess = int(below + (memory_bytes - peaks[below]) / per_sequence)
-    most = 8 * largest if too_large is None else too_large - 1
-    return min(max(guess, largest + 1), max(most, largest + 1))
+    return int(below + (memory_bytes - peaks[below]) / per_sequence)
