@@ -35,8 +35,8 @@ setup(
             "google-api-python-client",
             "oauth2client",
         ],
-        # The TPU's compiler, beside cpu, never beside tpu.
-        "rehearsal": ["jax>=0.10", "libtpu>=0.0.42"],
+        # The compiler of the tpu extra, on a machine without a TPU: beside cpu, never beside tpu.
+        "rehearsal": ["jax>=0.10; python_version >= '3.11'", "libtpu>=0.0.14,<=0.0.30"],
         # keras-hub brings TensorFlow itself (through tensorflow-text), so take none of cpu, gpu and tpu beside it.
         "bench": ["keras-hub"],
         "formats": ["pyarrow", "zstandard"],

@@ -19,6 +19,7 @@ from algpt2.errors import UserError
 from algpt2.tpu_pods import TPU_KINDS
 
 INSTALL = "pip install -c constraints.txt -e '.[cpu,rehearsal]'"
+OLDEST_JAX = (0, 10)
 # Without the first, libtpu asks Google Cloud's metadata server, which is not there, and waits; without the second it
 # refuses to work beside another process that uses it, though neither has a TPU.
 ENVIRONMENT = {
@@ -50,9 +51,15 @@ class Compiled:
 
 
 def require_compiler() -> None:
-    """Raises `UserError` where JAX or libtpu is missing."""
+    """Raises `UserError` where libtpu is missing, or a JAX that reports a program's peak memory."""
     if missing := [name for name in ("jax", "libtpu") if util.find_spec(name) is None]:
         raise UserError(f"a rehearsal needs {' and '.join(missing)}, which is not installed: run `{INSTALL}`.")
+    version = metadata.version("jax")
+    if tuple(map(int, version.split(".")[:2])) < OLDEST_JAX:
+        raise UserError(
+            f"a rehearsal needs jax 0.10 or newer, and so Python 3.11 or newer, found jax {version}: run `{INSTALL}` "
+            "in an environment of such a Python."
+        )
 
 
 def compiler_version() -> str:

@@ -1,7 +1,6 @@
 """Pure parts without a compiler; the compiler's own parts where the extra `rehearsal` is installed."""
 
 import dataclasses
-import importlib.util
 import json
 import re
 from pathlib import Path
@@ -27,8 +26,17 @@ from algpt2.train_config import TrainConfig
 
 CONFIG = TrainConfig(total_steps=10, batch_size=2, compute_dtype="bfloat16", jit_compile=False)
 RECORDED = Path(__file__).with_name("rehearsed_memory.json")
-MISSING = [name for name in ("jax", "libtpu") if importlib.util.find_spec(name) is None]
-needs_compiler = pytest.mark.skipif(bool(MISSING), reason=f"needs {' and '.join(MISSING)} (extra rehearsal)")
+
+
+def missing_compiler():
+    """Returns the sentence that says what is missing, or None."""
+    try:
+        tpu_compiler.require_compiler()
+    except UserError as error:
+        return str(error)
+
+
+needs_compiler = pytest.mark.skipif(missing_compiler() is not None, reason=missing_compiler() or "")
 
 
 @pytest.mark.parametrize(
@@ -180,6 +188,10 @@ def test_the_script_rehearses_in_bfloat16_without_a_folder(monkeypatch, scripts,
 def test_without_the_compiler_the_sentence_says_what_to_install(monkeypatch):
     monkeypatch.setattr(tpu_compiler.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=re.escape("jax and libtpu, which is not installed: run `pip install")):
+        rehearse(GPT2_CONFIG, CONFIG, "v3-8")
+    monkeypatch.setattr(tpu_compiler.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(tpu_compiler.metadata, "version", lambda name: "0.6.2")
+    with pytest.raises(UserError, match="needs jax 0.10 or newer.*found jax 0.6.2"):
         rehearse(GPT2_CONFIG, CONFIG, "v3-8")
 
 
