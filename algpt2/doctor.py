@@ -12,6 +12,7 @@ from algpt2.errors import UserError
 from algpt2.record_set import RecordSet
 from algpt2.run_plan import Run
 from algpt2.train_config import Cadence, TrainConfig
+from algpt2.watching import Watching
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Intent:
     val_records: Callable[[], RecordSet | None]
     train_config: Callable[[RecordSet], TrainConfig]
     cadence: Callable[[], Cadence]
+    watching: Callable[[], Watching]
     model_dir: str | None
     tpu: str | None
     device_kind: str | None
@@ -70,6 +72,7 @@ def examine(intent: Intent) -> list[Finding]:
         "training records",
     )
     check("cadence", lambda: doctor_checks.cadence(intent.cadence()))
+    check("watching", lambda: doctor_checks.watching(intent.watching()))
     check("tokenizer", doctor_checks.tokenizer, "training records")
     val = examination.values["validation records"]
     check(

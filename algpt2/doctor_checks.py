@@ -7,15 +7,17 @@ import uuid
 from importlib import metadata
 from typing import Any
 
-from algpt2 import environment, run_folder, storage
+from algpt2 import environment, run_folder, storage, wandb_log
 from algpt2.config import GPTConfig
 from algpt2.errors import UserError
 from algpt2.flops import CHIPS, GIB, device_kind_of, peak_flops, training_flops_per_token
 from algpt2.memory import checkpoint_bytes, replica_bytes
+from algpt2.metrics import METRICS_NAME
 from algpt2.record_set import RecordSet, load_tokenizer
 from algpt2.run_plan import Run
 from algpt2.throughput import format_seconds
 from algpt2.train_config import Cadence, TrainConfig
+from algpt2.watching import Watching
 
 OK, WARNING, ERROR = "ok", "warning", "error"
 PACKAGES = (*environment.EXTRA_OF_WHEEL, "libtpu", "keras")
@@ -102,6 +104,14 @@ def cadence(periods: Cadence) -> Verdict:
     """The flags for logging, validating and saving are sound."""
     every = f"log {periods.log_every_steps}, validation {periods.eval_every_steps}, saving {periods.save_every_steps}"
     return Verdict(OK, f"steps between: {every}; the newest {periods.keep_checkpoints} checkpoints stay.", periods)
+
+
+def watching(settings: Watching) -> Verdict:
+    """The flags for watching are sound, and the package that they ask for is there."""
+    wandb_log.require_installed(settings.wandb_project)
+    places = [METRICS_NAME, *(["TensorBoard"] if settings.tensorboard else [])]
+    places += [f"Weights & Biases ({settings.wandb_project})"] if settings.wandb_project else []
+    return Verdict(OK, f"figures go to {', '.join(places)}; {len(settings.sample_prompt)} prompts are sampled.", True)
 
 
 def tokenizer(training_records: RecordSet) -> Verdict:

@@ -1,35 +1,63 @@
-"""`metrics.jsonl`: one JSON object a line, each with the step it belongs to."""
+"""Files of a run that grow by lines, one JSON object each, with the step it belongs to."""
 
 import json
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from algpt2 import storage, strict_json
 from algpt2.errors import UserError
 
 METRICS_NAME = "metrics.jsonl"
+SAMPLES_NAME = "samples.jsonl"
+
+_GROUP_OF_KEY = {
+    "tokens_per_second": "speed",
+    "seconds_per_step": "speed",
+    "mfu": "speed",
+    "input_wait_fraction": "speed",
+    "checkpoint_seconds": "checkpoints",
+    "checkpoint_wait_seconds": "checkpoints",
+    "failed_checkpoints": "checkpoints",
+}
+_GROUP_OF_PREFIX = {"val_": "validation/", "ema_val_": "validation/ema_"}
 
 
-class MetricsLog:
-    """Lines of a run's folder. The whole file is rewritten at each: small, atomic, and the same on gs://."""
+class Sample(NamedTuple):
+    """A prompt, and what a model continued it with."""
 
-    def __init__(self, model_dir: str, first_step: int, name: str = METRICS_NAME):
+    prompt: str
+    text: str
+
+
+class StepFile:
+    """Such a file. All of it is rewritten at each line: small, atomic, and the same on gs://."""
+
+    def __init__(self, path: str, first_step: int):
         """Keeps the lines up to `first_step`, which a resumed run does not write again."""
-        self.path = storage.join(model_dir, name)
-        self.lines = [line for line in read_metrics(model_dir, name) if line["step"] <= first_step]
+        self.path = path
+        self.lines = [line for line in read_lines(path) if line["step"] <= first_step]
 
-    def write(self, **values: Any) -> None:
-        """Adds a line; `step` is required."""
-        self.lines.append(values)
+    def write(self, step: int, *rows: Mapping[str, Any]) -> None:
+        """Adds a line for each row, in one write."""
+        self.lines.extend({"step": step, **row} for row in rows)
         storage.write_text(self.path, "".join(strict_json.dumps(line) + "\n" for line in self.lines))
 
 
-def read_metrics(model_dir: str, name: str = METRICS_NAME) -> list[dict[str, Any]]:
+def read_metrics(model_dir: str) -> list[dict[str, Any]]:
     """Returns a run's metrics, oldest first; none if the run wrote none yet.
 
     Raises:
       UserError: a line is not a JSON object with a step.
     """
-    path = storage.join(model_dir, name)
+    return read_lines(storage.join(model_dir, METRICS_NAME))
+
+
+def read_lines(path: str) -> list[dict[str, Any]]:
+    """Returns the lines of such a file, oldest first; none if it does not exist.
+
+    Raises:
+      UserError: a line is not a JSON object with a step.
+    """
     if not storage.exists(path):
         return []
     try:
@@ -41,3 +69,11 @@ def read_metrics(model_dir: str, name: str = METRICS_NAME) -> list[dict[str, Any
         raise UserError(
             f"{path} must hold one JSON object a line: {error}; move it away to go on without it."
         ) from error
+
+
+def tag_of(key: str) -> str:
+    """Returns the name of a metric's chart: 'loss' -> 'train/loss', 'val_loss' -> 'validation/loss'."""
+    for prefix, group in _GROUP_OF_PREFIX.items():
+        if key.startswith(prefix):
+            return group + key.removeprefix(prefix)
+    return f"{_GROUP_OF_KEY.get(key, 'train')}/{key}"

@@ -156,6 +156,9 @@ def _figures(run: RunHistory) -> dict[str, Any]:
         "last training loss (nats per token)": run.last("loss"),
         "last validation loss (nats per token)": run.last("val_loss"),
         "last validation bits per byte": run.last("val_bits_per_byte"),
+        "MFU": run.last("mfu"),
+        "seconds of writing checkpoints": (run.result or {}).get("checkpoint_seconds"),
+        "seconds held up by checkpoints": (run.result or {}).get("checkpoint_wait_seconds"),
         "tokens/s": (run.result or {}).get("tokens_per_second") or run.last("tokens_per_second"),
     }
 

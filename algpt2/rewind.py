@@ -6,7 +6,7 @@ from absl import logging
 
 from algpt2 import checkpoints, storage
 from algpt2.errors import UserError
-from algpt2.metrics import METRICS_NAME
+from algpt2.metrics import METRICS_NAME, SAMPLES_NAME
 from algpt2.run_folder import read_run, set_result_aside
 from algpt2.run_lock import locked
 from algpt2.skip_log import SKIPPED_NAME
@@ -30,7 +30,7 @@ def rewind(model_dir: str, step: int) -> dict[str, Any]:
         _require_intact(model_dir, step, folders)
         later = [folders[one] for one in sorted(folders, reverse=True) if one > step]
         aside = _new_folder(model_dir)
-        for name in (METRICS_NAME, SKIPPED_NAME):
+        for name in (METRICS_NAME, SAMPLES_NAME, SKIPPED_NAME):
             if storage.exists(path := storage.join(model_dir, name)):
                 storage.write_bytes(storage.join(aside, name), storage.read_bytes(path))
         # The newest first, so that at every moment what is left is the beginning of the run.

@@ -1,7 +1,9 @@
 """The checkpoints of one run: restored by all of its workers, written by their chief, in the background."""
 
+import contextlib
 import functools
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from absl import logging
@@ -27,6 +29,7 @@ class RunCheckpoints:
         self.writer = CheckpointWriter()
         self.tokenizer_json = storage.read_bytes(storage.join(run.train_records.folder, TOKENIZER_NAME))
         self._last_save_time = time.monotonic()
+        self.times = SaveTimes()
 
     def restore(self) -> int:
         """Returns the step to go on from: the chief's newest intact checkpoint's, or 0."""
@@ -72,10 +75,11 @@ class RunCheckpoints:
         self._last_save_time = time.monotonic()
         if not self.workers.is_chief:
             return
-        if not self.writer.wait_while_healthy():
-            logging.warning("step %d  not saved: the checkpoint before it is still being written", step)
-            return
-        self.writer.start(self._write_of(step))
+        with self.times.holding_up():
+            if not self.writer.wait_while_healthy():
+                logging.warning("step %d  not saved: the checkpoint before it is still being written", step)
+                return
+            self.writer.start(self._write_of(step))
 
     def save_and_wait(self, step: int) -> None:
         """Saves, and returns on every worker when the checkpoint is committed.
@@ -83,14 +87,19 @@ class RunCheckpoints:
         Raises:
           TrainingStopped: it could not be written.
         """
-        if self.workers.is_chief and not self._is_committed(step):
-            self.writer.start(self._write_of(step))
-        written = self.writer.wait()
+        with self.times.holding_up():
+            if self.workers.is_chief and not self._is_committed(step):
+                self.writer.start(self._write_of(step))
+            written = self.writer.wait()
         if self.workers.any(not written):
             raise TrainingStopped(
                 f"the checkpoint of step {step} could not be written ({self.writer.last_error or 'see the chief'}): "
                 "make room or mend the storage, and run the same command again."
             )
+
+    def new_metrics(self) -> dict[str, Any]:
+        """Returns what saving took since the last call, and the checkpoints that this process could not write."""
+        return {**self.times.since_last_call(), "failed_checkpoints": self.writer.failures}
 
     def _is_committed(self, step: int) -> bool:
         self.writer.wait()
@@ -115,4 +124,41 @@ class RunCheckpoints:
         checkpoints.save_checkpoint(folder, snapshot, state, self.tokenizer_json)
         cadence = self.run.cadence
         checkpoints.delete_old_checkpoints(self.run.model_dir, cadence.keep_checkpoints, cadence.keep_every_steps)
-        logging.info("step %d  saved %s in %.1f s", step, folder, time.monotonic() - start)
+        seconds = time.monotonic() - start
+        self.times.add_write(seconds)
+        logging.info("step %d  saved %s in %.1f s", step, folder, seconds)
+
+
+class SaveTimes:
+    """How long a process's checkpoints took to write, in the background, and how long they held up its steps."""
+
+    def __init__(self) -> None:
+        self._write_seconds = 0.0
+        self._wait_seconds = 0.0
+        self._last_write_seconds: float | None = None
+        self._waited_at_last_call = 0.0
+
+    @contextlib.contextmanager
+    def holding_up(self) -> Iterator[None]:
+        """Counts the block as time in which no step can run."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self._wait_seconds += time.monotonic() - start
+
+    def add_write(self, seconds: float) -> None:
+        """Counts a write that has succeeded; the writer's thread calls it."""
+        self._write_seconds += seconds
+        self._last_write_seconds = seconds
+
+    def since_last_call(self) -> dict[str, float]:
+        """Returns the latest write, if one has ended since the last call, and the time that saves held up the steps."""
+        last, self._last_write_seconds = self._last_write_seconds, None
+        waited, self._waited_at_last_call = self._wait_seconds - self._waited_at_last_call, self._wait_seconds
+        written = {} if last is None else {"checkpoint_seconds": last}
+        return {**written, "checkpoint_wait_seconds": waited}
+
+    def totals(self) -> dict[str, float]:
+        """Returns both sums."""
+        return {"checkpoint_seconds": self._write_seconds, "checkpoint_wait_seconds": self._wait_seconds}

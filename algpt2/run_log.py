@@ -1,65 +1,94 @@
-"""What a run tells while it trains: log lines for people, `metrics.jsonl` for programs."""
+"""What a run tells while it trains: log lines and a live line for people, figures for `sinks`."""
 
+import contextlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from absl import logging
 
-from algpt2.metrics import MetricsLog
+from algpt2.flops import peak_flops, training_flops_per_token
+from algpt2.live_line import LiveLine
+from algpt2.metrics import Sample
 from algpt2.run_plan import Run
+from algpt2.sinks import Sink, open_sinks
 from algpt2.throughput import ThroughputMeter, format_seconds
 from algpt2.train_step import StepResults
 from algpt2.validation import Losses, as_metrics
 
 
 class RunLog:
-    """Gathers what steps and validations come to. Every worker logs lines; only the chief writes into the folder."""
+    """Gathers what steps and validations come to, while entered. Every worker logs lines; only the chief has sinks."""
 
-    def __init__(self, run: Run, first_step: int, is_chief: bool):
+    def __init__(self, run: Run, first_step: int, is_chief: bool, n_replicas: int = 1, device_kind: str | None = None):
+        """Takes the kind of device (a key of `flops.CHIPS`) for the utilisation, which without it is not told."""
         self.run = run
+        self.first_step = first_step
+        self.is_chief = is_chief
         self.meter = ThroughputMeter(run.tokens_per_step)
-        self._metrics = MetricsLog(run.model_dir, first_step) if is_chief else None
+        self._peak_flops = peak_flops(n_replicas, device_kind) if device_kind else None
+        self._step = first_step
         self._losses: list[float] = []
         self._last_norm = float("nan")
         self._input_seconds = 0.0
         self._loop_seconds = 0.0
+        self._sinks: list[Sink] = []
+        self._live: LiveLine | None = None
+        self._open = contextlib.ExitStack()
+
+    def __enter__(self) -> "RunLog":
+        with contextlib.ExitStack() as stack:
+            for sink in open_sinks(self.run, self.first_step) if self.is_chief else ():
+                stack.callback(sink.close)
+                self._sinks.append(sink)
+            self._live = LiveLine(self.first_step, self.run.train_config.total_steps)
+            stack.callback(self._live.close)
+            self._open = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._open.close()
+        self._sinks, self._live = [], None
 
     def add_steps(self, results: StepResults, seconds: float) -> None:
         """Takes in the results of one graph call, which took so many seconds."""
+        self._step += len(results.losses)
         self._losses.extend(results.losses[~results.skipped])
         self._last_norm = float(results.norms[-1])
         self._input_seconds += results.input_seconds
         self._loop_seconds += seconds
+        if self._live:
+            self._live.advance(len(results.losses), f"loss {results.losses[-1]:.4f}  {self._pace()}")
 
-    def write_steps(self, step: int, learning_rate: float, failed_checkpoints: int, skipped_steps: int) -> None:
+    def write_steps(
+        self, step: int, learning_rate: float, checkpoint_metrics: Mapping[str, Any], skipped_steps: int
+    ) -> None:
         """Writes the mean loss of the steps since the last such line, with the last step's other figures.
 
         Steps that were skipped are left out of the mean; `skipped_steps` counts them since the run began.
         """
-        loss, speed = float(np.mean(self._losses)) if self._losses else float("nan"), self.meter.tokens_per_second
+        loss = float(np.mean(self._losses)) if self._losses else float("nan")
         input_wait_fraction = self._input_seconds / self._loop_seconds
         self._losses, self._input_seconds, self._loop_seconds = [], 0.0, 0.0
-        total_steps = self.run.train_config.total_steps
         logging.info(
-            "step %d/%d  loss %.4f  gradient norm %.3f  learning rate %.3g  %s tokens/s  %s left",
+            "step %d/%d  loss %.4f  gradient norm %.3f  learning rate %.3g  %s",
             step,
-            total_steps,
+            self.run.train_config.total_steps,
             loss,
             self._last_norm,
             learning_rate,
-            f"{speed:,.0f}" if speed else "-",
-            format_seconds((total_steps - step) * self.run.tokens_per_step / speed) if speed else "-",
+            self._pace(),
         )
-        self._record(
-            step=step,
+        self._write(
+            step,
             tokens=step * self.run.tokens_per_step,
             loss=loss,
             gradient_norm=self._last_norm,
             learning_rate=learning_rate,
-            tokens_per_second=speed,
+            **self._speed(),
             input_wait_fraction=input_wait_fraction,
             skipped_steps=skipped_steps,
-            failed_checkpoints=failed_checkpoints,
+            **checkpoint_metrics,
         )
 
     def write_validation(self, step: int, validated: Losses) -> None:
@@ -67,8 +96,34 @@ class RunLog:
         for name, loss in validated.items():
             line = "step %d  %s loss %.4f  perplexity %.2f  bits per byte %.4f"
             logging.info(line, step, name, *loss.as_metrics().values())
-        self._record(step=step, **as_metrics(validated))
+        self._write(step, **as_metrics(validated))
 
-    def _record(self, **metrics: Any) -> None:
-        if self._metrics:
-            self._metrics.write(**metrics)
+    def write_samples(self, step: int, samples: Sequence[Sample]) -> None:
+        """Writes what the model of a step makes of the run's prompts."""
+        for sample in samples:
+            logging.info("step %d  sample %r -> %r", step, sample.prompt, sample.text)
+        for sink in self._sinks:
+            sink.write_samples(step, samples)
+
+    def _write(self, step: int, **metrics: Any) -> None:
+        for sink in self._sinks:
+            sink.write(step, metrics)
+
+    def _speed(self) -> dict[str, float | None]:
+        """Returns the throughput so far, None before the second graph call, and the utilisation where it is known."""
+        speed = self.meter.tokens_per_second
+        figures = {"tokens_per_second": speed, "seconds_per_step": speed and self.run.tokens_per_step / speed}
+        if self._peak_flops:
+            flops = training_flops_per_token(self.run.model_config)
+            figures["mfu"] = speed and speed * flops / self._peak_flops
+        return figures
+
+    def _pace(self) -> str:
+        """Returns '12,171 tokens/s  3.4 min left', with the utilisation where it is known."""
+        speed = self._speed()
+        if speed["tokens_per_second"] is None:
+            return "- tokens/s  - left"
+        steps_left = self.run.train_config.total_steps - self._step
+        utilisation = f"  MFU {speed['mfu']:.1%}" if "mfu" in speed else ""
+        left = format_seconds(steps_left * speed["seconds_per_step"])
+        return f"{speed['tokens_per_second']:,.0f} tokens/s{utilisation}  {left} left"

@@ -10,6 +10,7 @@ from algpt2.record_set import RecordSet
 from algpt2.run_folder import RunIdentity
 from algpt2.seq_len_warmup import require_doublings
 from algpt2.train_config import Cadence, TrainConfig
+from algpt2.watching import Watching
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Run:
     val_records: RecordSet | None
     model_dir: str | None
     initial_weights: InitialWeights | None = None
+    watching: Watching = Watching()
 
     def __post_init__(self) -> None:
         for records in filter(None, (self.train_records, self.val_records)):
@@ -78,6 +80,7 @@ class Run:
             "model_config": self.model_config.to_dict(),
             "train_config": self.train_config.to_dict(),
             "cadence": dataclasses.asdict(self.cadence),
+            "watching": self.watching.to_dict(),
             "parameters": self.model_config.parameter_count(),
             "train_records": self.train_records.records,
             "val_records": self.val_records.records if self.val_records else 0,

@@ -3,11 +3,11 @@
 import contextlib
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from algpt2 import run_folder, storage, strict_json
+from algpt2 import run_folder, storage, strict_json, wandb_log
+from algpt2.distribution import device_kind
 from algpt2.errors import Interrupted, TrainingStopped
 from algpt2.initial_weights import set_initial_weights
 from algpt2.input_pipeline import train_batches
@@ -18,13 +18,15 @@ from algpt2.run_checkpoints import RunCheckpoints
 from algpt2.run_lock import Lock, locked
 from algpt2.run_log import RunLog
 from algpt2.run_plan import Run
+from algpt2.samples import Sampler, sample_prompts
 from algpt2.seq_len_warmup import steps_until_longer
-from algpt2.skip_log import SKIPPED_NAME, SkipLog
+from algpt2.step_guard import StepGuard
 from algpt2.stop_signals import StopSignals
 from algpt2.tfrecords import record_errors
-from algpt2.train_step import StepResults, TrainStep, create_model
+from algpt2.tokenizer import Tokenizer
+from algpt2.train_step import TrainStep, create_model
 from algpt2.validation import EMA_VALIDATION, VALIDATION, Losses, Validator, as_metrics
-from algpt2.workers import Workers
+from algpt2.workers import Workers, lost_workers
 
 
 def train(run: Run, strategy: tf.distribute.Strategy) -> dict[str, Any]:
@@ -40,7 +42,9 @@ def train(run: Run, strategy: tf.distribute.Strategy) -> dict[str, Any]:
     """
     # What is wrong is refused before anything is written.
     run.train_config.micro_batch_size(strategy.num_replicas_in_sync)
-    load_tokenizer(run.train_records.folder, run.train_records.tokenizer_sha256)
+    tokenizer = load_tokenizer(run.train_records.folder, run.train_records.tokenizer_sha256)
+    sample_prompts(run, tokenizer)
+    wandb_log.require_installed(run.watching.wandb_project)
     workers, lock = Workers(strategy), None
     with contextlib.ExitStack() as stack:
         if workers.is_chief:
@@ -48,8 +52,10 @@ def train(run: Run, strategy: tf.distribute.Strategy) -> dict[str, Any]:
             lock = stack.enter_context(locked(run.model_dir))
         stop = stack.enter_context(StopSignals())
         stack.enter_context(record_errors())
-        stack.enter_context(_lost_workers())
-        return Trainer(run, strategy, workers, stop, lock).train()
+        stack.enter_context(lost_workers())
+        trainer = Trainer(run, strategy, workers, stop, lock)
+        trainer.sample_with(tokenizer)
+        return trainer.train()
 
 
 class Trainer:
@@ -80,8 +86,15 @@ class Trainer:
             logging.info("initial weights of %s", set_initial_weights(self.model, run.initial_weights, tokenizer))
         if workers.is_chief:
             self._record_changes()
-        self.skip_log = SkipLog(run, self.step) if workers.is_chief else None
-        self.log = RunLog(run, self.step, workers.is_chief)
+        self.guard = StepGuard(run, self.train_step.skips, self.step, workers.is_chief)
+        kind = run.watching.device_kind or device_kind(strategy)
+        self.log = RunLog(run, self.step, workers.is_chief, strategy.num_replicas_in_sync, kind)
+        self.sampler: Sampler | None = None
+
+    def sample_with(self, tokenizer: Tokenizer) -> None:
+        """Lets the chief sample the run's prompts at each validation; costs a copy of the model on the host."""
+        if self.run.watching.sample_prompt and self.workers.is_chief:
+            self.sampler = Sampler(self.run, self.model, tokenizer, self.strategy)
 
     def _record_changes(self) -> None:
         changes = run_folder.record_changes(self.run.model_dir, self.run.identity, self.step)
@@ -103,19 +116,20 @@ class Trainer:
         finished = self.step == self.run.train_config.total_steps and storage.exists(result_path)
         if self.workers.from_chief(finished):
             return strict_json.read_object(result_path, run_folder.MADE_BY)
-        try:
-            result = self._result(self._train())
-        finally:
-            self.checkpoints.writer.wait()  # or the process would end under a write that is under way
-        if self.workers.is_chief:
-            storage.write_text(result_path, strict_json.dumps(result, indent=2) + "\n")
+        with self.log:
+            try:
+                result = self._result(self._train())
+            finally:
+                self.checkpoints.writer.wait()  # or the process would end under a write that is under way
+            if self.workers.is_chief:
+                storage.write_text(result_path, strict_json.dumps(result, indent=2) + "\n")
         return result
 
     def _train(self) -> Losses:
         """Returns the last validation's losses."""
         total_steps = self.run.train_config.total_steps
         if self.step == total_steps:  # its line was written before its checkpoint
-            return self.validator() if self.validator else None
+            return self._scores()
         iterator = iter(self._batches())
         validated: Losses = {}
         while self.step < total_steps:
@@ -164,35 +178,9 @@ class Trainer:
         with self.log.meter.measuring(n_steps) as measured:
             results = self.train_step(iterator, self.step, n_steps)
         self._require_lock()
-        self._note_skips(results)
-        self._require_finite(results)
+        self.guard.check(self.step, results)
         self.step += n_steps
         self.log.add_steps(results, measured.seconds)
-
-    def _note_skips(self, results: StepResults) -> None:
-        in_a_row = self.train_step.skips.count(results.skipped)
-        if not results.skipped.any():
-            return
-        steps = ", ".join(str(self.step + i) for i in results.skipped.nonzero()[0])
-        logging.warning("skipped the updates of steps %s: see %s", steps, SKIPPED_NAME)
-        if self.skip_log:
-            self.skip_log.write(self.step, results)
-        if in_a_row > self.run.train_config.max_skips:
-            raise TrainingStopped(
-                f"{in_a_row} updates in a row were skipped, more than --max_skips {self.run.train_config.max_skips}, "
-                f"the last of steps {steps}: nothing was saved after step {self.step}; look at the records with "
-                "data_tools/inspect_tfrecords.py --replay, lower --learning_rate, or go back with --rewind_to."
-            )
-
-    def _require_finite(self, results: StepResults) -> None:
-        finite = (np.isfinite(results.losses) & np.isfinite(results.norms)) | results.skipped
-        if not finite.all():
-            bad = int(np.argmin(finite))
-            raise TrainingStopped(
-                f"the loss or the gradient is not finite at step {self.step + bad} (loss {results.losses[bad]}, "
-                f"gradient norm {results.norms[bad]}): nothing was saved after it; lower --learning_rate or raise "
-                "--warmup_steps."
-            )
 
     def _is_due(self, period: int) -> bool:
         return self.step % period == 0 or self.step == self.run.train_config.total_steps
@@ -200,18 +188,28 @@ class Trainer:
     def _log(self) -> None:
         learning_rate = float(self.train_step.optimizer.learning_rate)
         skipped_steps = self.train_step.skips.skipped_steps
-        self.log.write_steps(self.step, learning_rate, self.checkpoints.writer.failures, skipped_steps)
+        self.log.write_steps(self.step, learning_rate, self.checkpoints.new_metrics(), skipped_steps)
 
     def _validate(self) -> Losses:
+        if self.sampler:
+            samples = self.sampler()
+            self._require_lock()
+            self.log.write_samples(self.step, samples)
+        validated = self._scores()
+        self._require_lock()
+        if validated:
+            self.log.write_validation(self.step, validated)
+        return validated
+
+    def _scores(self) -> Losses:
+        """Returns the losses over the validation records; none without any."""
         if not self.validator:
             return {}
-        validated = {VALIDATION: self.validator()}
-        if self.run.train_config.ema_decay and self.step:
+        scores = {VALIDATION: self.validator()}
+        if self.run.train_config.ema_decay:
             with averaged_weights(self.model, self.train_step.optimizer):
-                validated[EMA_VALIDATION] = self.validator()
-        self._require_lock()
-        self.log.write_validation(self.step, validated)
-        return validated
+                scores[EMA_VALIDATION] = self.validator()
+        return scores
 
     def _check_numerics(self) -> None:
         if self.numerics:
@@ -225,18 +223,7 @@ class Trainer:
             "step": self.step,
             "tokens": self.step * self.run.tokens_per_step,
             "tokens_per_second": self.log.meter.tokens_per_second,
+            **self.checkpoints.times.totals(),
             "skipped_steps": self.train_step.skips.skipped_steps,
             **as_metrics(validated),
         }
-
-
-@contextlib.contextmanager
-def _lost_workers() -> Any:
-    """Turns what TensorFlow says when another worker process is gone into a `TrainingStopped`."""
-    try:
-        yield
-    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
-        found = " ".join(error.message.split())[:200]
-        raise TrainingStopped(
-            f"another worker of this run is gone ({found}): start all of them again to go on from the last checkpoint."
-        ) from error

@@ -1,6 +1,11 @@
 """What several worker processes of one run agree on. With one process, or one client of a TPU pod, nothing crosses."""
 
+import contextlib
+from collections.abc import Iterator
+
 import tensorflow as tf
+
+from algpt2.errors import TrainingStopped
 
 
 class Workers:
@@ -45,3 +50,15 @@ def _place(strategy: tf.distribute.Strategy) -> tuple[int, bool]:
     tasks = resolver.cluster_spec().as_dict()
     chief_type = "chief" if "chief" in tasks else "worker"
     return sum(map(len, tasks.values())), (resolver.task_type, resolver.task_id) == (chief_type, 0)
+
+
+@contextlib.contextmanager
+def lost_workers() -> Iterator[None]:
+    """Turns what TensorFlow says when another worker process is gone into a `TrainingStopped`."""
+    try:
+        yield
+    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
+        found = " ".join(error.message.split())[:200]
+        raise TrainingStopped(
+            f"another worker of this run is gone ({found}): start all of them again to go on from the last checkpoint."
+        ) from error

@@ -14,12 +14,14 @@ from algpt2.record_set import open_record_set
 from algpt2.run_folder import claim_run_folder
 from algpt2.run_plan import Run
 from algpt2.train_config import Cadence, TrainConfig
+from algpt2.watching import Watching
 
 MODEL = GPTConfig(vocab_size=300, seq_len=16, n_layer=1, n_head=2, d_model=32)
 CONFIG = TrainConfig(total_steps=20, batch_size=4)
 CHECKS = (
     *("tensorflow", "devices", "model", "training records", "validation records", "training configuration"),
-    *("cadence", "tokenizer", "agreement", "data paths", "batch", "model_dir", "writing", "disk", "memory", "duration"),
+    *("cadence", "watching", "tokenizer", "agreement", "data paths", "batch", "model_dir", "writing", "disk", "memory"),
+    "duration",
 )
 
 
@@ -40,6 +42,7 @@ def intent(records_folder, tmp_path):
         cadence=Cadence,
         model_dir=str(tmp_path / "run"),
         tpu=None,
+        watching=Watching,
         device_kind=None,
         mfu=0.3,
     )
@@ -68,6 +71,7 @@ def test_a_sound_run_on_a_cpu_has_nothing_but_a_warning_of_the_cpu(intent):
         ("val_records", "validation records"),
         ("train_config", "training configuration"),
         ("cadence", "cadence"),
+        ("watching", "watching"),
     ],
 )
 def test_a_part_that_is_broken_is_one_error_and_every_other_check_still_reports(intent, part, check):

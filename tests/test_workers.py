@@ -25,11 +25,12 @@ from algpt2.workers import Workers
 STEPS = 5
 KILLED_STEPS = 60
 FLAGS = ("--save_every_steps", "10", "--log_every_steps", "10", "--no-jit_compile")
+SAMPLES = ("--sample_prompt", "alpha", "--sample_tokens", "3", "--eval_every_steps", "2")
 
 
-def train_on_two(records_folder, model_dir, config_path):
+def train_on_two(records_folder, model_dir, config_path, flags):
     processes = [
-        start(records_folder, model_dir, config_path, STEPS, *FLAGS, environment=environment)
+        start(records_folder, model_dir, config_path, STEPS, *flags, environment=environment)
         for environment in cluster_environments(2)
     ]
     return [finish(process) for process in processes]
@@ -43,9 +44,11 @@ def parameters(model_dir):
 def test_two_workers_train_as_one_process_does_and_only_the_chief_writes(records_folder, tmp_path):
     config_path = write_config(tmp_path / "config.json", dropout=0.0)
     finish(start(records_folder, tmp_path / "one", config_path, STEPS, *FLAGS))
-    results = train_on_two(records_folder, tmp_path / "two", config_path)
+    results = train_on_two(records_folder, tmp_path / "two", config_path, FLAGS + SAMPLES)
     assert all("2 replicas of 2 workers" in errors for _, errors in results)
     assert ["saved" in errors for _, errors in results] == [True, False]
+    assert [errors.count("sample 'alpha'") for _, errors in results] == [3, 0], "after steps 2, 4 and 5"
+    assert len(list((tmp_path / "two" / "tensorboard").iterdir())) == 1
     one, two = (parameters(tmp_path / name) for name in ("one", "two"))
     assert np.linalg.norm(two - one) / np.linalg.norm(one) <= 1e-5
 
