@@ -96,6 +96,7 @@ def scripts():
     files = [
         REPOSITORY / TRAIN,
         REPOSITORY / GENERATE,
+        *REPOSITORY.glob("benchmarks/*.py"),
         *REPOSITORY.glob("data_tools/*.py"),
         *REPOSITORY.glob("eval/*.py"),
     ]

@@ -225,7 +225,7 @@ def test_what_libtpu_says_of_too_large_a_program_is_read():
 
 @needs_compiler
 def test_a_step_compiles_for_a_v3_core_and_accumulation_counts_every_micro_batch():
-    """One compilation of a loop over two micro-batches: its FLOPs are those of all the tokens, not of half of them."""
+    """A loop over two micro-batches: its FLOPs are those of all the tokens, not of half of them."""
     config = dataclasses.replace(CONFIG, batch_size=8, accumulation_steps=2)
     model_config = dataclasses.replace(ALGPT2_CONFIG, vocab_size=256, d_model=64)
     compiled = compile_for_tpu(export_training_step(model_config, config), "v3")
@@ -240,6 +240,7 @@ def test_a_step_compiles_for_a_v3_core_and_accumulation_counts_every_micro_batch
 @needs_compiler
 @pytest.mark.parametrize("name", ["gpt2", "algpt2"])
 def test_a_preset_takes_no_more_memory_of_a_v3_core_than_recorded(name):
+    """Peaks repeat to the byte; a change that is meant to take more is recorded anew."""
     recorded = json.loads(RECORDED.read_text())
     if recorded["libtpu"] != tpu_compiler.compiler_version():
         pytest.skip(f"recorded with libtpu {recorded['libtpu']}")
