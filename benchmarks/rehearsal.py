@@ -2,33 +2,49 @@
 
 import argparse
 import dataclasses
+import itertools
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from absl import logging
 
-from algpt2 import cli, environment
+from algpt2 import cli, environment, storage, strict_json
 from algpt2.config import preset, preset_names
 from algpt2.errors import UserError
-from algpt2.flops import CHIPS, GIB, training_flops_per_token
+from algpt2.flops import GIB, training_flops_per_token
 from algpt2.roofline import roofline
 from algpt2.tpu_pods import TPU_KINDS, pod_named
 from algpt2.train_config import TrainConfig
 
 SEQ_LEN, VOCAB_SIZE = 1024, 50257
-PEER = "keras-hub"
-COLUMNS = ("model", "optimizer", "core", "peak GiB", "largest batch", "TFLOP", "GB", "roofline ms", "MFU at most")
+PEER, PEER_DROPOUT = "keras-hub GPT-2", 0.1
+KEY = ("model", "dropout", "optimizer", "core", "batch_size")
+Key = tuple[str, float, str, str, int]
+FIGURES = (
+    *("libtpu", "peak_hbm_bytes", "fits", "largest_batch_per_core", "larger_does_not_fit"),
+    *("flops", "bytes_accessed"),
+)
+COLUMNS = (
+    *("model", "dropout", "optimizer", "core", "batch", "peak, GiB", "largest batch"),
+    *("TFLOP", "GB", "roofline, ms", "MFU at most", "libtpu"),
+)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Prints every row as JSON and writes the table."""
+    """Prints every row as JSON and writes the table, after each row, for all of them take hours."""
     arguments = parse(argv)
     environment.require_tensorflow()
-    rows = list(_rows(arguments))
-    if arguments.output:
-        Path(arguments.output).write_text(_document(rows, arguments), encoding="utf-8")
+    rows = strict_json.read_object(arguments.rows, "this script")["rows"] if _has_rows(arguments) else []
+    made = [_key(row) for row in rows]
+    for key in _keys(arguments):
+        if key in made:
+            continue
+        rows.append(_row(key, arguments))
+        if arguments.rows:
+            storage.write_text(arguments.rows, strict_json.dumps({"rows": rows}, indent=2) + "\n")
+        if arguments.output:
+            storage.write_text(arguments.output, _document(rows))
     cli.print_json(rows)
     return cli.EXIT_OK
 
@@ -41,61 +57,72 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--optimizers", nargs="+", default=["adamw", "adafactor"], help="of every preset")
     parser.add_argument("--batch_size", type=int, default=4, help="sequences of a core and step (default: 4)")
     parser.add_argument("--search", action=argparse.BooleanOptionalAction, default=True, help="find the largest batch")
-    parser.add_argument("--dropout", type=float, help="instead of each preset's own")
+    parser.add_argument("--dropout", type=float, help="instead of the models' own")
     parser.add_argument("--peer", nargs="*", default=[], choices=list(TPU_KINDS), help=f"{PEER}'s GPT-2 on these TPUs")
+    parser.add_argument("--rows", metavar="FILE", help="JSON of rows made before, which are kept; new ones are added")
     parser.add_argument("--output", metavar="FILE", help="Markdown to write")
     return parser.parse_args(argv)
 
 
-def _rows(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+def _has_rows(arguments: argparse.Namespace) -> bool:
+    return bool(arguments.rows) and storage.exists(arguments.rows)
+
+
+def _keys(arguments: argparse.Namespace) -> Iterator[Key]:
+    """Yields what identifies each row: model, dropout, optimizer, kind of core, batch of a core."""
     for kind in arguments.peer:
-        yield _peer_row(kind, arguments.batch_size)
-    for name in arguments.presets:
-        for kind in arguments.kinds:
-            for optimizer in arguments.optimizers:
-                yield _own_row(name, kind, optimizer, arguments)
+        dropout = PEER_DROPOUT if arguments.dropout is None else arguments.dropout
+        yield (PEER, dropout, "adamw", kind, arguments.batch_size)
+    for name, kind, optimizer in itertools.product(arguments.presets, arguments.kinds, arguments.optimizers):
+        dropout = preset(name).dropout if arguments.dropout is None else arguments.dropout
+        yield (name, dropout, optimizer, kind, arguments.batch_size)
 
 
-def _own_row(name: str, kind: str, optimizer: str, arguments: argparse.Namespace) -> dict[str, Any]:
+def _key(row: dict[str, Any]) -> Key:
+    return tuple(row[name] for name in KEY)
+
+
+def _row(key: Key, arguments: argparse.Namespace) -> dict[str, Any]:
+    start = time.monotonic()
+    figures = _peer_figures(key) if key[0] == PEER else _own_figures(key, arguments.search)
+    row = {**dict(zip(KEY, key, strict=True)), **figures, "seconds_to_rehearse": time.monotonic() - start}
+    logging.info("%s", row)
+    return row
+
+
+def _own_figures(key: Key, search: bool) -> dict[str, Any]:
     from algpt2.rehearsal import rehearse
 
-    start = time.monotonic()
-    config = preset(name)
-    if arguments.dropout is not None:
-        config = dataclasses.replace(config, dropout=arguments.dropout)
+    name, dropout, optimizer, kind, batch_size = key
     pod = _one_chip(kind)
-    train_config = TrainConfig(
-        total_steps=1,
-        batch_size=arguments.batch_size * pod.n_replicas,
-        optimizer=optimizer,
-        compute_dtype="bfloat16",
-    )
-    found = rehearse(config, train_config, pod.name, arguments.search).figures()
-    chosen = ("peak_hbm_bytes", "fits", "largest_batch_per_core", "larger_does_not_fit", "flops", "bytes_accessed")
-    row = {"model": name, "dropout": config.dropout, "optimizer": optimizer, "core": kind, "libtpu": found["libtpu"]}
-    seconds = {"roofline_seconds": found["roofline_seconds"], "mfu_bound": found["mfu_bound"]}
-    return _logged({**row, **{key: found[key] for key in chosen}, **seconds}, start)
+    train_config = TrainConfig(1, batch_size * pod.n_replicas, optimizer=optimizer, compute_dtype="bfloat16")
+    found = rehearse(dataclasses.replace(preset(name), dropout=dropout), train_config, pod.name, search).figures()
+    seconds = max(found["compute_seconds"], found["memory_seconds"]) if found["fits"] else None
+    return {**{figure: found[figure] for figure in FIGURES}, **_bounds(kind, batch_size, name, seconds)}
 
 
-def _peer_row(kind: str, batch_size: int) -> dict[str, Any]:
+def _peer_figures(key: Key) -> dict[str, Any]:
     from algpt2.tpu_compiler import compile_for_tpu, compiler_version
 
-    start = time.monotonic()
-    compiled = compile_for_tpu(_peer_program(batch_size), kind)
-    row = {"model": PEER, "dropout": 0.1, "optimizer": "adamw", "core": kind, "libtpu": compiler_version()}
-    row |= {"peak_hbm_bytes": compiled.peak_hbm_bytes, "fits": compiled.fits, "largest_batch_per_core": None}
-    row |= {"larger_does_not_fit": None, "flops": compiled.flops, "bytes_accessed": compiled.bytes_accessed}
-    row |= {"roofline_seconds": None, "mfu_bound": None}
+    _, dropout, _, kind, batch_size = key
+    compiled = compile_for_tpu(_peer_program(batch_size, dropout), kind)
+    seconds = None
     if compiled.fits:
-        pod = _one_chip(kind)
-        seconds = roofline(pod, compiled.flops, compiled.bytes_accessed, 0).seconds
-        model_flops = batch_size * SEQ_LEN * training_flops_per_token(preset("gpt2"))
-        row |= {"roofline_seconds": seconds, "mfu_bound": model_flops / pod.replica_flops / seconds}
-    return _logged(row, start)
+        seconds = roofline(_one_chip(kind), compiled.flops, compiled.bytes_accessed, 0).seconds
+    found = {**dataclasses.asdict(compiled), "libtpu": compiler_version()}
+    return {**{figure: found.get(figure) for figure in FIGURES}, **_bounds(kind, batch_size, "gpt2", seconds)}
 
 
-def _peer_program(batch_size: int) -> bytes:
-    """Returns keras-hub's GPT-2 124M, its own dropout, trained by `keras.optimizers.AdamW`, as StableHLO."""
+def _bounds(kind: str, batch_size: int, name: str, seconds: float | None) -> dict[str, float | None]:
+    """Returns the roofline of one core without an all-reduce, and the MFU in that time."""
+    if seconds is None:
+        return {"roofline_seconds": None, "mfu_bound": None}
+    model_flops = batch_size * preset(name).seq_len * training_flops_per_token(preset(name))
+    return {"roofline_seconds": seconds, "mfu_bound": model_flops / _one_chip(kind).replica_flops / seconds}
+
+
+def _peer_program(batch_size: int, dropout: float) -> bytes:
+    """Returns a step of keras-hub's GPT-2 124M, trained by `keras.optimizers.AdamW`, as StableHLO."""
     import keras
     import tensorflow as tf
 
@@ -107,7 +134,7 @@ def _peer_program(batch_size: int) -> bytes:
         raise UserError(f"--peer needs keras-hub: run `pip install -e '.[bench,rehearsal]'` ({error}).") from error
 
     keras.config.set_dtype_policy("mixed_bfloat16")
-    backbone = models.GPT2Backbone(VOCAB_SIZE, 12, 12, 768, 3072, dropout=0.1, max_sequence_length=SEQ_LEN)
+    backbone = models.GPT2Backbone(VOCAB_SIZE, 12, 12, 768, 3072, dropout=dropout, max_sequence_length=SEQ_LEN)
     optimizer = keras.optimizers.AdamW(1e-4, global_clipnorm=1.0)
     optimizer.build(backbone.trainable_variables)
 
@@ -128,41 +155,34 @@ def _one_chip(kind: str) -> Any:
     return pod_named(f"{kind}-{1 if TPU_KINDS[kind].names_count_chips else 2}")
 
 
-def _logged(row: dict[str, Any], start: float) -> dict[str, Any]:
-    row["seconds_to_rehearse"] = time.monotonic() - start
-    logging.info("%s", row)
-    return row
-
-
-def _document(rows: Sequence[dict[str, Any]], arguments: argparse.Namespace) -> str:
+def _document(rows: Sequence[dict[str, Any]]) -> str:
     table = [COLUMNS, ["---"] * len(COLUMNS), *map(_cells, rows)]
-    lines = [f"| {' | '.join(cells)} |" for cells in table]
-    return _INTRODUCTION.format(batch=arguments.batch_size, libtpu=rows[0]["libtpu"]) + "\n".join(lines) + "\n"
+    return _INTRODUCTION + "".join(f"| {' | '.join(cells)} |\n" for cells in table)
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
     largest = "-" if row["largest_batch_per_core"] is None else str(row["largest_batch_per_core"])
     if row["larger_does_not_fit"] is False:
         largest = f"{largest} or more"
-    model = f"{row['model']} (dropout {row['dropout']})"
-    available = CHIPS[row["core"]].memory_bytes / CHIPS[row["core"]].replicas / GIB
-    peak = f"{row['peak_hbm_bytes'] / GIB:.2f} of {available:.0f}" + ("" if row["fits"] else " (does not fit)")
-    cells = [model, row["optimizer"], row["core"], peak, largest]
-    if row["flops"] is None:
-        return [*cells, "-", "-", "-", "-"]
-    milliseconds, mfu = f"{row['roofline_seconds'] * 1e3:.1f}", f"{row['mfu_bound']:.1%}"
-    return [*cells, f"{row['flops'] / 1e12:.2f}", f"{row['bytes_accessed'] / 1e9:.1f}", milliseconds, mfu]
+    available = _one_chip(row["core"]).replica_hbm_bytes / GIB
+    peak = f"{row['peak_hbm_bytes'] / GIB:.2f} of {available:.0f}" + ("" if row["fits"] else ": does not fit")
+    bounds = ["-"] * 4
+    if row["fits"]:
+        milliseconds, mfu = f"{row['roofline_seconds'] * 1e3:.1f}", f"{row['mfu_bound']:.1%}"
+        bounds = [f"{row['flops'] / 1e12:.2f}", f"{row['bytes_accessed'] / 1e9:.1f}", milliseconds, mfu]
+    return [*map(str, _key(row)), peak, largest, *bounds, row["libtpu"]]
 
 
 _INTRODUCTION = """# Rehearsals
 
-Made by `python benchmarks/rehearsal.py --output docs/rehearsal.md`: not edited by hand.
+Made by `python benchmarks/rehearsal.py --peer v3 v5e --output docs/rehearsal.md`: not edited by hand.
 
-One core's training step of {batch} x 1024 tokens, in bfloat16, compiled by libtpu {libtpu} on a machine without a TPU.
-A core is one replica: half a v3 chip, a whole chip of v5e and v6e. Peak memory, FLOPs and bytes are the compiler's;
-bytes count operands that stay on the chip too. The roofline time is an estimate from those and the makers' peak rates,
-without an all-reduce: nothing here was run on a TPU. keras-hub is its `GPT2Backbone` with tied head and
-`keras.optimizers.AdamW`, exported and compiled in the same way.
+One core's training step, a batch of sequences as long as the model takes, in bfloat16, compiled by libtpu on a machine
+without a TPU. A core is one replica: half a v3 chip, a whole chip of v5e and v6e. Peak memory, FLOPs and bytes are the
+compiler's; bytes count operands that stay on the chip too. The roofline time is an estimate from those and the makers'
+peak rates, without an all-reduce, and so is the MFU: nothing here was run on a TPU. The largest batch is given where
+it was searched for. keras-hub's GPT-2 is `GPT2Backbone` of 124M parameters at 1024 positions with its tied head, and
+`keras.optimizers.AdamW`, compiled in the same way.
 
 """
 
