@@ -23,12 +23,12 @@ def causal_mask(n_queries: int, n_keys: int, first_position: Any) -> Any:
     return ops.arange(n_keys, dtype="int32")[None, :] <= query_position
 
 
-def masked_scores(query: Any, key: Any, first_position: Any) -> Any:
+def masked_scores(query: Any, key: Any, first_position: Any, zero: Any = 0) -> Any:
     """(B, H, L, K), (B, H, S, K) -> float32 (B, H, L, S), scaled, and hugely negative where a key lies in the future.
 
-    `first_position` is that of query[:, :, 0].
+    `first_position` is that of query[:, :, 0]. `zero` is added to the scale.
     """
-    query = query * ops.cast(query.shape[-1] ** -0.5, query.dtype)
+    query = query * (ops.cast(query.shape[-1] ** -0.5, query.dtype) + ops.cast(zero, query.dtype))
     scores = ops.cast(ops.matmul(query, _transposed(key)), "float32")
     mask = causal_mask(query.shape[2], key.shape[2], first_position)
     return ops.where(mask, scores, ops.cast(_MASKED, "float32"))
@@ -66,14 +66,16 @@ def causal_attention(query: Any, key: Any, value: Any, rate: float = 0.0, seed: 
 
         def gradient(*upstream: Any, **_: Any) -> tuple[Any, Any, Any]:
             (d_output,) = upstream
-            # Without this dependency XLA would find the scores of the forward pass, and keep those instead.
-            late_query = query + ops.cast(0, query.dtype) * d_output[:1, :1, :1, :1]
+            # Through this the scores depend on d_output: else XLA would see that they are those of the forward pass, and
+            # keep those instead.
+            zero = 0 * d_output[0, 0, 0, 0]
             parts = [
                 _attend_gradient(
-                    *block_of(start, late_query),
+                    *block_of(start, query),
                     *seen_from(start, key, value),
                     *block_of(start, output, log_sums, d_output),
                     start,
+                    zero,
                     lambda w, i=i: drop(w, i),
                 )
                 for i, start in blocks
@@ -104,10 +106,11 @@ def _attend_gradient(
     log_sum: Any,
     d_output: Any,
     first_position: int,
+    zero: Any,
     drop: Any,
 ) -> tuple[Any, Any, Any]:
     """Returns the gradients with respect to query, key and value, in their shapes."""
-    weights = ops.exp(masked_scores(query, key, first_position) - log_sum)
+    weights = ops.exp(masked_scores(query, key, first_position, zero) - log_sum)
     d_value = ops.matmul(_transposed(drop(ops.cast(weights, value.dtype))), d_output)
     d_weights = ops.cast(drop(ops.matmul(d_output, _transposed(value))), "float32")
     # What the softmax's denominator contributes: sum over keys of weight x gradient, dropout included.

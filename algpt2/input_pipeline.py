@@ -98,13 +98,14 @@ def _global_batches(
     """Returns an endless dataset of batches of what `open_shard` gives for each record."""
     first_epoch, offset = divmod(first_batch * batch_size, record_set.records)
     epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
-    stream = epochs.flat_map(lambda epoch: _shuffled_epoch(len(record_set.files), seed, epoch, open_shard))
-    return stream.skip(offset).batch(batch_size, drop_remainder=True)
+    windows = epochs.flat_map(lambda epoch: _shuffled_epoch(len(record_set.files), seed, epoch, open_shard))
+    return _without_first(windows, offset).rebatch(batch_size, drop_remainder=True)
 
 
 def _shuffled_epoch(n_shards: int, seed: int, epoch: tf.Tensor, open_shard: OpenShard) -> tf.data.Dataset:
-    """Returns every record once, in an order that depends on (seed, epoch) alone.
+    """Returns what `open_shard` gives for each record, once, in windows, in an order that depends on (seed, epoch) alone.
 
+    All windows but an epoch's last hold SHUFFLE_WINDOW_RECORDS: one element for many records costs `tf.data` little.
     Shards are permuted and read a few at a time in turn; then windows of consecutive records are permuted. Up to
     SHUFFLE_WINDOW_RECORDS records this is a uniform permutation; make_tfrecords.py has shuffled the documents.
     """
@@ -122,7 +123,13 @@ def _shuffled_epoch(n_shards: int, seed: int, epoch: tf.Tensor, open_shard: Open
         window_seed = tf.random.experimental.stateless_fold_in(_seed(seed, _RECORD_ORDER, epoch), window)
         return tf.random.experimental.stateless_shuffle(records, window_seed)
 
-    return stream.batch(SHUFFLE_WINDOW_RECORDS).enumerate().map(permute).unbatch()
+    return stream.batch(SHUFFLE_WINDOW_RECORDS).enumerate().map(permute)
+
+
+def _without_first(windows: tf.data.Dataset, records: int) -> tf.data.Dataset:
+    """Returns windows without the first `records` records, which lie in the epoch that they begin with."""
+    whole_windows, rest = divmod(records, SHUFFLE_WINDOW_RECORDS)
+    return windows.skip(whole_windows).enumerate().map(lambda i, window: window[rest if i == 0 else 0 :])
 
 
 def _checked_records(serialized: tf.Tensor, record_set: RecordSet) -> tf.Tensor:

@@ -88,7 +88,9 @@ def test_the_original_projects_records_are_validated_on_as_ours_are(original_fol
     assert (original.records, original.target_bytes) == (ours.records, ours.target_bytes)
 
 
-def test_batches_after_a_resume_are_those_of_the_uninterrupted_stream(train_set):
+@pytest.mark.parametrize("window", [7, input_pipeline.SHUFFLE_WINDOW_RECORDS])
+def test_batches_after_a_resume_are_those_of_the_uninterrupted_stream(train_set, monkeypatch, window):
+    monkeypatch.setattr(input_pipeline, "SHUFFLE_WINDOW_RECORDS", window)
     batches_an_epoch = train_set.records // BATCH_SIZE
     stream = global_batches(train_set, 2 * batches_an_epoch + 4)
     for first in (1, batches_an_epoch, batches_an_epoch + 3):

@@ -1,0 +1,62 @@
+"""Time our training step against keras-hub's and PyTorch's, in turn: a table on stderr, the same figures on stdout."""
+
+import argparse
+import dataclasses
+import statistics
+import sys
+from collections.abc import Sequence
+
+from algpt2 import cli
+from algpt2.config import load_config
+from benchmarks.contenders import CONTENDERS
+from benchmarks.turns import Contender
+
+
+def main(argv: Sequence[str]) -> int:
+    """Prints tokens per second of each contender, and the ratio of the first to it, as the median of pairs."""
+    arguments = parse(argv)
+    config = dataclasses.replace(load_config(arguments.config_path), dropout=0.0)
+    contenders = [
+        Contender(name, config, arguments.batch_size, arguments.seq_len or config.seq_len)
+        for name in arguments.contender
+    ]
+    rounds = []
+    for _ in range(arguments.rounds):
+        rounds.append([contender.seconds_per_step(arguments.steps) for contender in contenders])
+    tokens = arguments.batch_size * (arguments.seq_len or config.seq_len)
+    rows = [
+        {
+            "contender": contender.name,
+            "tokens_per_second": tokens / statistics.median(turn[i] for turn in rounds),
+            "first_is_faster_by": statistics.median(turn[i] / turn[0] for turn in rounds),
+            "seconds_to_first_step": contender.seconds_to_first_step,
+            "peak_gigabytes": contender.peak_gigabytes,
+        }
+        for i, contender in enumerate(contenders)
+    ]
+    for contender in contenders:
+        contender.close()
+    shape = f"{arguments.config_path}, batch {arguments.batch_size} x {arguments.seq_len or config.seq_len}"
+    print(f"{shape}, {arguments.rounds} rounds of {arguments.steps} steps in turn", file=sys.stderr)
+    print(f"{'':24}{'tokens/s':>10}{'ratio':>8}{'first step, s':>15}{'peak, GB':>10}", file=sys.stderr)
+    for row in rows:
+        name, *figures = row.values()
+        print("{:24}{:10.0f}{:8.2f}{:15.1f}{:10.2f}".format(name, *figures), file=sys.stderr)
+    cli.print_json({"shape": shape, "rows": rows})
+    return cli.EXIT_OK
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Returns the parsed command line."""
+    parser = cli.argument_parser(__doc__)
+    parser.add_argument("--config_path", default="gpt2", help="a preset or a config file; dropout is off")
+    parser.add_argument("--batch_size", type=int, default=4, help="sequences of a step")
+    parser.add_argument("--seq_len", type=int, default=None, help="tokens of a sequence (the model's, if not given)")
+    parser.add_argument("--steps", type=int, default=1, help="steps of one turn")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each contender")
+    parser.add_argument("--contender", nargs="+", choices=list(CONTENDERS), default=list(CONTENDERS), help="who runs")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    cli.run(main)
