@@ -1,8 +1,9 @@
 """Causal attention that neither computes nor keeps what it does not need.
 
 Queries are taken in blocks, each of which sees only the keys up to its own end, so that most of the masked half is
-never computed. The gradient is our own, as in FlashAttention (arXiv:2205.14135, appendix B): it keeps the output and
-one number per query, the logarithm of the softmax's denominator, and computes the attention weights anew.
+never computed; the gradient takes keys in blocks, each seen by the queries from its start on. The gradient is our own,
+as in FlashAttention (arXiv:2205.14135, appendix B): it keeps the output and one number per query, the logarithm of the
+softmax's denominator, and computes the attention weights anew.
 
 Shapes: B batch, H heads, L queries, S keys, K head size.
 """
@@ -13,7 +14,8 @@ from keras import ops
 
 from algpt2.dropout import dropout
 
-QUERY_BLOCK = 256
+BLOCK = 256
+MOST_BLOCKS = 1 << 12  # so many queries or keys are numbered without two pairs of blocks sharing a mask
 _MASKED = -1e30
 
 
@@ -23,12 +25,12 @@ def causal_mask(n_queries: int, n_keys: int, first_position: Any) -> Any:
     return ops.arange(n_keys, dtype="int32")[None, :] <= query_position
 
 
-def masked_scores(query: Any, key: Any, first_position: Any, zero: Any = 0) -> Any:
+def masked_scores(query: Any, key: Any, first_position: Any) -> Any:
     """(B, H, L, K), (B, H, S, K) -> float32 (B, H, L, S), scaled, and hugely negative where a key lies in the future.
 
-    `first_position` is that of query[:, :, 0]. `zero` is added to the scale.
+    `first_position` is that of query[:, :, 0], counted from key[:, :, 0].
     """
-    query = query * (ops.cast(query.shape[-1] ** -0.5, query.dtype) + ops.cast(zero, query.dtype))
+    query = query * ops.cast(query.shape[-1] ** -0.5, query.dtype)
     scores = ops.cast(ops.matmul(query, _transposed(key)), "float32")
     mask = causal_mask(query.shape[2], key.shape[2], first_position)
     return ops.where(mask, scores, ops.cast(_MASKED, "float32"))
@@ -43,86 +45,82 @@ def causal_attention(query: Any, key: Any, value: Any, rate: float = 0.0, seed: 
       value: as `key`.
       rate: dropout of the attention weights.
       seed: of the dropout, int32 (2,), or None for none.
-      site: of the dropout (see `dropout`); each block of queries is a part of it.
+      site: of the dropout (see `dropout`), of which each pair of blocks is a part.
     """
+    starts = range(0, query.shape[2], BLOCK)
+
+    def drop(weights: Any, first_query: int, first_key: int) -> Any:
+        if seed is None or not rate:
+            return weights
+        return _dropout_by_blocks(weights, rate, seed, site, first_query // BLOCK, first_key // BLOCK)
 
     def attend(query: Any, key: Any, value: Any) -> tuple[Any, Any]:
-        blocks = [(i, start) for i, start in enumerate(range(0, query.shape[2], QUERY_BLOCK))]
-
-        def block_of(start: int, *tensors: Any) -> list[Any]:
-            return [tensor[:, :, start : start + QUERY_BLOCK] for tensor in tensors]
-
-        def seen_from(start: int, *tensors: Any) -> list[Any]:
-            return [tensor[:, :, : start + QUERY_BLOCK] for tensor in tensors]
-
-        def drop(weights: Any, block: int) -> Any:
-            return dropout(weights, rate, seed, site, part=block)
-
-        parts = [
-            _attend(*block_of(start, query), *seen_from(start, key, value), start, lambda w, i=i: drop(w, i))
-            for i, start in blocks
-        ]
-        output, log_sums = (ops.concatenate(part, axis=2) for part in zip(*parts, strict=True))
+        rows = []
+        for start in starts:
+            end = start + BLOCK
+            rows.append(_attend(query[:, :, start:end], key[:, :, :end], value[:, :, :end], start, drop))
+        output, log_sums = (ops.concatenate(parts, axis=2) for parts in zip(*rows, strict=True))
 
         def gradient(*upstream: Any, **_: Any) -> tuple[Any, Any, Any]:
             (d_output,) = upstream
-            # Through this the scores depend on d_output: else XLA would see that they are those of the forward pass, and
-            # keep those instead.
-            zero = 0 * d_output[0, 0, 0, 0]
-            parts = [
-                _attend_gradient(
-                    *block_of(start, query),
-                    *seen_from(start, key, value),
-                    *block_of(start, output, log_sums, d_output),
-                    start,
-                    zero,
-                    lambda w, i=i: drop(w, i),
-                )
-                for i, start in blocks
-            ]
-            d_query, d_key, d_value = zip(*parts, strict=True)
-            return ops.concatenate(d_query, axis=2), _sum_of_prefixes(d_key), _sum_of_prefixes(d_value)
+            # What the softmax's denominator contributes: the sum over keys of weight x gradient, dropout included.
+            shared = ops.sum(ops.cast(output, "float32") * ops.cast(d_output, "float32"), axis=-1, keepdims=True)
+            columns = []
+            for start in starts:
+                of_queries = (tensor[:, :, start:] for tensor in (query, log_sums, shared, d_output))
+                of_keys = (tensor[:, :, start : start + BLOCK] for tensor in (key, value))
+                columns.append(_attend_gradient(*of_queries, *of_keys, start, drop))
+            d_query, d_key, d_value = zip(*columns, strict=True)
+            return _sum_of_suffixes(d_query), ops.concatenate(d_key, axis=2), ops.concatenate(d_value, axis=2)
 
         return output, gradient
 
     return ops.custom_gradient(attend)(query, key, value)
 
 
-def _attend(query: Any, key: Any, value: Any, first_position: int, drop: Any) -> tuple[Any, Any]:
-    """Returns the output (B, H, L, K) and the logarithm of the softmax's denominator, float32 (B, H, L, 1)."""
-    scores = masked_scores(query, key, first_position)
+def _attend(query: Any, key: Any, value: Any, first_query: int, drop: Any) -> tuple[Any, Any]:
+    """Returns a row's output (B, H, L, K) and the logarithm of its softmax's denominator, float32 (B, H, L, 1)."""
+    scores = masked_scores(query, key, first_query)
     largest = ops.max(scores, axis=-1, keepdims=True)
     weights = ops.exp(scores - largest)
     total = ops.sum(weights, axis=-1, keepdims=True)
-    output = ops.matmul(drop(ops.cast(weights, value.dtype)), value)
+    output = ops.matmul(drop(ops.cast(weights, value.dtype), first_query, 0), value)
     return ops.cast(ops.cast(output, "float32") / total, value.dtype), largest + ops.log(total)
 
 
 def _attend_gradient(
-    query: Any,
-    key: Any,
-    value: Any,
-    output: Any,
-    log_sum: Any,
-    d_output: Any,
-    first_position: int,
-    zero: Any,
-    drop: Any,
+    query: Any, log_sum: Any, shared: Any, d_output: Any, key: Any, value: Any, start: int, drop: Any
 ) -> tuple[Any, Any, Any]:
-    """Returns the gradients with respect to query, key and value, in their shapes."""
-    weights = ops.exp(masked_scores(query, key, first_position, zero) - log_sum)
-    d_value = ops.matmul(_transposed(drop(ops.cast(weights, value.dtype))), d_output)
-    d_weights = ops.cast(drop(ops.matmul(d_output, _transposed(value))), "float32")
-    # What the softmax's denominator contributes: sum over keys of weight x gradient, dropout included.
-    shared = ops.sum(ops.cast(output, "float32") * ops.cast(d_output, "float32"), axis=-1, keepdims=True)
+    """Returns what a column, all queries from its first key on, contributes to the gradients of query, key and value.
+
+    Rows in the forward pass, columns here: their scores have different shapes, so XLA cannot keep the first ones.
+    """
+    weights = ops.exp(masked_scores(query, key, 0) - log_sum)
+    d_value = ops.matmul(_transposed(drop(ops.cast(weights, value.dtype), start, start)), d_output)
+    d_weights = ops.cast(drop(ops.matmul(d_output, _transposed(value)), start, start), "float32")
     d_scores = ops.cast(weights * (d_weights - shared) * query.shape[-1] ** -0.5, query.dtype)
     return ops.matmul(d_scores, key), ops.matmul(_transposed(d_scores), query), d_value
 
 
-def _sum_of_prefixes(parts: Any) -> Any:
-    """Sums (B, H, S_i, K) of growing S_i, each one about the first S_i of the S positions that the last one covers."""
-    n_keys = parts[-1].shape[2]
-    return sum(ops.pad(part, ((0, 0), (0, 0), (0, n_keys - part.shape[2]), (0, 0))) for part in parts)
+def _dropout_by_blocks(weights: Any, rate: float, seed: Any, site: int, query_block: int, key_block: int) -> Any:
+    """Drops blocks of weights (B, H, L, S), the first being that of the numbers given, each with its own mask.
+
+    So a weight's mask is the same in a row and in a column of blocks.
+    """
+    rows = []
+    for i, first_query in enumerate(range(0, weights.shape[2], BLOCK)):
+        row = []
+        for j, first_key in enumerate(range(0, weights.shape[3], BLOCK)):
+            block = weights[:, :, first_query : first_query + BLOCK, first_key : first_key + BLOCK]
+            row.append(dropout(block, rate, seed, site, (query_block + i) * MOST_BLOCKS + key_block + j))
+        rows.append(ops.concatenate(row, axis=3))
+    return ops.concatenate(rows, axis=2)
+
+
+def _sum_of_suffixes(parts: Any) -> Any:
+    """Sums (B, H, L_i, K) of shrinking L_i, each one about the last L_i of the positions that the first one covers."""
+    length = parts[0].shape[2]
+    return sum(ops.pad(part, ((0, 0), (0, 0), (length - part.shape[2], 0), (0, 0))) for part in parts)
 
 
 def _transposed(x: Any) -> Any:

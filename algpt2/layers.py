@@ -30,18 +30,6 @@ def layer_norm(dtype: Any, name: str) -> keras.layers.LayerNormalization:
     return keras.layers.LayerNormalization(epsilon=LAYER_NORM_EPSILON, dtype=dtype, name=name)
 
 
-def split_heads(x: Any, n_head: int) -> Any:
-    """(B, L, D) -> (B, H, L, K)."""
-    batch, length = ops.shape(x)[:2]
-    return ops.transpose(ops.reshape(x, (batch, length, n_head, x.shape[-1] // n_head)), (0, 2, 1, 3))
-
-
-def merge_heads(x: Any) -> Any:
-    """(B, H, L, K) -> (B, L, D)."""
-    batch, _, length = ops.shape(x)[:3]
-    return ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (batch, length, x.shape[1] * x.shape[3]))
-
-
 class CausalSelfAttention(keras.layers.Layer):
     """Multi-head attention in which a position sees itself and earlier ones; softmax in float32."""
 
@@ -71,15 +59,28 @@ class CausalSelfAttention(keras.layers.Layer):
           cache: (keys, values), each (B, H, S, K), or None.
           position: the position of x[:, 0]; scalar int32.
         """
-        query, key, value = (split_heads(part, self.config.n_head) for part in ops.split(self.c_attn(x), 3, axis=-1))
+        query, key, value = self._query_key_value(x)
         if cache is None:
             attended = causal_attention(query, key, value, self.config.dropout, dropout_seed, first_site)
-            return self.c_proj(merge_heads(attended))
+            return self._project(attended)
         key, value = cache = tuple(
             ops.slice_update(old, (0, 0, position, 0), new) for old, new in zip(cache, (key, value), strict=True)
         )
         weights = ops.softmax(masked_scores(query, key, position), axis=-1)
-        return self.c_proj(merge_heads(ops.matmul(ops.cast(weights, value.dtype), value))), cache
+        return self._project(ops.matmul(ops.cast(weights, value.dtype), value)), cache
+
+    def _query_key_value(self, x: Any) -> list[Any]:
+        """(B, L, D) -> three of (B, H, L, K), by one product that writes them in this order of axes."""
+        width, heads = self.config.d_model, self.config.n_head
+        kernel = ops.reshape(ops.cast(self.c_attn.kernel, x.dtype), (width, 3, heads, width // heads))
+        bias = ops.reshape(ops.cast(self.c_attn.bias, x.dtype), (3, 1, heads, 1, width // heads))
+        return ops.unstack(ops.einsum("bld,dthk->tbhlk", x, kernel) + bias)
+
+    def _project(self, heads: Any) -> Any:
+        """(B, H, L, K) -> (B, L, D)."""
+        kernel = ops.cast(self.c_proj.kernel, heads.dtype)
+        kernel = ops.reshape(kernel, (heads.shape[1], heads.shape[3], kernel.shape[1]))
+        return ops.einsum("bhlk,hkd->bld", heads, kernel) + ops.cast(self.c_proj.bias, heads.dtype)
 
 
 class FeedForward(keras.layers.Layer):

@@ -1,4 +1,4 @@
-"""A GPT-2 or ALGPT-2 in PyTorch, in the manner of nanoGPT (github.com/karpathy/nanoGPT): what our step is timed against."""
+"""A GPT-2 or ALGPT-2 in PyTorch, in the manner of nanoGPT (github.com/karpathy/nanoGPT), to time our step against."""
 
 import torch
 from torch import Tensor, nn

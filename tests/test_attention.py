@@ -15,16 +15,17 @@ SEED = np.array([3, 4], "int32")
 
 
 def plain_attention(query, key, value, rate=0.0, seed=None, site=0):
-    """All scores at once; the masks of the dropout are drawn block by block, over the keys that a block sees."""
+    """All scores at once; dropout with the mask of every pair of blocks."""
     length = query.shape[2]
     scores = tf.matmul(query, key, transpose_b=True) / math.sqrt(query.shape[3])
     weights = tf.nn.softmax(tf.where(causal_mask(length, length, 0), scores, -math.inf))
-    rows = []
-    for part, start in enumerate(range(0, length, attention.QUERY_BLOCK)):
-        end = min(start + attention.QUERY_BLOCK, length)
-        seen = dropout(weights[:, :, start:end, :end], rate, seed, site, part)
-        rows.append(tf.matmul(seen, value[:, :, :end]))
-    return tf.concat(rows, axis=2)
+    kept = np.ones(weights.shape, "float32")
+    block = attention.BLOCK
+    for i in range(-(-length // block)):
+        for j in range(i + 1):
+            part = kept[:, :, i * block : (i + 1) * block, j * block : (j + 1) * block]
+            part[:] = dropout(tf.constant(part), rate, seed, site, i * attention.MOST_BLOCKS + j)
+    return tf.matmul(weights * kept, value)
 
 
 def output_and_gradients(attend, inputs, **dropout_options):
@@ -44,7 +45,7 @@ def random_inputs(rng, length, dtype="float32"):
 @pytest.fixture(params=[1, 7, 8, 9, 24, 29])
 def length(request, monkeypatch):
     """One position, less than a block of queries, whole blocks, and a rest."""
-    monkeypatch.setattr(attention, "QUERY_BLOCK", 8)
+    monkeypatch.setattr(attention, "BLOCK", 8)
     return request.param
 
 
@@ -59,7 +60,7 @@ def test_values_and_gradients_are_those_of_plain_attention(rng, length, rate):
 
 @pytest.mark.skipif(not environment.has_host_compiler(), reason="this wheel has no XLA backend for CPUs")
 def test_compiled_they_are_the_same(rng, monkeypatch):
-    monkeypatch.setattr(attention, "QUERY_BLOCK", 8)
+    monkeypatch.setattr(attention, "BLOCK", 8)
     inputs = random_inputs(rng, 29)
     expected = output_and_gradients(plain_attention, inputs)
     compiled = graph_function(lambda *inputs: output_and_gradients(causal_attention, list(inputs)))(*inputs)
@@ -77,7 +78,7 @@ def test_scores_far_apart_neither_overflow_nor_vanish(rng):
 
 def test_bfloat16_weights_are_normalised_in_float32(rng, monkeypatch):
     """Equal values under any weights that sum to 1 come back unchanged; a bfloat16 sum of 500 weights stops at 256."""
-    monkeypatch.setattr(attention, "QUERY_BLOCK", 128)
+    monkeypatch.setattr(attention, "BLOCK", 128)
     query, key, _ = random_inputs(rng, 500, "bfloat16")
     output = causal_attention(0 * query, key, tf.ones_like(key))
     assert output.dtype == tf.bfloat16
