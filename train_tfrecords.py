@@ -1,19 +1,17 @@
 """Train GPT-2 or ALGPT-2 on TFRecords: shards in, checkpoints out. The same command again resumes the run."""
 
 import argparse
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 from algpt2 import cli, doctor, environment, rehearsal
-from algpt2.config import MODEL_TYPES, GPTConfig, load_config, preset_names
+from algpt2.cadence import Cadence
+from algpt2.config import MODEL_TYPES, preset_names
 from algpt2.errors import UserError
 from algpt2.flops import device_kind_of
-from algpt2.options import add_options, given_options
-from algpt2.record_set import RecordSet, open_record_set
-from algpt2.run_folder import RunIdentity, read_run
-from algpt2.run_plan import InitialWeights, Run, steps_of_epochs
-from algpt2.train_config import DEFAULT_LEARNING_RATE, Cadence, TrainConfig
+from algpt2.options import add_options
+from algpt2.run_request import RunRequest
+from algpt2.train_config import TrainConfig
 from algpt2.watching import Watching
 
 
@@ -26,7 +24,9 @@ def main(argv: Sequence[str]) -> int:
         cli.print_json(_rewind(arguments))
         return cli.EXIT_OK
     environment.require_tensorflow()
-    run = plan(arguments)
+    if not arguments.model_dir and not arguments.dry_run and not arguments.rehearse:
+        raise UserError("--model_dir must name a folder for checkpoints, and it was not given.")
+    run = RunRequest(arguments).run()
     if arguments.dry_run:
         cli.print_json(run.describe())
         return cli.EXIT_OK
@@ -101,31 +101,6 @@ def _add_run_flags(parser: argparse.ArgumentParser) -> None:
     length.add_argument("--steps", type=int, help="optimizer steps, instead of --epochs")
 
 
-def plan(arguments: argparse.Namespace) -> Run:
-    """Returns the run that a command line means."""
-    if not arguments.model_dir and not arguments.dry_run and not arguments.rehearse:
-        raise UserError("--model_dir must name a folder for checkpoints, and it was not given.")
-    begun = _begun_run(arguments)
-    train_records = _train_records(arguments)
-    return Run(
-        model_config=_model_config(arguments, begun),
-        train_config=_train_config(arguments, train_records, begun),
-        cadence=Cadence(**given_options(arguments, Cadence)),
-        train_records=train_records,
-        val_records=_val_records(arguments),
-        model_dir=arguments.model_dir,
-        initial_weights=_initial_weights(arguments, begun),
-        watching=_watching(arguments),
-    )
-
-
-def _watching(arguments: argparse.Namespace) -> Watching:
-    """A TPU named 'v3-128' is taken to be one."""
-    given = given_options(arguments, Watching)
-    given.setdefault("device_kind", device_kind_of(arguments.tpu))
-    return Watching(**given)
-
-
 def _rewind(arguments: argparse.Namespace) -> dict[str, Any]:
     if not arguments.model_dir:
         raise UserError("--rewind_to needs --model_dir, the folder of a run, and it was not given.")
@@ -134,96 +109,20 @@ def _rewind(arguments: argparse.Namespace) -> dict[str, Any]:
     return rewind(arguments.model_dir, arguments.rewind_to)
 
 
-def _begun_run(arguments: argparse.Namespace) -> RunIdentity | None:
-    """The run that --model_dir holds: what the command line leaves out stays as it is there."""
-    record = read_run(arguments.model_dir) if arguments.model_dir else None
-    return record.identity if record else None
-
-
-def _initial_weights(arguments: argparse.Namespace, begun: RunIdentity | None) -> InitialWeights | None:
-    path = arguments.initialize_from or (begun.initial_weights if begun else None)
-    if arguments.duplicate_layers and not path:
-        raise UserError("--duplicate_layers needs --initialize_from, and it was not given: leave the flag out.")
-    return InitialWeights(path, arguments.duplicate_layers) if path else None
-
-
 def _intent(arguments: argparse.Namespace) -> doctor.Intent:
+    request = RunRequest(arguments)
     return doctor.Intent(
-        model_config=lambda: _model_config(arguments, _begun_run(arguments)),
-        train_records=lambda: _train_records(arguments),
-        val_records=lambda: _val_records(arguments),
-        train_config=lambda train_records: _train_config(arguments, train_records, _begun_run(arguments)),
-        cadence=lambda: Cadence(**given_options(arguments, Cadence)),
+        model_config=request.model_config,
+        train_records=request.train_records,
+        val_records=request.val_records,
+        train_config=request.train_config,
+        cadence=request.cadence,
+        watching=request.watching,
         model_dir=arguments.model_dir,
         tpu=arguments.tpu,
-        watching=lambda: _watching(arguments),
         device_kind=getattr(arguments, "device_kind", device_kind_of(arguments.tpu)),
         mfu=arguments.mfu,
     )
-
-
-def _train_records(arguments: argparse.Namespace) -> RecordSet:
-    train_records = open_record_set(arguments.train_path, "train")
-    if arguments.train_len not in (None, train_records.records):
-        raise UserError(
-            f"--train_len must be the number of training records, which is {train_records.records} by the manifest, "
-            f"received {arguments.train_len}: leave the flag out."
-        )
-    return train_records
-
-
-def _val_records(arguments: argparse.Namespace) -> RecordSet | None:
-    return open_record_set(arguments.val_path, "val") if arguments.val_path else None
-
-
-def _model_config(arguments: argparse.Namespace, begun: RunIdentity | None) -> GPTConfig:
-    name_or_path = arguments.config_path or arguments.model_type
-    if not name_or_path and begun:
-        return _with_seq_len(begun.model_config, arguments.seq_len)
-    if not name_or_path:
-        raise UserError(
-            f"--config_path must name a model, one of {', '.join(preset_names())}, a JSON file or a folder."
-        )
-    config = load_config(name_or_path)
-    if arguments.model_type not in (None, config.model_type):
-        raise UserError(
-            f"--model_type must be the type of --config_path, which is {config.model_type}, "
-            f"received {arguments.model_type}: leave the flag out."
-        )
-    return _with_seq_len(config, arguments.seq_len)
-
-
-def _with_seq_len(config: GPTConfig, seq_len: int | None) -> GPTConfig:
-    return config if seq_len is None else dataclasses.replace(config, seq_len=seq_len)
-
-
-def _train_config(arguments: argparse.Namespace, train_records: RecordSet, begun: RunIdentity | None) -> TrainConfig:
-    given = given_options(arguments, TrainConfig)
-    if begun:
-        settings = {**begun.train_config.to_dict(), **given}
-        del settings["total_steps"]
-    else:
-        settings = dict(given)
-        settings.setdefault("learning_rate", DEFAULT_LEARNING_RATE[given.get("optimizer", TrainConfig.optimizer)])
-        settings.setdefault(
-            "compute_dtype", "bfloat16" if arguments.tpu or arguments.rehearse else TrainConfig.compute_dtype
-        )
-    batch_size = settings.get("batch_size", TrainConfig.batch_size)
-    if batch_size < 1:
-        raise UserError(f"--batch_size must be at least 1, received {batch_size}.")
-    return TrainConfig(total_steps=_total_steps(arguments, train_records, batch_size, begun), **settings)
-
-
-def _total_steps(
-    arguments: argparse.Namespace, train_records: RecordSet, batch_size: int, begun: RunIdentity | None
-) -> int:
-    if arguments.steps is not None:
-        if arguments.steps < 1:
-            raise UserError(f"--steps must be at least 1, received {arguments.steps}.")
-        return arguments.steps
-    if begun and arguments.epochs is None:
-        return begun.train_config.total_steps
-    return steps_of_epochs(1.0 if arguments.epochs is None else arguments.epochs, train_records, batch_size)
 
 
 if __name__ == "__main__":

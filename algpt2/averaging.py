@@ -12,6 +12,7 @@ from safetensors import safe_open
 from algpt2 import checkpoints, storage
 from algpt2.config import CONFIG_NAME, load_config
 from algpt2.errors import UserError
+from algpt2.tensor_files import write_hashed, write_tensors
 from algpt2.tokenizer_files import TOKENIZER_NAME
 
 
@@ -34,9 +35,9 @@ def average_checkpoints(paths: Sequence[str], output: str) -> dict[str, Any]:
     _require_same_kind(folders)
     storage.require_empty(output)
     copies = {name: _read(folders[0], name) for name in (CONFIG_NAME, TOKENIZER_NAME)}
-    hashes = {name: checkpoints.write_hashed(storage.join(output, name), data) for name, data in copies.items()}
+    hashes = {name: write_hashed(storage.join(output, name), data) for name, data in copies.items()}
     model_path = storage.join(output, checkpoints.MODEL_NAME)
-    hashes[checkpoints.MODEL_NAME] = checkpoints.write_tensors(model_path, mean_parameters(folders))
+    hashes[checkpoints.MODEL_NAME] = write_tensors(model_path, mean_parameters(folders))
     state = {"averaged": [_origin(folder) for folder in folders], "files_sha256": hashes}
     checkpoints.commit(output, state)
     return state

@@ -17,8 +17,6 @@ from typing import Any
 import keras
 import numpy as np
 from absl import logging
-from safetensors import SafetensorError
-from safetensors import numpy as safetensors
 
 from algpt2 import storage
 from algpt2.config import CONFIG_NAME, GPTConfig, load_config
@@ -27,6 +25,7 @@ from algpt2.huggingface import config_json
 from algpt2.model import GPT
 from algpt2.moving_average import unbiased_averages
 from algpt2.optimizers import EMA_SLOT, GlobalGradientOptimizer
+from algpt2.tensor_files import assign_tensors, file_sha256, read_tensors, write_hashed, write_tensors
 from algpt2.tokenizer_files import TOKENIZER_NAME
 
 CHECKPOINTS = "checkpoints"
@@ -117,7 +116,7 @@ def find_damage(folder: str) -> str | None:
         if hashlib.sha256(state_bytes).hexdigest().encode() != marker.strip():
             return f"{STATE_NAME} has another SHA-256 than {MARKER_NAME} says"
         for name, expected in json.loads(state_bytes)["files_sha256"].items():
-            if _sha256(storage.join(folder, name)) != expected:
+            if file_sha256(storage.join(folder, name)) != expected:
                 return f"{name} has another SHA-256 than {STATE_NAME} says"
     except FileNotFoundError as error:
         return f"{storage.base_name(str(error.filename or error))} is missing"
@@ -219,55 +218,6 @@ def delete_unfinished_checkpoints(model_dir: str) -> None:
 def _copies(variables: dict[str, keras.Variable]) -> dict[str, np.ndarray]:
     """A variable's own `numpy()` may be a view of memory that the next step overwrites."""
     return {name: np.array(variable.numpy(), order="C") for name, variable in variables.items()}
-
-
-def write_tensors(path: str, tensors: dict[str, np.ndarray]) -> str:
-    """Writes a safetensors file; returns its SHA-256 in hexadecimal."""
-    with storage.writing(path) as local_file:
-        try:
-            # The mark that transformers asks for; the layout is the same for every framework.
-            safetensors.save_file(tensors, local_file, metadata={"format": "pt"})
-        except SafetensorError as error:
-            raise OSError(None, str(error), path) from error
-        return _sha256(local_file)
-
-
-def write_hashed(path: str, data: bytes) -> str:
-    """Writes a file; returns its SHA-256 in hexadecimal."""
-    storage.write_bytes(path, data)
-    return hashlib.sha256(data).hexdigest()
-
-
-def _sha256(path: str) -> str:
-    digest = hashlib.sha256()
-    with storage.of(path).open_read(path) as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def read_tensors(path: str) -> dict[str, np.ndarray]:
-    """Returns a safetensors file's content."""
-    with storage.local_copy(path) as local_file:
-        return safetensors.load_file(local_file)
-
-
-def assign_tensors(tensors: dict[str, np.ndarray], variables: dict[str, keras.Variable], path: str) -> None:
-    """Sets variables to the tensors of a file.
-
-    Raises:
-      UserError: there are not the same names, shapes and dtypes on both sides.
-    """
-    if different := sorted(set(tensors) ^ set(variables)):
-        raise UserError(f"{path} must hold this model's tensors, and these differ: {', '.join(different[:5])}.")
-    for name, variable in variables.items():
-        wanted, found = ((tuple(one.shape), str(one.dtype)) for one in (variable, tensors[name]))
-        if wanted != found:
-            raise UserError(
-                f"{name} must have shape {wanted[0]} and dtype {wanted[1]}, and {path} has {found[0]}, {found[1]}."
-            )
-    for name, variable in variables.items():
-        variable.assign(tensors[name])
 
 
 def _assign(path: str, variables: dict[str, keras.Variable]) -> None:

@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from algpt2 import cli, doctor_checks
+from algpt2.cadence import Cadence
 from algpt2.config import GPTConfig
 from algpt2.doctor_checks import ERROR, WARNING, Verdict
 from algpt2.errors import UserError
 from algpt2.record_set import RecordSet
 from algpt2.run_plan import Run
-from algpt2.train_config import Cadence, TrainConfig
+from algpt2.train_config import TrainConfig
 from algpt2.watching import Watching
 
 

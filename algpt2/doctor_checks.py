@@ -8,6 +8,7 @@ from importlib import metadata
 from typing import Any
 
 from algpt2 import environment, run_folder, storage, wandb_log
+from algpt2.cadence import Cadence
 from algpt2.config import GPTConfig
 from algpt2.errors import UserError
 from algpt2.flops import CHIPS, GIB, device_kind_of, peak_flops, training_flops_per_token
@@ -16,7 +17,7 @@ from algpt2.metrics import METRICS_NAME
 from algpt2.record_set import RecordSet, load_tokenizer
 from algpt2.run_plan import Run
 from algpt2.throughput import format_seconds
-from algpt2.train_config import Cadence, TrainConfig
+from algpt2.train_config import TrainConfig
 from algpt2.watching import Watching
 
 OK, WARNING, ERROR = "ok", "warning", "error"

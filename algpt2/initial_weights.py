@@ -7,6 +7,7 @@ from algpt2.config import load_config
 from algpt2.errors import UserError
 from algpt2.model import GPT
 from algpt2.run_plan import InitialWeights
+from algpt2.tensor_files import assign_tensors, read_tensors
 from algpt2.tokenizer import Tokenizer
 
 
@@ -22,12 +23,12 @@ def set_initial_weights(model: GPT, initial: InitialWeights, tokenizer_sha256: s
             f"--initialize_from must have the tokenizer of the training records, and {folder} has another: make "
             f"records with --tokenizer {folder}."
         )
-    tensors = checkpoints.read_tensors(storage.join(folder, checkpoints.MODEL_NAME))
+    tensors = read_tensors(storage.join(folder, checkpoints.MODEL_NAME))
     n_blocks, wanted = load_config(folder).n_block, model.config.n_block
     if n_blocks != wanted:
         _require_duplication(folder, n_blocks, wanted, initial.duplicate_layers)
         tensors = with_duplicated_blocks(tensors, n_blocks, wanted)
-    checkpoints.assign_tensors(tensors, model.named_parameters(), folder)
+    assign_tensors(tensors, model.named_parameters(), folder)
     return folder
 
 

@@ -103,7 +103,7 @@ def _global_batches(
 
 
 def _shuffled_epoch(n_shards: int, seed: int, epoch: tf.Tensor, open_shard: OpenShard) -> tf.data.Dataset:
-    """Returns what `open_shard` gives for each record, once, in windows, in an order that depends on (seed, epoch) alone.
+    """Returns what `open_shard` gives for each record, once, in windows, in an order that follows from (seed, epoch).
 
     All windows but an epoch's last hold SHUFFLE_WINDOW_RECORDS: one element for many records costs `tf.data` little.
     Shards are permuted and read a few at a time in turn; then windows of consecutive records are permuted. Up to

@@ -6,10 +6,18 @@ import types
 import typing
 from typing import Any
 
+from algpt2.errors import UserError
+
 
 def option(default: Any, help_text: str, choices: tuple[str, ...] = ()) -> Any:
     """Returns a dataclass field that `add_options` turns into a flag of the same name."""
     return dataclasses.field(default=default, metadata={"help": help_text, "choices": choices})
+
+
+def require(holds: bool, name: str, rule: str, received: Any) -> None:
+    """Raises `UserError` with a field's rule and the value received, unless it holds."""
+    if not holds:
+        raise UserError(f"{name} must be {rule}, received {received!r}.")
 
 
 def add_options(parser: argparse.ArgumentParser, config_class: type) -> None:

@@ -4,12 +4,13 @@ import dataclasses
 import math
 from typing import Any
 
+from algpt2.cadence import Cadence
 from algpt2.config import GPTConfig
 from algpt2.errors import UserError
 from algpt2.record_set import RecordSet
 from algpt2.run_folder import RunIdentity
 from algpt2.seq_len_warmup import require_doublings
-from algpt2.train_config import Cadence, TrainConfig
+from algpt2.train_config import TrainConfig
 from algpt2.watching import Watching
 
 

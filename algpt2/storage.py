@@ -6,7 +6,6 @@ retries, checks CRC32C and is tested here against a local server (`docs/design.m
 """
 
 import contextlib
-import errno
 import glob
 import os
 import shutil
@@ -15,12 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-import google_crc32c
-
 from algpt2.errors import UserError
+from algpt2.local_storage import TEMPORARY_PREFIX, LocalStorage
 
 REMOTE_PREFIX = "gs://"
-TEMPORARY_PREFIX = ".tmp-"
 
 
 class Storage(Protocol):
@@ -199,82 +196,3 @@ def require_empty(folder: str) -> None:
     if exists(folder):
         raise UserError(f"the output folder must be new or empty, and {folder} already holds files: name another.")
     of(folder).require_writable(folder)
-
-
-class LocalStorage:
-    """Files on a local or mounted disk."""
-
-    def exists(self, path: str) -> bool:
-        if not os.path.isdir(path):
-            return os.path.isfile(path)
-        # What a killed process left unfinished is nothing.
-        return any(not name.startswith(TEMPORARY_PREFIX) for name in os.listdir(path))
-
-    def is_file(self, path: str) -> bool:
-        return os.path.isfile(path)
-
-    def size_bytes(self, path: str) -> int:
-        return os.path.getsize(path)
-
-    def crc32c(self, path: str) -> str:
-        checksum = google_crc32c.Checksum()
-        with open(path, "rb") as stream:
-            while block := stream.read(1 << 20):
-                checksum.update(block)
-        return checksum.digest().hex()
-
-    def list_files(self, folder: str) -> list[str]:
-        return sorted(str(file) for file in Path(folder).rglob("*") if file.is_file())
-
-    def match(self, pattern: str) -> list[str]:
-        return sorted(glob.glob(pattern, recursive=True))
-
-    def open_read(self, path: str) -> BinaryIO:
-        return open(path, "rb")
-
-    def publish(self, local_file: str, path: str) -> None:
-        os.chmod(local_file, 0o666 & ~_umask())
-        with open(local_file, "rb") as stream:
-            os.fsync(stream.fileno())
-        os.replace(local_file, path)
-        folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY)
-        try:
-            os.fsync(folder)  # or a power cut could keep a marker and lose the file it vouches for
-        finally:
-            os.close(folder)
-
-    def delete_file(self, path: str) -> None:
-        os.unlink(path)
-
-    def delete_folder(self, folder: str) -> None:
-        shutil.rmtree(folder)
-
-    def move_folder(self, source: str, target: str) -> None:
-        if os.path.lexists(target):  # a rename would replace an empty folder
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
-        if not os.path.isdir(source):
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), source)
-        os.makedirs(os.path.dirname(target.rstrip("/")) or ".", exist_ok=True)
-        os.rename(source, target)
-
-    def work_folder(self, path: str) -> str:
-        """The target's own folder, because a rename is atomic only within one file system."""
-        folder = os.path.dirname(path) or "."
-        os.makedirs(folder, exist_ok=True)
-        return folder
-
-    def require_writable(self, folder: str) -> None:
-        place = os.path.abspath(folder)
-        while not os.path.lexists(place):
-            place = os.path.dirname(place)
-        if not os.path.isdir(place):
-            raise UserError(f"the output folder must lie in folders, and {place} is not a folder: name another.")
-        if not os.access(place, os.W_OK | os.X_OK):
-            raise UserError(f"the output folder must be writable, and {place} is not: name another or permit it.")
-
-
-def _umask() -> int:
-    """`mkstemp` makes private files; published ones get the permissions that `open` would give."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -1,11 +1,11 @@
-"""`TrainConfig`: everything beside model and data that determines the final weights; `Cadence`: what does not."""
+"""`TrainConfig`: everything beside model and data that determines the final weights."""
 
 import dataclasses
 import math
 from typing import Any
 
 from algpt2.errors import UserError
-from algpt2.options import option
+from algpt2.options import option, require
 
 DEFAULT_LEARNING_RATE = {"adamw": 6e-4, "adafactor": 1e-2, "muon": 6e-4}
 OPTIMIZERS = tuple(DEFAULT_LEARNING_RATE)
@@ -69,20 +69,20 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name, value in self.to_dict().items():
-            _require(not isinstance(value, float) or math.isfinite(value), name, "a finite number", value)
+            require(not isinstance(value, float) or math.isfinite(value), name, "a finite number", value)
         for name in ("total_steps", "batch_size", "accumulation_steps", "min_dim_size_to_factor", "max_skips"):
-            _require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+            require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         for name in ("warmup_steps", "weight_decay", "clip_norm", "skip_spikes"):
-            _require(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
+            require(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
         for name, choices in (("optimizer", OPTIMIZERS), ("compute_dtype", COMPUTE_DTYPES)):
-            _require(getattr(self, name) in choices, name, f"one of {', '.join(choices)}", getattr(self, name))
+            require(getattr(self, name) in choices, name, f"one of {', '.join(choices)}", getattr(self, name))
         for name in ("learning_rate", "epsilon"):
-            _require(getattr(self, name) > 0, name, "above 0", getattr(self, name))
-        _require(0 <= self.seed < 2**31, "seed", "in [0, 2^31)", self.seed)
+            require(getattr(self, name) > 0, name, "above 0", getattr(self, name))
+        require(0 <= self.seed < 2**31, "seed", "in [0, 2^31)", self.seed)
         for name in ("beta_2", "muon_momentum", "ema_decay"):
-            _require(0 <= getattr(self, name) < 1, name, "in [0, 1)", getattr(self, name))
-        _require(self.beta_1 is None or 0 <= self.beta_1 < 1, "beta_1", "in [0, 1)", self.beta_1)
-        _require(self.spike_window_steps >= 2, "spike_window_steps", "at least 2", self.spike_window_steps)
+            require(0 <= getattr(self, name) < 1, name, "in [0, 1)", getattr(self, name))
+        require(self.beta_1 is None or 0 <= self.beta_1 < 1, "beta_1", "in [0, 1)", self.beta_1)
+        require(self.spike_window_steps >= 2, "spike_window_steps", "at least 2", self.spike_window_steps)
         self._check_schedule()
         self._check_seq_len_warmup()
 
@@ -93,18 +93,18 @@ class TrainConfig:
                 "initial_seq_len and seq_len_warmup_steps must be given together, received "
                 f"initial_seq_len={initial} and seq_len_warmup_steps={steps}: give both or neither."
             )
-        _require(initial is None or initial >= 1, "initial_seq_len", "at least 1", initial)
-        _require(steps >= 0, "seq_len_warmup_steps", "at least 0", steps)
+        require(initial is None or initial >= 1, "initial_seq_len", "at least 1", initial)
+        require(steps >= 0, "seq_len_warmup_steps", "at least 0", steps)
 
     def _check_schedule(self) -> None:
         for name, choices in (("decay", DECAYS), ("cooldown_shape", COOLDOWN_SHAPES)):
-            _require(getattr(self, name) in choices, name, f"one of {', '.join(choices)}", getattr(self, name))
+            require(getattr(self, name) in choices, name, f"one of {', '.join(choices)}", getattr(self, name))
         fraction = self.final_learning_rate_fraction
-        _require(0 <= fraction <= 1, "final_learning_rate_fraction", "in [0, 1]", fraction)
-        _require(0 < self.cooldown_fraction <= 1, "cooldown_fraction", "in (0, 1]", self.cooldown_fraction)
+        require(0 <= fraction <= 1, "final_learning_rate_fraction", "in [0, 1]", fraction)
+        require(0 < self.cooldown_fraction <= 1, "cooldown_fraction", "in (0, 1]", self.cooldown_fraction)
         for name in ("warmup_tokens", "decay_tokens"):
             tokens = getattr(self, name)
-            _require(tokens is None or tokens > 0, name, "above 0", tokens)
+            require(tokens is None or tokens > 0, name, "above 0", tokens)
         if self.warmup_steps and self.warmup_tokens is not None:
             raise UserError(
                 "the warm-up must be given in steps or in tokens, not both, received "
@@ -123,7 +123,7 @@ class TrainConfig:
         if self.decay == "wsd":
             steps, until = steps - self.cooldown_steps, " (the cooldown begins there)"
         most = steps * units_per_step
-        _require(warmup <= most, name, f"at most {most} {unit}{until}", warmup)
+        require(warmup <= most, name, f"at most {most} {unit}{until}", warmup)
 
     @property
     def cooldown_steps(self) -> int:
@@ -145,7 +145,7 @@ class TrainConfig:
             warmup = self.warmup_tokens / tokens_per_step
         if self.decay_tokens is not None:
             rule = f"above the warm-up's {warmup * tokens_per_step:.15g} tokens"
-            _require(self.decay_tokens > warmup * tokens_per_step, "decay_tokens", rule, self.decay_tokens)
+            require(self.decay_tokens > warmup * tokens_per_step, "decay_tokens", rule, self.decay_tokens)
         return warmup
 
     def micro_batch_size(self, n_replicas: int) -> int:
@@ -166,41 +166,3 @@ class TrainConfig:
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as plain JSON values."""
         return dataclasses.asdict(self)
-
-
-@dataclasses.dataclass(frozen=True)
-class Cadence:
-    """How often a run logs, validates and saves, in steps. Changing it does not change the weights.
-
-    Raises:
-      UserError: a value breaks the rule that the sentence names.
-    """
-
-    log_every_steps: int = option(50, "steps between log lines")
-    eval_every_steps: int = option(1000, "steps between validations, each over the whole validation set")
-    save_every_steps: int = option(1000, "steps between checkpoints")
-    steps_per_loop: int = option(50, "most steps inside one graph call")
-    save_every_minutes: float = option(0.0, "minutes between checkpoints, beside --save_every_steps; 0 is off")
-    keep_checkpoints: int = option(3, "newest checkpoints that stay in the run's folder")
-    keep_every_steps: int = option(0, "checkpoints of every so many steps stay for good; 0 is off")
-    numerics_batches: int = option(
-        0, "validation batches that each checkpoint is scored on in --compute_dtype and in float32; 0 is off"
-    )
-    numerics_tolerance: float = option(0.02, "difference of those losses, in nats per token, that is a warning")
-
-    def __post_init__(self) -> None:
-        may_be_off = ("save_every_minutes", "keep_every_steps", "numerics_batches", "numerics_tolerance")
-        for name, value in dataclasses.asdict(self).items():
-            least = 0 if name in may_be_off else 1
-            _require(least <= value < math.inf, name, f"at least {least}", value)
-
-    def steps_until_next_stop(self, step: int, total_steps: int) -> int:
-        """Returns how many steps the next graph call runs: up to the next log, validation, checkpoint or the end."""
-        periods = (self.log_every_steps, self.eval_every_steps, self.save_every_steps)
-        to_next = [period - step % period for period in periods]
-        return min(*to_next, self.steps_per_loop, total_steps - step)
-
-
-def _require(holds: bool, name: str, rule: str, received: Any) -> None:
-    if not holds:
-        raise UserError(f"{name} must be {rule}, received {received!r}.")

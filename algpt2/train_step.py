@@ -13,12 +13,13 @@ import numpy as np
 import tensorflow as tf
 from keras.optimizers.schedules import LearningRateSchedule
 
+from algpt2.adafactor import Adafactor
 from algpt2.compilation import graph_function
 from algpt2.config import GPTConfig
 from algpt2.losses import inputs_and_targets, mean_head_nats
 from algpt2.model import GPT
 from algpt2.muon import Muon, matrices_of
-from algpt2.optimizers import Adafactor, AdamW, GlobalGradientOptimizer, clip_by_global_norm, is_decayed
+from algpt2.optimizers import AdamW, GlobalGradientOptimizer, clip_by_global_norm, is_decayed
 from algpt2.schedules import TokensCosine, WarmupDecay
 from algpt2.seq_len_warmup import seq_len_at
 from algpt2.spikes import SkipState, is_spike, slide

@@ -3,9 +3,8 @@
 import dataclasses
 from typing import Any
 
-from algpt2.errors import UserError
 from algpt2.flops import CHIPS
-from algpt2.options import option
+from algpt2.options import option, require
 from algpt2.sampling import SamplingConfig
 
 
@@ -28,12 +27,12 @@ class Watching:
 
     def __post_init__(self) -> None:
         temperature = self.sample_temperature
-        _require(self.wandb_project != "", "wandb_project", "a project's name", self.wandb_project)
-        _require(self.sample_tokens >= 1, "sample_tokens", "at least 1", self.sample_tokens)
+        require(self.wandb_project != "", "wandb_project", "a project's name", self.wandb_project)
+        require(self.sample_tokens >= 1, "sample_tokens", "at least 1", self.sample_tokens)
         rule = "0, or from 0.01 to 100"
-        _require(temperature == 0 or 0.01 <= temperature < 100, "sample_temperature", rule, temperature)
+        require(temperature == 0 or 0.01 <= temperature < 100, "sample_temperature", rule, temperature)
         kinds = (None, *CHIPS)
-        _require(self.device_kind in kinds, "device_kind", f"one of {', '.join(CHIPS)}", self.device_kind)
+        require(self.device_kind in kinds, "device_kind", f"one of {', '.join(CHIPS)}", self.device_kind)
 
     def sampling(self) -> SamplingConfig:
         """Returns how samples are drawn: the same draws at every validation."""
@@ -42,8 +41,3 @@ class Watching:
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as plain JSON values."""
         return {**dataclasses.asdict(self), "sample_prompt": list(self.sample_prompt)}
-
-
-def _require(holds: bool, name: str, rule: str, received: Any) -> None:
-    if not holds:
-        raise UserError(f"{name} must be {rule}, received {received!r}.")

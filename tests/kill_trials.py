@@ -17,11 +17,12 @@ from conftest import ALGPT2_CONFIG
 from killed_training import Moment
 from training_process import final_tensors
 
+from algpt2.cadence import Cadence
 from algpt2.checkpoints import MARKER_NAME, checkpoint_step
 from algpt2.metrics import read_metrics
 from algpt2.record_set import open_record_set
 from algpt2.run_plan import Run
-from algpt2.train_config import Cadence, TrainConfig
+from algpt2.train_config import TrainConfig
 
 KILLS = int(os.environ.get("ALGPT2_KILL_TRIALS", "27"))
 TIMEOUT_SECONDS = 240

@@ -7,13 +7,14 @@ import pytest
 from command_line import TRAIN, call, snapshot
 
 from algpt2 import distribution, doctor, doctor_checks, environment
+from algpt2.cadence import Cadence
 from algpt2.config import GPTConfig, preset
 from algpt2.doctor_checks import ERROR, OK, WARNING, Devices
 from algpt2.errors import UserError
 from algpt2.record_set import open_record_set
 from algpt2.run_folder import claim_run_folder
 from algpt2.run_plan import Run
-from algpt2.train_config import Cadence, TrainConfig
+from algpt2.train_config import TrainConfig
 from algpt2.watching import Watching
 
 MODEL = GPTConfig(vocab_size=300, seq_len=16, n_layer=1, n_head=2, d_model=32)

@@ -13,6 +13,7 @@ from conftest import ALGPT2_CONFIG, REPOSITORY
 from original_records import serialize_original, write_original, write_serialized
 
 from algpt2 import cli, indexing
+from algpt2.cadence import Cadence
 from algpt2.errors import UserError
 from algpt2.indexing import index_tfrecords
 from algpt2.inspection import inspect
@@ -21,7 +22,7 @@ from algpt2.record_set import open_record_set
 from algpt2.run_plan import Run
 from algpt2.tfrecords import read_records, serialize_record
 from algpt2.tokenizer import Tokenizer
-from algpt2.train_config import Cadence, TrainConfig
+from algpt2.train_config import TrainConfig
 from algpt2.training import train
 
 SEQ_LEN, VOCAB_SIZE = 8, 270

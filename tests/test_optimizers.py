@@ -4,9 +4,10 @@ import optax
 import pytest
 from conftest import GPT2_CONFIG
 
+from algpt2.adafactor import Adafactor
 from algpt2.config import preset
 from algpt2.model import GPT
-from algpt2.optimizers import Adafactor, AdamW, clip_by_global_norm, is_decayed
+from algpt2.optimizers import AdamW, clip_by_global_norm, is_decayed
 from algpt2.train_config import OPTIMIZERS, TrainConfig
 from algpt2.train_step import create_optimizer
 

@@ -12,11 +12,12 @@ import tensorflow as tf
 from conftest import ALGPT2_CONFIG
 
 from algpt2 import checkpoint_writer, checkpoints, run_checkpoints
+from algpt2.cadence import Cadence
 from algpt2.errors import TrainingStopped
 from algpt2.record_set import open_record_set
 from algpt2.run_plan import Run
 from algpt2.storage import LocalStorage
-from algpt2.train_config import Cadence, TrainConfig
+from algpt2.train_config import TrainConfig
 from algpt2.training import train
 
 STEPS = 8

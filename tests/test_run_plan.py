@@ -6,10 +6,11 @@ import json
 import pytest
 from conftest import ALGPT2_CONFIG, GPT2_CONFIG
 
+from algpt2.cadence import Cadence
 from algpt2.errors import UserError
 from algpt2.record_set import RecordSet
 from algpt2.run_plan import Run, steps_of_epochs
-from algpt2.train_config import Cadence, TrainConfig
+from algpt2.train_config import TrainConfig
 
 
 @dataclasses.dataclass(frozen=True)

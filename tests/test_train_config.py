@@ -7,8 +7,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from algpt2.cadence import Cadence
 from algpt2.errors import UserError
-from algpt2.train_config import DEFAULT_LEARNING_RATE, OPTIMIZERS, Cadence, TrainConfig
+from algpt2.train_config import DEFAULT_LEARNING_RATE, OPTIMIZERS, TrainConfig
 
 VALID = TrainConfig(total_steps=100)
 
@@ -172,7 +173,7 @@ def test_the_loop_stops_at_every_log_validation_checkpoint_and_the_end_and_cross
     assert all(s in due or s in (start, total_steps) or s - loop in stops for s in stops)
 
 
-MAY_BE_OFF = ("save_every_minutes", "keep_every_steps")
+MAY_BE_OFF = ("save_every_minutes", "keep_every_steps", "numerics_batches", "numerics_tolerance")
 
 
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Cadence)])

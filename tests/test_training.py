@@ -10,11 +10,12 @@ import tensorflow as tf
 from conftest import ALGPT2_CONFIG
 
 from algpt2 import training
+from algpt2.cadence import Cadence
 from algpt2.errors import TrainingStopped, UserError
 from algpt2.metrics import read_metrics
 from algpt2.record_set import open_record_set
 from algpt2.run_plan import InitialWeights, Run
-from algpt2.train_config import Cadence, TrainConfig
+from algpt2.train_config import TrainConfig
 from algpt2.training import Trainer
 from algpt2.training import train as train_run
 

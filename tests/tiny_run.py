@@ -5,9 +5,10 @@ import dataclasses
 import tensorflow as tf
 from conftest import ALGPT2_CONFIG
 
+from algpt2.cadence import Cadence
 from algpt2.record_set import open_record_set
 from algpt2.run_plan import Run
-from algpt2.train_config import Cadence, TrainConfig
+from algpt2.train_config import TrainConfig
 from algpt2.training import train
 from algpt2.watching import Watching
 
