@@ -20,6 +20,7 @@ from algpt2.train_config import TrainConfig
 
 # What of a rehearsal is no measurement; each entry says in what way.
 ESTIMATES = {
+    "peak_hbm_bytes": "the compiler's, of the step without its all-reduce; at least, where the step does not fit",
     "bytes_accessed": "the compiler's count of all operands and results, those that stay on the chip too: from above",
     "roofline_seconds": "compute and memory overlap perfectly at the maker's peak rates, the all-reduce with neither",
     "all_reduce_seconds": "float32 gradients over all of a chip's links at their full rate: from below",

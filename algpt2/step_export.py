@@ -13,7 +13,7 @@ from algpt2.train_step import TrainStep, create_model
 
 _UNSUPPORTED = re.compile(r"No registered '(\w+)' OpKernel")
 _CREATED_AT = re.compile(r'File "([^"]+)", line (\d+), in')
-# What bounds a dynamic dimension in every StableHLO program that has one.
+# What bounds a dynamic dimension, in every StableHLO program that has one, and in some that have none.
 _DYNAMIC_MARK = b"set_dimension_size"
 _UNKNOWN_LINE = "a line that TensorFlow did not keep"
 
@@ -47,8 +47,8 @@ def export(function: Callable[..., Any], *arguments: tf.TensorSpec) -> bytes:
         program = compile_to(stage="stablehlo_serialized", platform_name="CPU")
     except (ValueError, tf.errors.OpError) as error:
         raise _refusal(str(error)) from error
-    if _DYNAMIC_MARK in program:
-        kind, line = next(_ops_of_dynamic_shape(concrete.graph), ("an operation", _UNKNOWN_LINE))
+    if found := _DYNAMIC_MARK in program and next(_ops_of_dynamic_shape(concrete.graph), None):
+        kind, line = found
         raise UserError(
             f"a step for a TPU must have static shapes, and the shape that {kind} gives depends on data ({line}): "
             "use a mask of fixed shape instead."

@@ -30,13 +30,15 @@ ENVIRONMENT = {
     "TPU_WORKER_HOSTNAMES": "localhost",
     "JAX_PLATFORMS": "cpu",
 }
-_OUT_OF_MEMORY = re.compile(r"Used ([\d.]+)([KMGT]) of ([\d.]+)([KMGT]) hbm")
+_OUT_OF_MEMORY = re.compile(r"Used ([\d.]+)([KMGT]) of [\d.]+[KMGT] hbm")
+_ALLOCATION_TOO_LARGE = re.compile(r"Allocation \(size=(\d+)\) would exceed memory \(size=(\d+)\)")
 _UNIT = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 @dataclasses.dataclass(frozen=True)
 class Compiled:
-    """What the compiler says of a program. A program that needs more memory than there is has no costs.
+    """What the compiler says of a program. One that needs more memory than there is has no costs, and `peak_hbm_bytes`
+    is then at least what the compiler says.
 
     `argument_bytes` is what stays in memory between steps. `flops` and `bytes_accessed` are its cost analysis, in which
     the body of a loop counts as often as it runs; bytes are all operands and results, those that stay on the chip too.
@@ -88,8 +90,12 @@ def compile_for_tpu(program: bytes, kind: str) -> Compiled:
 
 
 def _too_large(message: str) -> Compiled | None:
-    found = _OUT_OF_MEMORY.search(message)
-    return Compiled(round(float(found[1]) * _UNIT[found[2]]), fits=False) if found else None
+    """Reads the compiler's two ways of saying that memory does not suffice; the second tells only of one allocation."""
+    if found := _OUT_OF_MEMORY.search(message):
+        return Compiled(round(float(found[1]) * _UNIT[found[2]]), fits=False)
+    if found := _ALLOCATION_TOO_LARGE.search(message):
+        return Compiled(max(int(found[1]), int(found[2])), fits=False)
+    return None
 
 
 def _raise_refusal(kind: str, process: subprocess.CompletedProcess) -> Any:
