@@ -21,6 +21,7 @@ class ThroughputMeter:
         self.calls = 0
         self.tokens = 0
         self.seconds = 0.0
+        self._first_call_end: float | None = None
 
     @contextlib.contextmanager
     def measuring(self, n_steps: int) -> Iterator["Measured"]:
@@ -29,9 +30,16 @@ class ThroughputMeter:
         yield measured
         seconds = measured.seconds = time.perf_counter() - start
         self.calls += 1
-        if self.calls > 1:
+        if self.calls == 1:
+            self._first_call_end = time.perf_counter()
+        else:
             self.tokens += n_steps * self.tokens_per_step
             self.seconds += seconds
+
+    @property
+    def step_fraction(self) -> float | None:
+        """Part of the time since the first graph call that went into steps; the rest went into all else."""
+        return self.seconds / (time.perf_counter() - self._first_call_end) if self.tokens else None
 
     @property
     def tokens_per_second(self) -> float | None:

@@ -223,6 +223,7 @@ class Trainer:
             "step": self.step,
             "tokens": self.step * self.run.tokens_per_step,
             "tokens_per_second": self.log.meter.tokens_per_second,
+            "step_fraction": self.log.meter.step_fraction,
             **self.checkpoints.times.totals(),
             "skipped_steps": self.train_step.skips.skipped_steps,
             **as_metrics(validated),
