@@ -3,19 +3,22 @@
 import numpy as np
 
 from algpt2 import checkpoints, storage
-from algpt2.config import load_config
+from algpt2.config import GPTConfig, load_config
 from algpt2.errors import UserError
 from algpt2.model import GPT
 from algpt2.run_plan import InitialWeights
 from algpt2.tensor_files import assign_tensors, read_tensors
 from algpt2.tokenizer import Tokenizer
 
+# What may differ is the number of layers, whether they are shared, and dropout.
+SAME_FIELDS = ("vocab_size", "seq_len", "d_model", "n_head", "feed_forward_size", "embedding_size")
 
-def set_initial_weights(model: GPT, initial: InitialWeights, tokenizer_sha256: str) -> str:
-    """Sets a model's parameters to a checkpoint's; returns the checkpoint's folder.
+
+def find_initial_weights(initial: InitialWeights, config: GPTConfig, tokenizer_sha256: str) -> str:
+    """Returns the folder of a checkpoint whose weights fit a model and the tokenizer of its records.
 
     Raises:
-      UserError: no intact checkpoint, another tokenizer than the records', or a model that its weights do not fit.
+      UserError: no intact checkpoint, another tokenizer, or a model that its weights do not fit.
     """
     folder = checkpoints.find_checkpoint(initial.path)
     if Tokenizer.load(folder).sha256 != tokenizer_sha256:
@@ -23,13 +26,23 @@ def set_initial_weights(model: GPT, initial: InitialWeights, tokenizer_sha256: s
             f"--initialize_from must have the tokenizer of the training records, and {folder} has another: make "
             f"records with --tokenizer {folder}."
         )
-    tensors = read_tensors(storage.join(folder, checkpoints.MODEL_NAME))
-    n_blocks, wanted = load_config(folder).n_block, model.config.n_block
-    if n_blocks != wanted:
-        _require_duplication(folder, n_blocks, wanted, initial.duplicate_layers)
-        tensors = with_duplicated_blocks(tensors, n_blocks, wanted)
-    assign_tensors(tensors, model.named_parameters(), folder)
+    source = load_config(folder)
+    for name in SAME_FIELDS:
+        if getattr(source, name) != getattr(config, name):
+            raise UserError(
+                f"--initialize_from must have the model's {name} {getattr(config, name)}, and {folder} has "
+                f"{getattr(source, name)}: choose another --config_path."
+            )
+    if source.n_block != config.n_block:
+        _require_duplication(folder, source.n_block, config.n_block, initial.duplicate_layers)
     return folder
+
+
+def set_initial_weights(model: GPT, folder: str) -> None:
+    """Sets a model's parameters to those of a checkpoint that fits, repeating blocks where the model has more."""
+    tensors = read_tensors(storage.join(folder, checkpoints.MODEL_NAME))
+    n_blocks = load_config(folder).n_block
+    assign_tensors(with_duplicated_blocks(tensors, n_blocks, model.config.n_block), model.named_parameters(), folder)
 
 
 def with_duplicated_blocks(tensors: dict[str, np.ndarray], n_blocks: int, wanted: int) -> dict[str, np.ndarray]:

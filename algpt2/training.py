@@ -9,7 +9,7 @@ from absl import logging
 from algpt2 import run_folder, storage, strict_json, wandb_log
 from algpt2.distribution import device_kind
 from algpt2.errors import Interrupted, TrainingStopped
-from algpt2.initial_weights import set_initial_weights
+from algpt2.initial_weights import find_initial_weights, set_initial_weights
 from algpt2.input_pipeline import train_batches
 from algpt2.moving_average import averaged_weights
 from algpt2.numerics import NumericsGuard, log_gap
@@ -45,6 +45,8 @@ def train(run: Run, strategy: tf.distribute.Strategy) -> dict[str, Any]:
     tokenizer = load_tokenizer(run.train_records.folder, run.train_records.tokenizer_sha256)
     sample_prompts(run, tokenizer)
     wandb_log.require_installed(run.watching.wandb_project)
+    if run.initial_weights and not run_folder.read_run(run.model_dir):
+        find_initial_weights(run.initial_weights, run.model_config, tokenizer.sha256)
     workers, lock = Workers(strategy), None
     with contextlib.ExitStack() as stack:
         if workers.is_chief:
@@ -82,8 +84,10 @@ class Trainer:
         self.checkpoints = RunCheckpoints(run, self.train_step, workers)
         self.step = self.checkpoints.restore()
         if self.step == 0 and run.initial_weights:
-            tokenizer = run.train_records.tokenizer_sha256
-            logging.info("initial weights of %s", set_initial_weights(self.model, run.initial_weights, tokenizer))
+            sha256 = run.train_records.tokenizer_sha256
+            folder = find_initial_weights(run.initial_weights, run.model_config, sha256)
+            set_initial_weights(self.model, folder)
+            logging.info("initial weights of %s", folder)
         if workers.is_chief:
             self._record_changes()
         self.guard = StepGuard(run, self.train_step.skips, self.step, workers.is_chief)

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shutil
 import subprocess
 import sys
 
@@ -240,3 +241,60 @@ def test_a_users_error_in_a_process_is_one_line_on_stderr_without_a_traceback(tm
     assert ended.stderr.startswith("error: ")
     assert ended.stderr.count("\n") == 1
     assert f"{tmp_path}/none/corpus.jsonl" in ended.stderr
+
+
+def only(**flags):
+    """Changes that leave the folders, and nothing else of the good training command."""
+    return {**{name: None for name in GOOD[TRAIN] if name not in ("train_path", "val_path", "model_dir")}, **flags}
+
+
+@pytest.fixture
+def run_copy(good, tmp_path):
+    """A finished run of one's own: the folder's places."""
+    shutil.copytree(good / "algpt2", tmp_path / "run")
+    return {"good": good, "out": tmp_path / "run"}
+
+
+def test_a_run_keeps_the_settings_that_a_later_command_leaves_out(run_script, run_copy, outcomes):
+    assert run_script(TRAIN, run_copy, **only()).result == outcomes["algpt2"].result
+    longer = run_script(TRAIN, run_copy, **only(steps=STEPS + 2, learning_rate=5e-3)).result
+    assert longer["step"] == STEPS + 2
+    (entry,) = json.loads((run_copy["out"] / "run.json").read_text())["history"]
+    assert entry["changes"] == {"total_steps": [STEPS, STEPS + 2], "learning_rate": [1e-2, 5e-3]}
+
+
+def test_a_run_is_set_back_by_a_command_that_trains_nothing(run_script, run_copy):
+    refused = run_script(TRAIN, run_copy, rewind_to=15)
+    assert refused.status == 2
+    assert "received 15: it has 10, 20, 30" in refused.sentence
+    result = run_script(TRAIN, run_copy, rewind_to=20).result
+    assert (result["step"], result["moved"]) == (20, 1)
+    assert sorted(one.name for one in (run_copy["out"] / "checkpoints").iterdir()) == ["step_00000010", "step_00000020"]
+
+
+def test_a_new_run_begins_with_a_deeper_copy_of_another(run_script, good, tmp_path):
+    config = {**CONFIGS["gpt2"], "n_layer": 2}
+    (tmp_path / "deeper.json").write_text(json.dumps(config))
+    flags = {"config_path": f"{tmp_path}/deeper.json", "initialize_from": "{good}/gpt2", "steps": 5, "val_path": None}
+    places = {"good": good, "out": tmp_path / "run"}
+    assert "has 1: choose another" in run_script(TRAIN, places, **flags).sentence
+    assert not (tmp_path / "run").exists()
+    run_script(TRAIN, places, **flags, duplicate_layers=True)
+    (first, *_) = [line["loss"] for line in read_metrics(str(tmp_path / "run"))]
+    (cold, *_) = [line["loss"] for line in read_metrics(str(good / "gpt2")) if "loss" in line]
+    assert first < cold - 0.5
+
+
+def test_the_records_of_a_step_are_shown_as_text(run_script, good):
+    shown = run_script(INSPECT, {"good": good}, model_dir="{good}/algpt2", replay=7, count=None).result
+    assert len(shown["records"]) == 4
+    for record in shown["records"]:
+        assert re.fullmatch(r"train-0000\d-of-00003.tfrecord:\d+", record["record"])
+        assert len(re.findall("|".join(WORDS), record["text"])) >= 3
+
+
+@pytest.mark.parametrize(("flags", "rule"), [({"replay": 7}, "needs --model_dir"), ({"model_dir": "x"}, "give both")])
+def test_a_replay_needs_both_of_its_flags(run_script, good, flags, rule):
+    outcome = run_script(INSPECT, {"good": good}, **flags)
+    assert outcome.status == 2
+    assert rule in outcome.sentence

@@ -9,7 +9,7 @@ from conftest import ALGPT2_CONFIG, GPT2_CONFIG
 from test_averaging import save as save_with_tokenizer
 
 from algpt2.errors import UserError
-from algpt2.initial_weights import set_initial_weights, with_duplicated_blocks
+from algpt2.initial_weights import find_initial_weights, set_initial_weights, with_duplicated_blocks
 from algpt2.model import GPT
 from algpt2.run_plan import InitialWeights
 from algpt2.tokenizer import Tokenizer
@@ -27,7 +27,8 @@ def save(records_folder):
 def initialised(folder, config, duplicate_layers=False):
     model = GPT(config, seed=9)
     sha256 = Tokenizer.load(folder).sha256
-    assert set_initial_weights(model, InitialWeights(folder, duplicate_layers), sha256) == folder
+    assert find_initial_weights(InitialWeights(folder, duplicate_layers), config, sha256) == folder
+    set_initial_weights(model, folder)
     return {name: parameter.numpy() for name, parameter in model.named_parameters().items()}
 
 
@@ -65,8 +66,12 @@ def test_a_deeper_model_takes_blocks_more_than_once(tmp_path, save, source, expe
     [
         (DEEPER, False, "must have the model's 3 blocks, and .* has 2: .*--duplicate_layers"),
         (dataclasses.replace(GPT2_CONFIG, n_layer=1), True, "has 2 blocks, the model only 1"),
-        (dataclasses.replace(GPT2_CONFIG, d_model=16), False, r"must have shape \(64, 16\) and dtype float32"),
-        (dataclasses.replace(GPT2_CONFIG, embedding_size=8), False, "these differ: embedding_projection"),
+        (dataclasses.replace(GPT2_CONFIG, d_model=16), False, "must have the model's d_model 16, and .* has 32"),
+        (
+            dataclasses.replace(GPT2_CONFIG, embedding_size=8),
+            False,
+            "embedding_size 8, and .* has None",
+        ),
     ],
 )
 def test_weights_that_do_not_fit_are_refused(tmp_path, save, config, duplicate_layers, rule):
@@ -78,4 +83,4 @@ def test_weights_that_do_not_fit_are_refused(tmp_path, save, config, duplicate_l
 def test_another_tokenizer_is_refused(tmp_path, save):
     _, folder = save(tmp_path / "source", 1, GPT2_CONFIG)
     with pytest.raises(UserError, match="must have the tokenizer of the training records"):
-        set_initial_weights(GPT(GPT2_CONFIG), InitialWeights(folder), "ab" * 32)
+        find_initial_weights(InitialWeights(folder), GPT2_CONFIG, "ab" * 32)
