@@ -136,13 +136,13 @@ def _compile(program: bytes, kind: str) -> Any:
     device = topologies.get_topology_desc(known.topology, platform="tpu", **joined).devices[0]
     with mlir.make_ir_context():
         module = ir.Module.parse(program)
-        _remove_copies(module, ir)
+        remove_copies(module, ir)
         options = xla_client.CompileOptions()
         options.num_replicas = options.num_partitions = 1
         return device.client.compile(module, xla_client.DeviceList((device,)), options)
 
 
-def _remove_copies(module: Any, ir: Any) -> None:
+def remove_copies(module: Any, ir: Any) -> None:
     """TensorFlow's exporter copies every result with an operation that libtpu's reader does not know."""
     copies = []
 

@@ -140,8 +140,11 @@ class TrainStep:
         seq_len = self.model.config.seq_len
         shape = (self.micro_batch_size * self.config.accumulation_steps, seq_len + 1)
         window = tf.TensorSpec(self.skips.window.shape, tf.float32)
-        arguments = (tf.TensorSpec(shape, tf.int32), tf.TensorSpec((), tf.int32), window)
-        return functools.partial(self._replica_step, seq_len=seq_len), arguments
+
+        def replica_step(records: tf.Tensor, step: tf.Tensor, window: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            return self._replica_step(records, step, window, seq_len)
+
+        return replica_step, (tf.TensorSpec(shape, tf.int32), tf.TensorSpec((), tf.int32), window)
 
     def _steps(
         self, iterator: Any, first_step: tf.Tensor, n_steps: tf.Tensor, window: tf.Tensor, seq_len: int

@@ -63,7 +63,7 @@ class TorchGPT(nn.Module):
 
     def forward(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """int64 (B, L) twice -> mean loss in nats per token."""
-        x = self.to_stream(self.wte(inputs) + self.wpe(torch.arange(inputs.shape[1])))
+        x = self.to_stream(self.wte(inputs) + self.wpe(torch.arange(inputs.shape[1], device=inputs.device)))
         for i in range(self.n_layer):
             x = self.h[i % len(self.h)](x)
         logits = functional.linear(self.to_table(self.ln_f(x)), self.wte.weight)
