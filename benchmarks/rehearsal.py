@@ -43,8 +43,8 @@ def main(argv: Sequence[str]) -> int:
         rows.append(_row(key, arguments))
         if arguments.rows:
             storage.write_text(arguments.rows, strict_json.dumps({"rows": rows}, indent=2) + "\n")
-        if arguments.output:
-            storage.write_text(arguments.output, _document(rows))
+        _write_table(rows, arguments.output)
+    _write_table(rows, arguments.output)
     cli.print_json(rows)
     return cli.EXIT_OK
 
@@ -62,6 +62,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--rows", metavar="FILE", help="JSON of rows made before, which are kept; new ones are added")
     parser.add_argument("--output", metavar="FILE", help="Markdown to write")
     return parser.parse_args(argv)
+
+
+def _write_table(rows: Sequence[dict[str, Any]], path: str | None) -> None:
+    if path:
+        storage.write_text(path, _document(rows))
 
 
 def _has_rows(arguments: argparse.Namespace) -> bool:
