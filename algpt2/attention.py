@@ -25,12 +25,12 @@ def causal_mask(n_queries: int, n_keys: int, first_position: Any) -> Any:
     return ops.arange(n_keys, dtype="int32")[None, :] <= query_position
 
 
-def masked_scores(query: Any, key: Any, first_position: Any) -> Any:
+def masked_scores(query: Any, key: Any, first_position: Any, zero: Any = 0) -> Any:
     """(B, H, L, K), (B, H, S, K) -> float32 (B, H, L, S), scaled, and hugely negative where a key lies in the future.
 
-    `first_position` is that of query[:, :, 0], counted from key[:, :, 0].
+    `first_position` is that of query[:, :, 0], counted from key[:, :, 0]. `zero` is added to the scale.
     """
-    query = query * ops.cast(query.shape[-1] ** -0.5, query.dtype)
+    query = query * (ops.cast(query.shape[-1] ** -0.5, query.dtype) + ops.cast(zero, query.dtype))
     scores = ops.cast(ops.matmul(query, _transposed(key)), "float32")
     mask = causal_mask(query.shape[2], key.shape[2], first_position)
     return ops.where(mask, scores, ops.cast(_MASKED, "float32"))
@@ -65,11 +65,14 @@ def causal_attention(query: Any, key: Any, value: Any, rate: float = 0.0, seed: 
             (d_output,) = upstream
             # What the softmax's denominator contributes: the sum over keys of weight x gradient, dropout included.
             shared = ops.sum(ops.cast(output, "float32") * ops.cast(d_output, "float32"), axis=-1, keepdims=True)
+            # Through this the scores depend on d_output: else XLA computes them, or keeps those of the forward pass, as
+            # soon as there are queries and keys.
+            zero = 0 * d_output[0, 0, 0, 0]
             columns = []
             for start in starts:
                 of_queries = (tensor[:, :, start:] for tensor in (query, log_sums, shared, d_output))
                 of_keys = (tensor[:, :, start : start + BLOCK] for tensor in (key, value))
-                columns.append(_attend_gradient(*of_queries, *of_keys, start, drop))
+                columns.append(_attend_gradient(*of_queries, *of_keys, zero, start, drop))
             d_query, d_key, d_value = zip(*columns, strict=True)
             return _sum_of_suffixes(d_query), ops.concatenate(d_key, axis=2), ops.concatenate(d_value, axis=2)
 
@@ -89,13 +92,18 @@ def _attend(query: Any, key: Any, value: Any, first_query: int, drop: Any) -> tu
 
 
 def _attend_gradient(
-    query: Any, log_sum: Any, shared: Any, d_output: Any, key: Any, value: Any, start: int, drop: Any
+    query: Any,
+    log_sum: Any,
+    shared: Any,
+    d_output: Any,
+    key: Any,
+    value: Any,
+    zero: Any,
+    start: int,
+    drop: Any,
 ) -> tuple[Any, Any, Any]:
-    """Returns what a column, all queries from its first key on, contributes to the gradients of query, key and value.
-
-    Rows in the forward pass, columns here: their scores have different shapes, so XLA cannot keep the first ones.
-    """
-    weights = ops.exp(masked_scores(query, key, 0) - log_sum)
+    """Returns what a column, all queries from its first key on, adds to the gradients of query, key and value."""
+    weights = ops.exp(masked_scores(query, key, 0, zero) - log_sum)
     d_value = ops.matmul(_transposed(drop(ops.cast(weights, value.dtype), start, start)), d_output)
     d_weights = ops.cast(drop(ops.matmul(d_output, _transposed(value)), start, start), "float32")
     d_scores = ops.cast(weights * (d_weights - shared) * query.shape[-1] ** -0.5, query.dtype)

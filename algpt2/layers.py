@@ -70,11 +70,17 @@ class CausalSelfAttention(keras.layers.Layer):
         return self._project(ops.matmul(ops.cast(weights, value.dtype), value)), cache
 
     def _query_key_value(self, x: Any) -> list[Any]:
-        """(B, L, D) -> three of (B, H, L, K), by one product that writes them in this order of axes."""
-        width, heads = self.config.d_model, self.config.n_head
-        kernel = ops.reshape(ops.cast(self.c_attn.kernel, x.dtype), (width, 3, heads, width // heads))
-        bias = ops.reshape(ops.cast(self.c_attn.bias, x.dtype), (3, 1, heads, 1, width // heads))
-        return ops.unstack(ops.einsum("bld,dthk->tbhlk", x, kernel) + bias)
+        """(B, L, D) -> three of (B, H, L, K).
+
+        By three products: one whose result is split would keep both the result and its parts for the backward pass.
+        """
+        heads, size = self.config.n_head, self.config.head_size
+        kernels = ops.split(ops.cast(self.c_attn.kernel, x.dtype), 3, axis=-1)
+        biases = ops.split(ops.cast(self.c_attn.bias, x.dtype), 3)
+        return [
+            ops.einsum("bld,dhk->bhlk", x, ops.reshape(kernel, (-1, heads, size))) + ops.reshape(bias, (heads, 1, size))
+            for kernel, bias in zip(kernels, biases, strict=True)
+        ]
 
     def _project(self, heads: Any) -> Any:
         """(B, H, L, K) -> (B, L, D)."""
