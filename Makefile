@@ -6,7 +6,7 @@ CONSTRAINTS ?= constraints.txt
 DEMO ?= demo
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test test-tpu lint format
+.PHONY: demo test test-tpu bench lint format
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -27,6 +27,20 @@ TPU_TESTS := $(foreach name,model layers train_step resume,tests/test_$(name).py
 
 test-tpu:
 	ALGPT2_KILL_TRIALS=9 TPU_SKIP_MDS_QUERY=1 $(MAKE) VENV=.venv-tpu EXTRA=tpu PYTEST_ARGUMENTS="$(TPU_TESTS)" test
+
+# Our step and input beside others'; tables on stderr. keras-hub brings TensorFlow itself, so no extra is taken beside it.
+BENCH := .venv-bench
+
+$(BENCH)/.installed: setup.py $(CONSTRAINTS)
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/pip install --quiet --constraint $(CONSTRAINTS) --editable '.[bench]'
+	touch $@
+
+bench: $(BENCH)/.installed
+	$(BENCH)/bin/python -m benchmarks.step --config_path gpt2-tiny --batch_size 16 --steps 10
+	$(BENCH)/bin/python -m benchmarks.step --config_path algpt2-tiny --batch_size 16 --steps 10
+	$(BENCH)/bin/python -m benchmarks.step --config_path gpt2 --batch_size 4 --seq_len 256
+	$(BENCH)/bin/python -m benchmarks.input
 
 lint: $(VENV)/.dev-installed
 	$(VENV)/bin/ruff check .

@@ -4,10 +4,7 @@ from typing import Any
 
 from keras import ops
 
-# A chunk of logits is float32 (tokens, V): 412 MB for 2048 tokens and GPT-2's vocabulary. Each chunk reads the table
-# and adds to its gradient, so that smaller ones cost more traffic.
-LEAST_CHUNK_TOKENS = 2048
-MOST_CHUNKS = 8
+from algpt2.logit_chunks import chunk_tokens
 
 
 def inputs_and_targets(records: Any) -> tuple[Any, Any]:
@@ -74,10 +71,10 @@ def mean_head_nats(hidden: Any, table: Any, targets: Any, count: int) -> Any:
 
 
 def _chunks(hidden: Any, targets: Any) -> list[tuple[Any, Any]]:
-    """Returns pieces of hidden (N, E) and targets (N,), N = B x L cut into at most MOST_CHUNKS."""
+    """Returns pieces of hidden (N, E) and targets (N,), N = B x L."""
     hidden, targets = ops.reshape(hidden, (-1, hidden.shape[-1])), ops.reshape(targets, (-1,))
     tokens = hidden.shape[0]
-    size = max(LEAST_CHUNK_TOKENS, -(-tokens // MOST_CHUNKS))
+    size = chunk_tokens(tokens)
     return [(hidden[start : start + size], targets[start : start + size]) for start in range(0, tokens, size)]
 
 

@@ -3,6 +3,7 @@
 import math
 
 from algpt2.config import GPTConfig
+from algpt2.logit_chunks import chunk_tokens
 from algpt2.train_config import TrainConfig
 
 FLOAT32_BYTES = 4
@@ -46,18 +47,17 @@ def replica_bytes(model: GPTConfig, train: TrainConfig, micro_batch: int) -> dic
 
     Parameters and gradients are float32 (with accumulation, the sum and the micro-batch's). Activations count what the
     backward pass reads, in the compute dtype, for a token in each layer: 8 d + 2 f numbers (residual stream twice, two
-    normed inputs, query, key, value, attention's output; feed-forward before and after gelu) and H T attention
-    weights. Logits are held in float32 and their gradient in the compute dtype. A compiler that recomputes, fuses
-    and reuses buffers takes less (docs/design.md, the doctor).
+    normed inputs, query, key, value, attention's output; feed-forward before and after gelu). Of the logits, float32,
+    one chunk is held. A compiler that recomputes, fuses and reuses buffers takes less (docs/design.md, the doctor).
     """
     parameters = FLOAT32_BYTES * model.parameter_count()
     width = COMPUTE_BYTES[train.compute_dtype]
     tokens = micro_batch * model.seq_len
-    per_token = 8 * model.d_model + 2 * model.feed_forward_size + model.n_head * model.seq_len
+    per_token = 8 * model.d_model + 2 * model.feed_forward_size
     return {
         "parameters": parameters,
         "gradients": parameters * (2 if train.accumulation_steps > 1 else 1),
         "optimizer state": optimizer_state_bytes(model, train),
         "activations": model.n_layer * tokens * per_token * width,
-        "logits": tokens * model.vocab_size * (FLOAT32_BYTES + width),
+        "logits": chunk_tokens(tokens) * model.vocab_size * FLOAT32_BYTES,
     }

@@ -16,14 +16,13 @@ def main(argv: Sequence[str]) -> int:
     """Prints tokens per second of each contender, and the ratio of the first to it, as the median of pairs."""
     arguments = parse(argv)
     config = dataclasses.replace(load_config(arguments.config_path), dropout=0.0)
-    contenders = [
-        Contender(name, config, arguments.batch_size, arguments.seq_len or config.seq_len)
-        for name in arguments.contender
-    ]
+    seq_len = arguments.seq_len or config.seq_len
+    names = arguments.contender or [name for name in CONTENDERS if name != "keras_hub" or config.model_type == "gpt2"]
+    contenders = [Contender(name, config, arguments.batch_size, seq_len) for name in names]
     rounds = []
     for _ in range(arguments.rounds):
         rounds.append([contender.seconds_per_step(arguments.steps) for contender in contenders])
-    tokens = arguments.batch_size * (arguments.seq_len or config.seq_len)
+    tokens = arguments.batch_size * seq_len
     rows = [
         {
             "contender": contender.name,
@@ -36,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
     ]
     for contender in contenders:
         contender.close()
-    shape = f"{arguments.config_path}, batch {arguments.batch_size} x {arguments.seq_len or config.seq_len}"
+    shape = f"{arguments.config_path}, batch {arguments.batch_size} x {seq_len}"
     print(f"{shape}, {arguments.rounds} rounds of {arguments.steps} steps in turn", file=sys.stderr)
     print(f"{'':24}{'tokens/s':>10}{'ratio':>8}{'first step, s':>15}{'peak, GB':>10}", file=sys.stderr)
     for row in rows:
@@ -54,7 +53,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seq_len", type=int, default=None, help="tokens of a sequence (the model's, if not given)")
     parser.add_argument("--steps", type=int, default=1, help="steps of one turn")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each contender")
-    parser.add_argument("--contender", nargs="+", choices=list(CONTENDERS), default=list(CONTENDERS), help="who runs")
+    parser.add_argument("--contender", nargs="+", choices=list(CONTENDERS), help="who runs; all, if not given")
     return parser.parse_args(argv)
 
 

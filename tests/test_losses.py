@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from algpt2 import losses
+from algpt2 import logit_chunks, losses
 from algpt2.losses import head_logits, head_nats, inputs_and_targets, mean_head_nats, token_nats
 
 
@@ -69,8 +69,8 @@ def test_the_gradient_is_softmax_minus_one_hot(rng, targets):
 @pytest.fixture(params=[(1, 5), (2, 8), (3, 11)])
 def head_inputs(request, rng, monkeypatch):
     """Hidden states, table and targets of one chunk, of several whole ones, and of several with a rest."""
-    monkeypatch.setattr(losses, "LEAST_CHUNK_TOKENS", 4)
-    monkeypatch.setattr(losses, "MOST_CHUNKS", 4)
+    monkeypatch.setattr(logit_chunks, "LEAST_CHUNK_TOKENS", 4)
+    monkeypatch.setattr(logit_chunks, "MOST_CHUNKS", 4)
     batch, length = request.param
     hidden = tf.constant(rng.normal(size=(batch, length, 6)), tf.float32)
     table = tf.constant(rng.normal(size=(50, 6)), tf.float32)
@@ -98,8 +98,8 @@ def test_the_mean_in_chunks_and_its_gradients_are_those_of_whole_logits(head_inp
 
 
 def test_no_more_than_the_stated_chunks_are_made_of_any_number_of_tokens(monkeypatch):
-    monkeypatch.setattr(losses, "LEAST_CHUNK_TOKENS", 4)
-    monkeypatch.setattr(losses, "MOST_CHUNKS", 3)
+    monkeypatch.setattr(logit_chunks, "LEAST_CHUNK_TOKENS", 4)
+    monkeypatch.setattr(logit_chunks, "MOST_CHUNKS", 3)
     for length, sizes in ((3, [3]), (9, [4, 4, 1]), (16, [6, 6, 4])):
         chunks = losses._chunks(tf.zeros((1, length, 2)), tf.zeros((1, length), tf.int32))
         assert [hidden.shape[0] for hidden, _ in chunks] == sizes

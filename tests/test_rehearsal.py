@@ -16,7 +16,7 @@ from algpt2.config import preset
 from algpt2.errors import UserError
 from algpt2.flops import GIB, training_flops_per_token
 from algpt2.hlo_loops import Cost, Program, rounds_of
-from algpt2.losses import token_nats
+from algpt2.losses import mean_head_nats
 from algpt2.rehearsal import config_of_one_replica, rehearse, table_of
 from algpt2.roofline import roofline
 from algpt2.step_export import export, export_training_step
@@ -195,13 +195,13 @@ def test_without_the_compiler_the_sentence_says_what_to_install(monkeypatch):
         rehearse(GPT2_CONFIG, CONFIG, "v3-8")
 
 
-def printing(logits, targets):
-    tf.print(logits[0, 0, 0])  # refused here
-    return token_nats(logits, targets)
+def printing(hidden, table, targets, count):
+    tf.print(hidden[0, 0, 0])  # refused here
+    return mean_head_nats(hidden, table, targets, count)
 
 
-def of_dynamic_shape(logits, targets):
-    return tf.boolean_mask(token_nats(logits, targets), targets > 3)  # refused here
+def of_dynamic_shape(hidden, table, targets, count):
+    return tf.reduce_sum(tf.boolean_mask(hidden, targets > 3))  # refused here
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def of_dynamic_shape(logits, targets):
 def test_a_step_that_no_tpu_can_run_is_refused_with_the_operation_and_the_line(
     monkeypatch, loss, operation, accumulation_steps
 ):
-    monkeypatch.setattr(train_step, "token_nats", loss)
+    monkeypatch.setattr(train_step, "mean_head_nats", loss)
     line = loss.__code__.co_firstlineno + 1
     with pytest.raises(UserError, match=rf"\b{operation}\b.*test_rehearsal\.py:{line}\)"):
         export_training_step(ALGPT2_CONFIG, dataclasses.replace(CONFIG, accumulation_steps=accumulation_steps))
