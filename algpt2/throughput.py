@@ -28,10 +28,11 @@ class ThroughputMeter:
         """Counts the time of the block as that of `n_steps` steps; yields what holds it afterwards."""
         start, measured = time.perf_counter(), Measured()
         yield measured
-        seconds = measured.seconds = time.perf_counter() - start
+        end = time.perf_counter()
+        seconds = measured.seconds = end - start
         self.calls += 1
         if self.calls == 1:
-            self._first_call_end = time.perf_counter()
+            self._first_call_end = end
         else:
             self.tokens += n_steps * self.tokens_per_step
             self.seconds += seconds

@@ -29,7 +29,10 @@ TIMEOUT_SECONDS = 240
 # Checkpoints at steps with log lines: a line is the mean since the one before, and a resumed run begins a new mean.
 CADENCE = Cadence(log_every_steps=3, eval_every_steps=9, save_every_steps=6)
 MOST_FILE_OPERATIONS = {"start": 25, "save": 120, "end": 110}
-TIMINGS = {"tokens_per_second", "input_wait_fraction", "failed_checkpoints"}
+TIMINGS = {
+    *("tokens_per_second", "seconds_per_step", "input_wait_fraction"),
+    *("checkpoint_seconds", "checkpoint_wait_seconds", "failed_checkpoints"),
+}
 
 
 def run_of(records_folder, model_dir, steps, dropout, **train_config):

@@ -227,7 +227,7 @@ REFUSED = [
     (TRAIN, {"model_dir": "{occupied}"}, "must be new or empty", "{occupied}"),
     (TRAIN, {"model_dir": "{file}"}, "must be new or empty", "{file}"),
     (TRAIN, {"model_dir": "{file}/out"}, "{file}", "is not a folder"),
-    (TRAIN, {"model_dir": "{good}/algpt2", "learning_rate": 2e-2}, "differs in learning_rate: 0.01, now 0.02"),
+    (TRAIN, {"model_dir": "{good}/algpt2", "seed": 1}, "differs in seed: 0, now 1"),
     (TRAIN, {"model_dir": "{good}/gpt2"}, "embedding_size: None, now 8", "{good}/gpt2"),
     (TRAIN, {"model_dir": "{bad}/wrong_result"}, "{bad}/wrong_result/result.json must"),
     #
