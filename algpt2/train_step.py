@@ -191,10 +191,11 @@ class TrainStep:
         self, records: tf.Tensor, step: tf.Tensor, replica: tf.Tensor, seq_len: int
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """int32 (b x accumulation_steps, L + 1) -> this replica's share of the global mean loss, and its gradients."""
-        n_micro = self.config.accumulation_steps
+        n_micro, length = self.config.accumulation_steps, records.shape[-1]
+        # Several workers' iterators do not know how many rows they give.
+        records = tf.ensure_shape(records, (n_micro * self.micro_batch_size, length))
         if n_micro == 1:
             return self._micro_batch_gradients(records, step, tf.constant(0), replica, seq_len)
-        length = records.shape[-1]
         micro_batches = tf.reshape(records, (n_micro, self.micro_batch_size, length))
 
         def add_micro_batch(i: tf.Tensor, loss: tf.Tensor, *gradients: tf.Tensor) -> tuple[tf.Tensor, ...]:

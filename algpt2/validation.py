@@ -89,6 +89,8 @@ class Validator:
         return nats.stack()
 
     def _replica_nats(self, records: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-        inputs, targets = inputs_and_targets(records)
+        # Several workers' iterators do not know how many rows they give.
+        rows = self.batch_size // self.strategy.num_replicas_in_sync
+        inputs, targets = inputs_and_targets(tf.ensure_shape(records, (rows, self.record_set.seq_len + 1)))
         nats = head_nats(self.model.hidden_states(inputs), self.model.wte, targets)
         return tf.reduce_sum(nats * weights[:, None])
