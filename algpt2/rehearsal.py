@@ -24,8 +24,7 @@ ESTIMATES = {
     "bytes_accessed": "the compiler's count of all operands and results, those that stay on the chip too: from above",
     "roofline_seconds": "compute and memory overlap perfectly at the maker's peak rates, the all-reduce with neither",
     "all_reduce_seconds": "float32 gradients over all of a chip's links at their full rate: from below",
-    "mfu_bound": "model FLOPs over what the peak rate does in roofline_seconds; they count attention's masked half, which the "
-    "step leaves out, so that it can be above 1",
+    "mfu_bound": "model FLOPs, with the masked half of attention that the step leaves out, over those of the peak rate",
     "tokens_per_second_bound": "the global batch in roofline_seconds",
     "hours": "all steps in roofline_seconds; no input, validation, checkpoints",
 }
