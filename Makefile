@@ -20,7 +20,7 @@ $(VENV)/.dev-installed: $(VENV)/.run-installed
 	touch $@
 
 test: $(VENV)/.dev-installed
-	$(RUN) -m pytest -n 2 $(PYTEST_ARGUMENTS)
+	$(RUN) -m pytest -n 2 --dist worksteal $(PYTEST_ARGUMENTS)
 
 # The wheel that TPU users install (TensorFlow 2.20), here on logical CPU devices.
 TPU_TESTS := $(foreach name,model layers train_step resume,tests/test_$(name).py)

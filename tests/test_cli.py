@@ -298,3 +298,11 @@ def test_a_replay_needs_both_of_its_flags(run_script, good, flags, rule):
     outcome = run_script(INSPECT, {"good": good}, **flags)
     assert outcome.status == 2
     assert rule in outcome.sentence
+
+
+def test_a_damaged_metrics_file_is_one_sentence_and_stays_as_it_is(run_script, run_copy):
+    (run_copy["out"] / "metrics.jsonl").write_text('{"step": 5}\n{"st')
+    outcome = run_script(TRAIN, run_copy, **only(steps=STEPS + 2))
+    assert outcome.status == 2
+    assert "metrics.jsonl must hold one JSON object a line" in outcome.stderr
+    assert (run_copy["out"] / "metrics.jsonl").read_text() == '{"step": 5}\n{"st'
