@@ -52,6 +52,8 @@ def train(run: Run, strategy: tf.distribute.Strategy) -> dict[str, Any]:
         if workers.is_chief:
             run_folder.claim_run_folder(run.model_dir, run.identity)
             lock = stack.enter_context(locked(run.model_dir))
+            # Another run may have claimed the folder in the same instant; only one of them gets here at a time.
+            run_folder.claim_run_folder(run.model_dir, run.identity)
         stop = stack.enter_context(StopSignals())
         stack.enter_context(record_errors())
         stack.enter_context(lost_workers())

@@ -14,6 +14,7 @@ from algpt2.cadence import Cadence
 from algpt2.errors import TrainingStopped, UserError
 from algpt2.metrics import read_metrics
 from algpt2.record_set import open_record_set
+from algpt2.run_folder import RunRecord
 from algpt2.run_plan import InitialWeights, Run
 from algpt2.train_config import TrainConfig
 from algpt2.training import Trainer
@@ -323,3 +324,15 @@ def test_training_on_two_replicas_reaches_the_same_loss(run, tmp_path):
     on_two = dataclasses.replace(run, model_dir=str(tmp_path / "two"))
     two = train_run(on_two, strategy_of(TWO))
     assert two["val_loss"] == pytest.approx(one["val_loss"], rel=1e-4)
+
+
+def test_a_folder_that_another_run_claims_in_the_same_instant_is_refused(run, monkeypatch):
+    other, locked = with_config(run, seed=1), training.locked
+
+    def lock_after_another_claim(model_dir):
+        RunRecord(other.identity).write(model_dir)
+        return locked(model_dir)
+
+    monkeypatch.setattr(training, "locked", lock_after_another_claim)
+    with pytest.raises(UserError, match="differs in seed: 1, now 0"):
+        train(run)
