@@ -24,7 +24,7 @@ test: $(VENV)/.dev-installed
 
 # The wheel that TPU users install (TensorFlow 2.20), here on logical CPU devices.
 # What follows from the same operations (Muon, averages, short sequences) is left to `make test`.
-TPU_TESTS := $(foreach name,model layers train_step resume,tests/test_$(name).py) -k "not (muon or moving or short or input)"
+TPU_TESTS := $(foreach name,model layers train_step resume,tests/test_$(name).py) -k "not (muon or moving or short or input or command_line)"
 
 test-tpu:
 	ALGPT2_KILL_TRIALS=9 TPU_SKIP_MDS_QUERY=1 $(MAKE) VENV=.venv-tpu EXTRA=tpu PYTEST_ARGUMENTS='$(TPU_TESTS)' test
