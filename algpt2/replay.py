@@ -7,7 +7,7 @@ import numpy as np
 from algpt2.errors import UserError
 from algpt2.input_pipeline import RecordId, record_ids
 from algpt2.record_set import RecordSet, load_tokenizer, open_record_set
-from algpt2.run_folder import read_run
+from algpt2.run_folder import require_run
 from algpt2.tfrecords import read_records
 
 
@@ -22,9 +22,7 @@ def replay(paths: list[str], model_dir: str, step: int) -> dict[str, Any]:
     Raises:
       UserError: no run, no such step, or other records than the run's.
     """
-    record = read_run(model_dir)
-    if record is None:
-        raise UserError(f"--replay needs the --model_dir of a run, and {model_dir} holds none: name a run's folder.")
+    record = require_run(model_dir, "--replay")
     config = record.identity.train_config
     if not 0 <= step < config.total_steps:
         raise UserError(f"--replay must be a step of the run, from 0 to {config.total_steps - 1}, received {step}.")

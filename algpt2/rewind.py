@@ -7,7 +7,7 @@ from absl import logging
 from algpt2 import checkpoints, storage
 from algpt2.errors import UserError
 from algpt2.metrics import METRICS_NAME, SAMPLES_NAME
-from algpt2.run_folder import read_run, set_result_aside
+from algpt2.run_folder import require_run, set_result_aside
 from algpt2.run_lock import locked
 from algpt2.skip_log import SKIPPED_NAME
 
@@ -20,10 +20,9 @@ def rewind(model_dir: str, step: int) -> dict[str, Any]:
     Raises:
       UserError: the folder holds no run or another process works on it, or no intact checkpoint of that step is there.
     """
-    record = read_run(model_dir)
-    if record is None:
-        raise UserError(f"--rewind_to needs the --model_dir of a run, and {model_dir} holds none: name a run's folder.")
+    require_run(model_dir, "--rewind_to")  # before a lock is put into a folder that holds none
     with locked(model_dir):
+        record = require_run(model_dir, "--rewind_to")
         folders = {
             checkpoints.checkpoint_step(folder): folder for folder in checkpoints.committed_checkpoints(model_dir)
         }

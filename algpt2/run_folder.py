@@ -109,6 +109,13 @@ def set_result_aside(model_dir: str) -> None:
         storage.of(path).delete_file(path)
 
 
+def require_run(model_dir: str, flag: str) -> RunRecord:
+    """Returns the run that a folder holds; raises `UserError`, naming the flag that needs one, if it holds none."""
+    if record := read_run(model_dir):
+        return record
+    raise UserError(f"{flag} needs the --model_dir of a run, and {model_dir} holds none: name a run's folder.")
+
+
 def read_run(model_dir: str) -> RunRecord | None:
     """Returns the run that a folder holds, None if it holds none.
 
