@@ -135,6 +135,12 @@ class GPT(keras.Model):
             named |= _dense_names(f"h.{i}.mlp.c_proj", block.mlp.c_proj)
         return named | _layer_norm_names("ln_f", self.ln_f)
 
+    def copy_parameters(self, other: "GPT") -> None:
+        """Sets every parameter to that of another model of the same shapes, whatever devices either lies on."""
+        theirs = other.named_parameters()
+        for name, parameter in self.named_parameters().items():
+            parameter.assign(theirs[name].numpy())
+
     def get_config(self) -> dict[str, Any]:
         """Returns what `from_config` needs."""
         return {**super().get_config(), "config": self.config.to_dict()}

@@ -25,9 +25,7 @@ class NumericsGuard:
 
     def gap(self, n_batches: int) -> float:
         """Returns the loss in the compute dtype minus that in float32, in nats per token, with the present weights."""
-        parameters = self._exact_model.named_parameters()
-        for name, parameter in self._model.named_parameters().items():
-            parameters[name].assign(parameter.numpy())
+        self._exact_model.copy_parameters(self._model)
         loss, exact = (one.loss_of_first_batches(n_batches) for one in (self._validator, self._exact_validator))
         return loss - exact
 

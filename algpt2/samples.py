@@ -33,7 +33,7 @@ class Sampler:
     def __init__(self, run: Run, model: GPT, tokenizer: Tokenizer, strategy: tf.distribute.Strategy):
         self.prompts = sample_prompts(run, tokenizer)
         self.sampling = run.watching.sampling()
-        self._parameters = model.named_parameters()
+        self._model = model
         self._tokenizer = tokenizer
         self._device = host_device(strategy)
         with tf.device(self._device):
@@ -43,8 +43,7 @@ class Sampler:
     def __call__(self) -> list[Sample]:
         """Returns a sample of each prompt."""
         with tf.device(self._device):
-            for name, variable in self._copy.named_parameters().items():
-                variable.assign(self._parameters[name].numpy())
+            self._copy.copy_parameters(self._model)
             return [Sample(prompt, self._continue(ids)) for prompt, ids in self.prompts.items()]
 
     def _continue(self, ids: list[int]) -> str:
