@@ -12,10 +12,10 @@ from typing import Any
 
 from keras import ops
 
-from algpt2.dropout import dropout
+from algpt2.dropout import DropoutMask
+from algpt2.ordering import after
 
 BLOCK = 256
-MOST_BLOCKS = 1 << 12  # so many queries or keys are numbered without two pairs of blocks sharing a mask
 _MASKED = -1e30
 
 
@@ -25,18 +25,18 @@ def causal_mask(n_queries: int, n_keys: int, first_position: Any) -> Any:
     return ops.arange(n_keys, dtype="int32")[None, :] <= query_position
 
 
-def masked_scores(query: Any, key: Any, first_position: Any, zero: Any = 0) -> Any:
+def masked_scores(query: Any, key: Any, first_position: Any) -> Any:
     """(B, H, L, K), (B, H, S, K) -> float32 (B, H, L, S), scaled, and hugely negative where a key lies in the future.
 
-    `first_position` is that of query[:, :, 0], counted from key[:, :, 0]. `zero` is added to the scale.
+    `first_position` is that of query[:, :, 0], counted from key[:, :, 0].
     """
-    query = query * (ops.cast(query.shape[-1] ** -0.5, query.dtype) + ops.cast(zero, query.dtype))
+    query = query * ops.cast(query.shape[-1] ** -0.5, query.dtype)
     scores = ops.cast(ops.matmul(query, _transposed(key)), "float32")
     mask = causal_mask(query.shape[2], key.shape[2], first_position)
     return ops.where(mask, scores, ops.cast(_MASKED, "float32"))
 
 
-def causal_attention(query: Any, key: Any, value: Any, rate: float = 0.0, seed: Any = None, site: int = 0) -> Any:
+def causal_attention(query: Any, key: Any, value: Any, rate: float = 0.0, seed: Any = None, site: Any = 0) -> Any:
     """Returns softmax(query key^T / sqrt(K)) value over the keys up to each query's position; softmax in float32.
 
     Args:
@@ -45,14 +45,12 @@ def causal_attention(query: Any, key: Any, value: Any, rate: float = 0.0, seed: 
       value: as `key`.
       rate: dropout of the attention weights.
       seed: of the dropout, int32 (2,), or None for none.
-      site: of the dropout (see `dropout`), of which each pair of blocks is a part.
+      site: of the dropout (see `dropout`).
     """
     starts = range(0, query.shape[2], BLOCK)
-
-    def drop(weights: Any, first_query: int, first_key: int) -> Any:
-        if seed is None or not rate:
-            return weights
-        return _dropout_by_blocks(weights, rate, seed, site, first_query // BLOCK, first_key // BLOCK)
+    drop = _no_dropout
+    if seed is not None and rate:
+        drop = DropoutMask(rate, seed, site, (*ops.shape(query)[:3], key.shape[2])).apply
 
     def attend(query: Any, key: Any, value: Any) -> tuple[Any, Any]:
         rows = []
@@ -65,14 +63,13 @@ def causal_attention(query: Any, key: Any, value: Any, rate: float = 0.0, seed: 
             (d_output,) = upstream
             # What the softmax's denominator contributes: the sum over keys of weight x gradient, dropout included.
             shared = ops.sum(ops.cast(output, "float32") * ops.cast(d_output, "float32"), axis=-1, keepdims=True)
-            # Through this the scores depend on d_output: else XLA computes them, or keeps those of the forward pass, as
-            # soon as there are queries and keys.
-            zero = 0 * d_output[0, 0, 0, 0]
+            # Else XLA computes the scores, or keeps those of the forward pass, as soon as there are queries and keys.
+            query_again = after(query, d_output)
             columns = []
             for start in starts:
-                of_queries = (tensor[:, :, start:] for tensor in (query, log_sums, shared, d_output))
+                of_queries = (tensor[:, :, start:] for tensor in (query_again, log_sums, shared, d_output))
                 of_keys = (tensor[:, :, start : start + BLOCK] for tensor in (key, value))
-                columns.append(_attend_gradient(*of_queries, *of_keys, zero, start, drop))
+                columns.append(_attend_gradient(*of_queries, *of_keys, start, drop))
             d_query, d_key, d_value = zip(*columns, strict=True)
             return _sum_of_suffixes(d_query), ops.concatenate(d_key, axis=2), ops.concatenate(d_value, axis=2)
 
@@ -87,42 +84,23 @@ def _attend(query: Any, key: Any, value: Any, first_query: int, drop: Any) -> tu
     largest = ops.max(scores, axis=-1, keepdims=True)
     weights = ops.exp(scores - largest)
     total = ops.sum(weights, axis=-1, keepdims=True)
-    output = ops.matmul(drop(ops.cast(weights, value.dtype), first_query, 0), value)
+    output = ops.matmul(drop(ops.cast(weights, value.dtype), (first_query, 0)), value)
     return ops.cast(ops.cast(output, "float32") / total, value.dtype), largest + ops.log(total)
 
 
 def _attend_gradient(
-    query: Any,
-    log_sum: Any,
-    shared: Any,
-    d_output: Any,
-    key: Any,
-    value: Any,
-    zero: Any,
-    start: int,
-    drop: Any,
+    query: Any, log_sum: Any, shared: Any, d_output: Any, key: Any, value: Any, start: int, drop: Any
 ) -> tuple[Any, Any, Any]:
     """Returns what a column, all queries from its first key on, adds to the gradients of query, key and value."""
-    weights = ops.exp(masked_scores(query, key, 0, zero) - log_sum)
-    d_value = ops.matmul(_transposed(drop(ops.cast(weights, value.dtype), start, start)), d_output)
-    d_weights = ops.cast(drop(ops.matmul(d_output, _transposed(value)), start, start), "float32")
+    weights = ops.exp(masked_scores(query, key, 0) - log_sum)
+    d_value = ops.matmul(_transposed(drop(ops.cast(weights, value.dtype), (start, start))), d_output)
+    d_weights = ops.cast(drop(ops.matmul(d_output, _transposed(value)), (start, start)), "float32")
     d_scores = ops.cast(weights * (d_weights - shared) * query.shape[-1] ** -0.5, query.dtype)
     return ops.matmul(d_scores, key), ops.matmul(_transposed(d_scores), query), d_value
 
 
-def _dropout_by_blocks(weights: Any, rate: float, seed: Any, site: int, query_block: int, key_block: int) -> Any:
-    """Drops blocks of weights (B, H, L, S), the first being that of the numbers given, each with its own mask.
-
-    So a weight's mask is the same in a row and in a column of blocks.
-    """
-    rows = []
-    for i, first_query in enumerate(range(0, weights.shape[2], BLOCK)):
-        row = []
-        for j, first_key in enumerate(range(0, weights.shape[3], BLOCK)):
-            block = weights[:, :, first_query : first_query + BLOCK, first_key : first_key + BLOCK]
-            row.append(dropout(block, rate, seed, site, (query_block + i) * MOST_BLOCKS + key_block + j))
-        rows.append(ops.concatenate(row, axis=3))
-    return ops.concatenate(rows, axis=2)
+def _no_dropout(weights: Any, start: tuple[int, int]) -> Any:
+    return weights
 
 
 def _sum_of_suffixes(parts: Any) -> Any:

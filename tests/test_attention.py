@@ -15,17 +15,11 @@ SEED = np.array([3, 4], "int32")
 
 
 def plain_attention(query, key, value, rate=0.0, seed=None, site=0):
-    """All scores at once; dropout with the mask of every pair of blocks."""
+    """All scores at once; dropout with one mask."""
     length = query.shape[2]
     scores = tf.matmul(query, key, transpose_b=True) / math.sqrt(query.shape[3])
     weights = tf.nn.softmax(tf.where(causal_mask(length, length, 0), scores, -math.inf))
-    kept = np.ones(weights.shape, "float32")
-    block = attention.BLOCK
-    for i in range(-(-length // block)):
-        for j in range(i + 1):
-            part = kept[:, :, i * block : (i + 1) * block, j * block : (j + 1) * block]
-            part[:] = dropout(tf.constant(part), rate, seed, site, i * attention.MOST_BLOCKS + j)
-    return tf.matmul(weights * kept, value)
+    return tf.matmul(dropout(weights, rate, seed, site), value)
 
 
 def output_and_gradients(attend, inputs, **dropout_options):
