@@ -5,6 +5,7 @@ from typing import Any
 from keras import ops
 
 from algpt2.logit_chunks import chunk_tokens
+from algpt2.ordering import after
 
 
 def inputs_and_targets(records: Any) -> tuple[Any, Any]:
@@ -56,10 +57,16 @@ def mean_head_nats(hidden: Any, table: Any, targets: Any, count: int) -> Any:
     """
 
     def total(hidden: Any, table: Any) -> tuple[Any, Any]:
-        parts = [_chunk_loss(*chunk, table, count) for chunk in _chunks(hidden, targets)]
-        losses, d_hidden, d_table = zip(*parts, strict=True)
+        table_and_ones = ops.concatenate([table, ops.ones((table.shape[0], 1), "float32")], axis=1)
+        parts, d_table = [], None
+        for some_hidden, some_targets in _chunks(hidden, targets):
+            # One chunk at a time: else the compiler keeps the logits of several.
+            some_hidden = some_hidden if d_table is None else after(some_hidden, d_table)
+            loss, d_hidden, more = _chunk_loss(some_hidden, some_targets, table, table_and_ones, count)
+            parts.append((loss, d_hidden))
+            d_table = more if d_table is None else d_table + more
+        losses, d_hidden = zip(*parts, strict=True)
         d_hidden = ops.reshape(ops.concatenate(d_hidden), hidden.shape)
-        d_table = sum(d_table)
 
         def gradient(*upstream: Any, **_: Any) -> tuple[Any, Any]:
             (scale,) = upstream
@@ -78,13 +85,16 @@ def _chunks(hidden: Any, targets: Any) -> list[tuple[Any, Any]]:
     return [(hidden[start : start + size], targets[start : start + size]) for start in range(0, tokens, size)]
 
 
-def _chunk_loss(hidden: Any, targets: Any, table: Any, count: int) -> tuple[Any, Any, Any]:
+def _chunk_loss(hidden: Any, targets: Any, table: Any, table_and_ones: Any, count: int) -> tuple[Any, Any, Any]:
     """Returns the sum of a chunk's nats over `count`, and its gradients with respect to hidden and table."""
     logits = head_logits(hidden, table)
-    log_sums = ops.logsumexp(logits, axis=-1, keepdims=True)
     is_target = ops.arange(table.shape[0], dtype=targets.dtype) == targets[:, None]
-    loss = ops.sum(log_sums[:, 0] - ops.sum(ops.where(is_target, logits, 0.0), axis=-1)) / count
-    probabilities = ops.exp(logits - log_sums)
-    d_logits = (probabilities - ops.cast(is_target, "float32")) / count
-    d_hidden = ops.cast(ops.matmul(d_logits, table), hidden.dtype)
-    return loss, d_hidden, ops.matmul(ops.transpose(d_logits), ops.cast(hidden, "float32"))
+    target_logits = ops.sum(ops.where(is_target, logits, 0.0), axis=-1)
+    largest = ops.max(logits, axis=-1, keepdims=True)
+    weighted = ops.matmul(ops.exp(logits - largest), table_and_ones)
+    total = weighted[:, -1:]
+    log_sums = largest + ops.log(total)
+    loss = ops.sum(log_sums[:, 0] - target_logits) / count
+    d_hidden = (weighted[:, :-1] / total - ops.take(table, targets, axis=0)) / count
+    d_logits = (ops.exp(logits - log_sums) - ops.cast(is_target, "float32")) / count
+    return loss, ops.cast(d_hidden, hidden.dtype), ops.matmul(ops.transpose(d_logits), ops.cast(hidden, "float32"))
