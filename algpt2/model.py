@@ -1,5 +1,6 @@
 """`GPT`: embeddings, blocks (own or shared), a final layer norm and the tied head."""
 
+import functools
 from typing import Any
 
 import keras
@@ -10,6 +11,7 @@ from algpt2.config import GPTConfig
 from algpt2.dropout import dropout
 from algpt2.layers import INITIAL_STDDEV, Block, layer_norm, normal
 from algpt2.losses import head_logits
+from algpt2.remat import rematerialised, rematerialised_loop
 
 Cache = tuple[tuple[Any, Any], ...]
 
@@ -78,12 +80,21 @@ class GPT(keras.Model):
         logits = head_logits(x, self.wte)
         return logits if cache is None else (logits, new_cache)
 
-    def hidden_states(self, ids: Any, training: bool = False, dropout_seed: Any = None) -> Any:
-        """Returns what the tied head is applied to, (B, L, E) in the compute dtype; arguments as in `call`."""
-        return self._final_states(ids, training, dropout_seed, None, 0)[0]
+    def hidden_states(self, ids: Any, training: bool = False, dropout_seed: Any = None, remat: str = "none") -> Any:
+        """Returns what the tied head is applied to, (B, L, E) in the compute dtype; arguments as in `call`.
+
+        `remat` is what the backward pass computes anew: "none" or "block".
+        """
+        return self._final_states(ids, training, dropout_seed, None, 0, remat)[0]
 
     def _final_states(
-        self, ids: Any, training: bool, dropout_seed: Any, cache: Cache | None, position: Any
+        self,
+        ids: Any,
+        training: bool,
+        dropout_seed: Any,
+        cache: Cache | None,
+        position: Any,
+        remat: str = "none",
     ) -> tuple[Any, Cache]:
         if not training:
             dropout_seed = None
@@ -92,17 +103,30 @@ class GPT(keras.Model):
             dropout_seed = keras.random.randint((2,), 0, 2**31 - 1, dtype="int32", seed=self.dropout_seeds)
         x = self.embed(ids, position, dropout_seed)
         new_cache = []
-        for application in range(self.config.n_layer):
-            block = self.h[application % self.config.n_block]
-            if cache is None:
-                x = block(x, dropout_seed=dropout_seed, application=application)
-            else:
-                x, layer_cache = block(x, application=application, cache=cache[application], position=position)
+        if cache is None:
+            x = self._apply_blocks(x, dropout_seed, remat)
+        else:
+            for application, layer_cache in enumerate(cache):
+                block = self.h[application % self.config.n_block]
+                x, layer_cache = block(x, application=application, cache=layer_cache, position=position)
                 new_cache.append(layer_cache)
         x = self.ln_f(x)
         if self.config.embedding_size:
             x = self.head_projection(x)
         return x, tuple(new_cache)
+
+    def _apply_blocks(self, x: Any, dropout_seed: Any, remat: str) -> Any:
+        """(B, L, D) -> (B, L, D)."""
+
+        def apply(x: Any, application: Any, block: Block = self.h[0]) -> Any:
+            return block(x, dropout_seed=dropout_seed, application=application)
+
+        if remat == "block" and self.config.share_layers:
+            return rematerialised_loop(apply, x, self.config.n_layer)
+        for application in range(self.config.n_layer):
+            apply_own = functools.partial(apply, block=self.h[application % self.config.n_block])
+            x = rematerialised(apply_own, x, application) if remat == "block" else apply_own(x, application)
+        return x
 
     def embed(self, ids: Any, position: Any = 0, dropout_seed: Any = None) -> Any:
         """int32 (B, L) -> (B, L, D): token plus position, then E -> D if factorized."""

@@ -16,6 +16,7 @@ DECAY_HELP = (
     "--cooldown_fraction of the steps, tokens_cosine falls until --decay_tokens tokens, however long the run is"
 )
 COMPUTE_DTYPES = ("float32", "bfloat16")
+REMATS = ("none", "block")
 # On these the place in the data or the optimizer's state depends; a run keeps them for good.
 FIXED_FIELDS = ("batch_size", "seed", "optimizer", "min_dim_size_to_factor", "ema_decay")
 
@@ -64,6 +65,9 @@ class TrainConfig:
     relative_step: bool = option(False, "adafactor: learning rate at most 1/sqrt(step)")
     min_dim_size_to_factor: int = option(128, "adafactor: smallest matrix side that is factored")
     compute_dtype: str = option("float32", "dtype of the computation (bfloat16 on TPU)", COMPUTE_DTYPES)
+    remat: str = option(
+        "none", "what the backward pass computes anew, for less memory; attention weights always", REMATS
+    )
     jit_compile: bool = option(True, "compile the step with XLA on CPU and GPU (on TPU it always is)")
     seed: int = option(0, "seed of the initial weights, the order of the records and the dropout masks")
 
@@ -74,7 +78,7 @@ class TrainConfig:
             require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         for name in ("warmup_steps", "weight_decay", "clip_norm", "skip_spikes"):
             require(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
-        for name, choices in (("optimizer", OPTIMIZERS), ("compute_dtype", COMPUTE_DTYPES)):
+        for name, choices in (("optimizer", OPTIMIZERS), ("compute_dtype", COMPUTE_DTYPES), ("remat", REMATS)):
             require(getattr(self, name) in choices, name, f"one of {', '.join(choices)}", getattr(self, name))
         for name in ("learning_rate", "epsilon"):
             require(getattr(self, name) > 0, name, "above 0", getattr(self, name))
