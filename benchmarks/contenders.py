@@ -1,7 +1,7 @@
 """Who is timed: each function here takes (config, records) and returns one that trains for a number of steps.
 
-All train with AdamW, weight decay 0.1, clipping at 1.0, float32 parameters and no dropout, each step on the same
-records. Every one of them runs in a process of its own, so only the libraries of one are imported there.
+All train with AdamW, weight decay 0.1, clipping at 1.0, float32 parameters and the dropout of the config, each step on
+the same records. Every one of them runs in a process of its own, so only the libraries of one are imported there.
 """
 
 from collections.abc import Callable
@@ -54,7 +54,7 @@ def keras_hub(config: GPTConfig, records: np.ndarray) -> Train:
         hidden_dim=config.d_model,
         intermediate_dim=config.feed_forward_size,
         max_sequence_length=config.seq_len,
-        dropout=0.0,
+        dropout=config.dropout,
     )
     model = keras_hub.models.GPT2CausalLM(backbone=backbone, preprocessor=None)
     model.compile(

@@ -15,7 +15,7 @@ from benchmarks.turns import Contender
 def main(argv: Sequence[str]) -> int:
     """Prints tokens per second of each contender, and the ratio of the first to it, as the median of pairs."""
     arguments = parse(argv)
-    config = dataclasses.replace(load_config(arguments.config_path), dropout=0.0)
+    config = dataclasses.replace(load_config(arguments.config_path), dropout=arguments.dropout)
     seq_len = arguments.seq_len or config.seq_len
     names = arguments.contender or [name for name in CONTENDERS if name != "keras_hub" or config.model_type == "gpt2"]
     contenders = [Contender(name, config, arguments.batch_size, seq_len) for name in names]
@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
     ]
     for contender in contenders:
         contender.close()
-    shape = f"{arguments.config_path}, batch {arguments.batch_size} x {seq_len}"
+    shape = f"{arguments.config_path}, batch {arguments.batch_size} x {seq_len}, dropout {arguments.dropout}"
     print(f"{shape}, {arguments.rounds} rounds of {arguments.steps} steps in turn", file=sys.stderr)
     print(f"{'':24}{'tokens/s':>10}{'ratio':>8}{'first step, s':>15}{'peak, GB':>10}", file=sys.stderr)
     for row in rows:
@@ -48,7 +48,8 @@ def main(argv: Sequence[str]) -> int:
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Returns the parsed command line."""
     parser = cli.argument_parser(__doc__)
-    parser.add_argument("--config_path", default="gpt2", help="a preset or a config file; dropout is off")
+    parser.add_argument("--config_path", default="gpt2", help="a preset or a config file")
+    parser.add_argument("--dropout", type=float, default=0.0, help="of all contenders, instead of the config's")
     parser.add_argument("--batch_size", type=int, default=4, help="sequences of a step")
     parser.add_argument("--seq_len", type=int, default=None, help="tokens of a sequence (the model's, if not given)")
     parser.add_argument("--steps", type=int, default=1, help="steps of one turn")
