@@ -17,7 +17,7 @@ WEIGHT_DECAY = 0.1
 CLIP_NORM = 1.0
 
 
-def ours(config: GPTConfig, records: np.ndarray) -> Train:
+def ours(config: GPTConfig, records: np.ndarray, remat: str = "none") -> Train:
     """`TrainStep`, compiled by XLA, on one device."""
     import tensorflow as tf
 
@@ -30,6 +30,7 @@ def ours(config: GPTConfig, records: np.ndarray) -> Train:
         learning_rate=LEARNING_RATE,
         weight_decay=WEIGHT_DECAY,
         clip_norm=CLIP_NORM,
+        remat=remat,
     )
     step = TrainStep(tf.distribute.get_strategy(), create_model(config, train_config), train_config)
     batches = iter(tf.data.Dataset.from_tensors(records).repeat())
@@ -98,6 +99,7 @@ def torch(config: GPTConfig, records: np.ndarray, compiled: bool, bfloat16: bool
 
 CONTENDERS: dict[str, Callable[[GPTConfig, np.ndarray], Train]] = {
     "ours": ours,
+    "ours_remat_block": partial(ours, remat="block"),
     "keras_hub": keras_hub,
     "torch_eager": partial(torch, compiled=False, bfloat16=False),
     "torch_compile": partial(torch, compiled=True, bfloat16=False),

@@ -15,18 +15,18 @@ from algpt2.errors import UserError
 from algpt2.flops import GIB, training_flops_per_token
 from algpt2.roofline import roofline
 from algpt2.tpu_pods import TPU_KINDS, pod_named
-from algpt2.train_config import TrainConfig
+from algpt2.train_config import REMATS, TrainConfig
 
 SEQ_LEN, VOCAB_SIZE = 1024, 50257
 PEER, PEER_DROPOUT = "keras-hub GPT-2", 0.1
-KEY = ("model", "dropout", "optimizer", "core", "batch_size")
-Key = tuple[str, float, str, str, int]
+KEY = ("model", "dropout", "remat", "optimizer", "core", "batch_size")
+Key = tuple[str, float, str, str, str, int]
 FIGURES = (
     *("libtpu", "peak_hbm_bytes", "fits", "largest_batch_per_core", "larger_does_not_fit"),
     *("flops", "bytes_accessed"),
 )
 COLUMNS = (
-    *("model", "dropout", "optimizer", "core", "batch", "peak, GiB", "largest batch"),
+    *("model", "dropout", "remat", "optimizer", "core", "batch", "peak, GiB", "largest batch"),
     *("TFLOP", "GB", "roofline, ms", "MFU at most", "libtpu"),
 )
 
@@ -57,6 +57,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--optimizers", nargs="+", default=["adamw", "adafactor"], help="of every preset")
     parser.add_argument("--batch_size", type=int, default=4, help="sequences of a core and step (default: 4)")
     parser.add_argument("--search", action=argparse.BooleanOptionalAction, default=True, help="find the largest batch")
+    parser.add_argument("--remat", choices=REMATS, default="none", help="of every preset")
     parser.add_argument("--dropout", type=float, help="instead of the models' own")
     parser.add_argument("--peer", nargs="*", default=[], choices=list(TPU_KINDS), help=f"{PEER}'s GPT-2 on these TPUs")
     parser.add_argument("--rows", metavar="FILE", help="JSON of rows made before, which are kept; new ones are added")
@@ -74,13 +75,13 @@ def _has_rows(arguments: argparse.Namespace) -> bool:
 
 
 def _keys(arguments: argparse.Namespace) -> Iterator[Key]:
-    """Yields what identifies each row: model, dropout, optimizer, kind of core, batch of a core."""
+    """Yields what identifies each row."""
     for kind in arguments.peer:
         dropout = PEER_DROPOUT if arguments.dropout is None else arguments.dropout
-        yield (PEER, dropout, "adamw", kind, arguments.batch_size)
+        yield (PEER, dropout, "none", "adamw", kind, arguments.batch_size)
     for name, kind, optimizer in itertools.product(arguments.presets, arguments.kinds, arguments.optimizers):
         dropout = preset(name).dropout if arguments.dropout is None else arguments.dropout
-        yield (name, dropout, optimizer, kind, arguments.batch_size)
+        yield (name, dropout, arguments.remat, optimizer, kind, arguments.batch_size)
 
 
 def _key(row: dict[str, Any]) -> Key:
@@ -98,9 +99,11 @@ def _row(key: Key, arguments: argparse.Namespace) -> dict[str, Any]:
 def _own_figures(key: Key, search: bool) -> dict[str, Any]:
     from algpt2.rehearsal import rehearse
 
-    name, dropout, optimizer, kind, batch_size = key
+    name, dropout, remat, optimizer, kind, batch_size = key
     pod = _one_chip(kind)
-    train_config = TrainConfig(1, batch_size * pod.n_replicas, optimizer=optimizer, compute_dtype="bfloat16")
+    train_config = TrainConfig(
+        1, batch_size * pod.n_replicas, optimizer=optimizer, compute_dtype="bfloat16", remat=remat
+    )
     found = rehearse(dataclasses.replace(preset(name), dropout=dropout), train_config, pod.name, search).figures()
     seconds = max(found["compute_seconds"], found["memory_seconds"]) if found["fits"] else None
     return {**{figure: found[figure] for figure in FIGURES}, **_bounds(kind, batch_size, name, seconds)}
@@ -109,7 +112,7 @@ def _own_figures(key: Key, search: bool) -> dict[str, Any]:
 def _peer_figures(key: Key) -> dict[str, Any]:
     from algpt2.tpu_compiler import compile_for_tpu, compiler_version
 
-    _, dropout, _, kind, batch_size = key
+    _, dropout, _, _, kind, batch_size = key
     compiled = compile_for_tpu(_peer_program(batch_size, dropout), kind)
     seconds = None
     if compiled.fits:

@@ -23,6 +23,7 @@ from kill_trials import (
 from training_process import final_tensors, finish, start, wait_for_new_checkpoint, write_config
 
 STEPS = 120
+COMMAND_LINE_STEPS = 800
 SETTINGS = (
     {"dropout": 0.1, "accumulation_steps": 2, "optimizer": "adamw"},
     {"dropout": 0.0, "accumulation_steps": 1, "optimizer": "adafactor"},
@@ -69,19 +70,30 @@ def test_a_run_killed_at_nine_random_moments_ends_bit_identical(records_folder, 
     assert outcome(run) == outcome(expected_run)
 
 
-def test_a_killed_command_line_compiled_by_xla_ends_bit_identical(records_folder, tmp_path):
+def test_a_command_line_stopped_by_sigterm_and_later_killed_ends_bit_identical(records_folder, tmp_path):
+    """As a user runs it, compiled by XLA."""
     flags = ("--accumulation_steps", "2", "--save_every_steps", "25", "--log_every_steps", "25")
-    steps = 1200
     config_path = write_config(tmp_path / "config.json", dropout=0.1)
-    uninterrupted, killed = tmp_path / "uninterrupted", tmp_path / "killed"
-    finish(start(records_folder, uninterrupted, config_path, steps, *flags))
-    process = start(records_folder, killed, config_path, steps, *flags)
-    wait_for_new_checkpoint(process, killed)
-    time.sleep(random.Random(0).uniform(0, 0.3))
+
+    def train(folder):
+        return start(records_folder, folder, config_path, COMMAND_LINE_STEPS, *flags)
+
+    uninterrupted, stopped = tmp_path / "uninterrupted", tmp_path / "stopped"
+    finish(train(uninterrupted))
+    process = train(stopped)
+    wait_for_new_checkpoint(process, stopped)
+    process.send_signal(signal.SIGTERM)
+    _, errors = finish(process, status=75)
+    assert "error: SIGTERM stopped the run after step" in errors.splitlines()[-1]
+    saved = f"step_{int(errors.splitlines()[-1].split('after step ')[1].split(' ')[0]):08d}"
+    assert (stopped / "checkpoints" / saved / "COMMITTED").exists()
+    process = train(stopped)
+    wait_for_new_checkpoint(process, stopped)
+    time.sleep(random.Random(0).uniform(0, 0.1))
     assert process.poll() is None, "the run ended before it could be killed: give it more steps"
     process.send_signal(signal.SIGKILL)
-    process.communicate()
-    result, errors = finish(start(records_folder, killed, config_path, steps, *flags))
+    assert f"resuming from {stopped}/checkpoints/{saved}" in process.communicate()[1]
+    result, errors = finish(train(stopped))
     assert "resuming from" in errors
-    assert result["step"] == steps
-    assert final_tensors(killed, steps) == final_tensors(uninterrupted, steps)
+    assert result["step"] == COMMAND_LINE_STEPS
+    assert final_tensors(stopped, COMMAND_LINE_STEPS) == final_tensors(uninterrupted, COMMAND_LINE_STEPS)
