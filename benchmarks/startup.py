@@ -18,9 +18,9 @@ def main(argv: Sequence[str]) -> int:
     print(f"batch {arguments.batch_size} x {arguments.seq_len}, dropout {arguments.dropout}", file=sys.stderr)
     print(f"{'':24}{'':24}{'first step, s':>15}{'peak, GB':>10}", file=sys.stderr)
     for name in arguments.presets:
-        config = dataclasses.replace(preset(name), dropout=arguments.dropout)
+        config = dataclasses.replace(preset(name), dropout=arguments.dropout, seq_len=arguments.seq_len)
         for contender in arguments.contender:
-            started = Contender(contender, config, arguments.batch_size, arguments.seq_len)
+            started = Contender(contender, config, arguments.batch_size)
             started.close()
             row = (name, contender, started.seconds_to_first_step, started.peak_gigabytes)
             print("{:24}{:24}{:15.1f}{:10.2f}".format(*row), file=sys.stderr)

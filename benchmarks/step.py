@@ -18,14 +18,14 @@ PLAIN = ("ours", "keras_hub", "torch_eager", "torch_compile")
 def main(argv: Sequence[str]) -> int:
     """Prints tokens per second of each contender, and the ratio of the first to it, as the median of pairs."""
     arguments = parse(argv)
-    config = dataclasses.replace(load_config(arguments.config_path), dropout=arguments.dropout)
-    seq_len = arguments.seq_len or config.seq_len
+    config = load_config(arguments.config_path)
+    config = dataclasses.replace(config, dropout=arguments.dropout, seq_len=arguments.seq_len or config.seq_len)
     names = arguments.contender or [name for name in PLAIN if name != "keras_hub" or config.model_type == "gpt2"]
-    contenders = [Contender(name, config, arguments.batch_size, seq_len) for name in names]
+    contenders = [Contender(name, config, arguments.batch_size) for name in names]
     rounds = []
     for _ in range(arguments.rounds):
         rounds.append([contender.seconds_per_step(arguments.steps) for contender in contenders])
-    tokens = arguments.batch_size * seq_len
+    tokens = arguments.batch_size * config.seq_len
     rows = [
         {
             "contender": contender.name,
@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
     ]
     for contender in contenders:
         contender.close()
-    shape = f"{arguments.config_path}, batch {arguments.batch_size} x {seq_len}, dropout {arguments.dropout}"
+    shape = f"{arguments.config_path}, batch {arguments.batch_size} x {config.seq_len}, dropout {arguments.dropout}"
     print(f"{shape}, {arguments.rounds} rounds of {arguments.steps} steps in turn", file=sys.stderr)
     print(f"{'':24}{'tokens/s':>10}{'ratio':>8}{'first step, s':>15}{'peak, GB':>10}", file=sys.stderr)
     for row in rows:

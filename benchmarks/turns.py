@@ -14,10 +14,10 @@ from benchmarks.contenders import CONTENDERS
 class Contender:
     """A process that has a compiled training step and waits for its turn."""
 
-    def __init__(self, name: str, config: GPTConfig, batch_size: int, seq_len: int):
+    def __init__(self, name: str, config: GPTConfig, batch_size: int):
         self.name = name
         self._connection, other = multiprocessing.Pipe()
-        arguments = (name, config, batch_size, seq_len, other)
+        arguments = (name, config, batch_size, other)
         self._process = multiprocessing.get_context("spawn").Process(target=_work, args=arguments, daemon=True)
         self._process.start()
         self.seconds_to_first_step, self.peak_gigabytes = self._answer()
@@ -48,12 +48,14 @@ def peak_gigabytes() -> float:
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e9
 
 
-def _work(name: str, config: GPTConfig, batch_size: int, seq_len: int, connection: Connection) -> None:
+def _work(name: str, config: GPTConfig, batch_size: int, connection: Connection) -> None:
     """Trains when told to: sends (seconds to the first step, peak GB), then the seconds of each number of steps."""
     os.environ.update(TF_CPP_MIN_LOG_LEVEL="3", KERAS_BACKEND="tensorflow")
     start = time.perf_counter()
     try:
-        records = np.random.default_rng(0).integers(config.vocab_size, size=(batch_size, seq_len + 1), dtype=np.int32)
+        records = np.random.default_rng(0).integers(
+            config.vocab_size, size=(batch_size, config.seq_len + 1), dtype=np.int32
+        )
         train = CONTENDERS[name](config, records)
         train(1)
         connection.send((time.perf_counter() - start, peak_gigabytes()))
