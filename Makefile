@@ -29,19 +29,22 @@ TPU_TESTS := $(foreach name,model layers train_step resume,tests/test_$(name).py
 test-tpu:
 	ALGPT2_KILL_TRIALS=9 TPU_SKIP_MDS_QUERY=1 $(MAKE) VENV=.venv-tpu EXTRA=tpu PYTEST_ARGUMENTS='$(TPU_TESTS)' test
 
-# Our step and input beside others'; tables on stderr. keras-hub brings TensorFlow itself, so no extra is taken beside it.
+# Our step and input beside others' (most of an hour); tables on stderr. keras-hub brings TensorFlow itself, so no extra is taken beside it.
 BENCH := .venv-bench
 
 $(BENCH)/.installed: setup.py $(CONSTRAINTS)
 	$(PYTHON) -m venv $(BENCH)
-	$(BENCH)/bin/pip install --quiet --constraint $(CONSTRAINTS) --editable '.[bench]'
+	$(BENCH)/bin/pip install --quiet --constraint $(CONSTRAINTS) --editable '.[bench,rehearsal]'
 	touch $@
 
 bench: $(BENCH)/.installed
-	$(BENCH)/bin/python -m benchmarks.step --config_path gpt2-tiny --batch_size 16 --steps 10
-	$(BENCH)/bin/python -m benchmarks.step --config_path algpt2-tiny --batch_size 16 --steps 10
-	$(BENCH)/bin/python -m benchmarks.step --config_path gpt2 --batch_size 4 --seq_len 256
 	$(BENCH)/bin/python -m benchmarks.input
+	for dropout in 0.1 0; do for model in gpt2-tiny algpt2-tiny; do \
+	  $(BENCH)/bin/python -m benchmarks.step --config_path $$model --batch_size 16 --steps 5 --dropout $$dropout || exit; \
+	done; $(BENCH)/bin/python -m benchmarks.step --config_path gpt2 --batch_size 4 --seq_len 256 --dropout $$dropout || exit; done
+	$(BENCH)/bin/python -m benchmarks.startup
+	$(BENCH)/bin/python -m benchmarks.rehearsal --presets gpt2 algpt2 --kinds v3 v5e --optimizers adamw --no-search \
+	  --dropout 0 --peer v3 v5e
 
 lint: $(VENV)/.dev-installed
 	$(VENV)/bin/ruff check .

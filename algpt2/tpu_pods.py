@@ -27,8 +27,10 @@ class TpuKind:
 
 # Memory and links of v5e, v5p and v6e: docs.cloud.google.com/tpu/docs/{v5e,v5p,v6e} (half of the links' bidirectional
 # figure); memory of v2, v3 and v4: cloud.google.com/tpu/docs/{v2,v3,v4}; links of v2 and v3, four of 496 and of 656
-# Gbit/s: Jouppi et al. 2020, doi.org/10.1145/3360307; of v4, six of 50 GB/s: arXiv:2304.01433. "megacore" makes the two
-# cores of a chip one device, as TensorFlow counts them: AI-Hypercomputer/maxtext, accelerator_to_spec_map.py.
+# Gbit/s: Jouppi et al. 2020, doi.org/10.1145/3360307; of v4, six of 50 GB/s: arXiv:2304.01433. The same pages give the
+# all-reduce bandwidth of whole pods: 340 TB/s over 1024 v3 chips is 332 GB/s each, where we say 328, and 1.1 PB/s over
+# 4096 v4 chips is 269, where we say 300. "megacore" makes the two cores of a chip one device, as TensorFlow counts
+# them: AI-Hypercomputer/maxtext, accelerator_to_spec_map.py.
 TPU_KINDS = {
     "v2": TpuKind("v2:2x2", False, 512, 700e9, 4 * 62e9, cores=2),
     "v3": TpuKind("v3:2x2", False, 2048, 900e9, 4 * 82e9, cores=2),

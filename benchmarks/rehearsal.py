@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import itertools
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -32,7 +33,7 @@ COLUMNS = (
 
 
 def main(argv: Sequence[str]) -> int:
-    """Prints every row as JSON and writes the table, after each row, for all of them take hours."""
+    """Prints every row as JSON and as a table, which is written after each row, for all of them take hours."""
     arguments = parse(argv)
     environment.require_tensorflow()
     rows = strict_json.read_object(arguments.rows, "this script")["rows"] if _has_rows(arguments) else []
@@ -45,6 +46,7 @@ def main(argv: Sequence[str]) -> int:
             storage.write_text(arguments.rows, strict_json.dumps({"rows": rows}, indent=2) + "\n")
         _write_table(rows, arguments.output)
     _write_table(rows, arguments.output)
+    print(_table(rows), end="", file=sys.stderr)
     cli.print_json(rows)
     return cli.EXIT_OK
 
@@ -164,8 +166,12 @@ def _one_chip(kind: str) -> Any:
 
 
 def _document(rows: Sequence[dict[str, Any]]) -> str:
-    table = [COLUMNS, ["---"] * len(COLUMNS), *map(_cells, rows)]
-    return _INTRODUCTION + "".join(f"| {' | '.join(cells)} |\n" for cells in table)
+    return _INTRODUCTION + _table(rows)
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> str:
+    lines = [COLUMNS, ["---"] * len(COLUMNS), *map(_cells, rows)]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
