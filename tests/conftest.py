@@ -39,6 +39,15 @@ GPT2_CONFIG = GPTConfig(vocab_size=64, seq_len=16, n_layer=2, n_head=2, d_model=
 ALGPT2_CONFIG = dataclasses.replace(GPT2_CONFIG, embedding_size=8, share_layers=True)
 
 
+# Minutes of processes, compilations and graphs: started last, one of them would end long after all others.
+LONG = ("test_rehearsal", "test_resume", "test_workers", "test_train_step", "test_remat", "test_training")
+
+
+def pytest_collection_modifyitems(items):
+    """Puts the longest files first."""
+    items.sort(key=lambda item: item.path.stem not in LONG)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def two_logical_cpu_devices():
     """Splits the CPU before TensorFlow initialises it, which can be done only once a process."""

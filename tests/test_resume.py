@@ -26,8 +26,8 @@ STEPS = 120
 COMMAND_LINE_STEPS = 800
 SETTINGS = (
     {"dropout": 0.1, "accumulation_steps": 2, "optimizer": "adamw"},
-    {"dropout": 0.0, "accumulation_steps": 1, "optimizer": "adafactor"},
     {"dropout": 0.1, "accumulation_steps": 1, "optimizer": "muon"},
+    {"dropout": 0.0, "accumulation_steps": 1, "optimizer": "adafactor"},
 )
 # What one run is killed at, in a random order.
 CHAIN = ("start", "save", "save", "save", "eval", "eval", "between", "between")
