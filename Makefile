@@ -30,7 +30,8 @@ TPU_TESTS := $(foreach name,model layers dropout train_step training,tests/test_
 test-tpu:
 	TPU_SKIP_MDS_QUERY=1 $(MAKE) VENV=.venv-tpu EXTRA=tpu PYTEST_ARGUMENTS='$(TPU_TESTS)' test
 
-# Our step and input beside others' (most of an hour); tables on stderr. keras-hub brings TensorFlow itself, so no extra is taken beside it.
+# Our step and input beside others'; tables on stderr; it takes long.
+# keras-hub brings TensorFlow itself, so none of the extras cpu, gpu and tpu is taken beside it.
 BENCH := .venv-bench
 
 $(BENCH)/.installed: setup.py $(CONSTRAINTS)

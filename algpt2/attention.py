@@ -12,7 +12,7 @@ from typing import Any
 
 from keras import ops
 
-from algpt2.dropout import DropoutMask
+from algpt2.dropout import dropout_of
 from algpt2.ordering import after
 
 BLOCK = 256
@@ -48,9 +48,7 @@ def causal_attention(query: Any, key: Any, value: Any, rate: float = 0.0, seed: 
       site: of the dropout (see `dropout`).
     """
     starts = range(0, query.shape[2], BLOCK)
-    drop = _no_dropout
-    if seed is not None and rate:
-        drop = DropoutMask(rate, seed, site, (*ops.shape(query)[:3], key.shape[2])).apply
+    drop = dropout_of(rate, seed, site, (*ops.shape(query)[:3], key.shape[2]))
 
     def attend(query: Any, key: Any, value: Any) -> tuple[Any, Any]:
         rows = []
@@ -97,10 +95,6 @@ def _attend_gradient(
     d_weights = ops.cast(drop(ops.matmul(d_output, _transposed(value)), (start, start)), "float32")
     d_scores = ops.cast(weights * (d_weights - shared) * query.shape[-1] ** -0.5, query.dtype)
     return ops.matmul(d_scores, key), ops.matmul(_transposed(d_scores), query), d_value
-
-
-def _no_dropout(weights: Any, start: tuple[int, int]) -> Any:
-    return weights
 
 
 def _sum_of_suffixes(parts: Any) -> Any:

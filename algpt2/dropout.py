@@ -4,7 +4,7 @@ Nothing of a mask is stored: XLA computes it where it is used, forward and again
 that reads it. A generator's random numbers, which `keras.random` would draw, pass through memory each time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,14 @@ _SHIFTS, _FACTORS = (16, 15, 16), (0x7FEB352D, 0x846CA68B)
 
 def dropout(x: Any, rate: float, seed: Any, site: Any) -> Any:
     """Returns `x`, floating, after the `DropoutMask` of these arguments and its shape; as it is if `seed` is None."""
-    return x if seed is None or rate == 0 else DropoutMask(rate, seed, site, ops.shape(x)).apply(x)
+    return dropout_of(rate, seed, site, ops.shape(x))(x)
+
+
+def dropout_of(rate: float, seed: Any, site: Any, shape: Sequence[Any]) -> Callable[..., Any]:
+    """Returns `DropoutMask.apply` of these arguments, or what changes nothing if `seed` is None or `rate` is 0."""
+    if seed is None or rate == 0:
+        return lambda x, start=None: x
+    return DropoutMask(rate, seed, site, shape).apply
 
 
 class DropoutMask:

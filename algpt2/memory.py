@@ -54,9 +54,10 @@ def replica_bytes(model: GPTConfig, train: TrainConfig, micro_batch: int) -> dic
     parameters = FLOAT32_BYTES * model.parameter_count()
     width = COMPUTE_BYTES[train.compute_dtype]
     tokens = micro_batch * model.seq_len
-    per_token = model.n_layer * (8 * model.d_model + 2 * model.feed_forward_size)
+    per_layer = 8 * model.d_model + 2 * model.feed_forward_size
+    per_token = model.n_layer * per_layer
     if train.remat == "block":
-        per_token = per_token // model.n_layer + model.n_layer * model.d_model
+        per_token = per_layer + model.n_layer * model.d_model
     return {
         "parameters": parameters,
         "gradients": parameters * (2 if train.accumulation_steps > 1 else 1),

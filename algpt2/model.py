@@ -118,13 +118,13 @@ class GPT(keras.Model):
     def _apply_blocks(self, x: Any, dropout_seed: Any, remat: str) -> Any:
         """(B, L, D) -> (B, L, D)."""
 
-        def apply(x: Any, application: Any, block: Block = self.h[0]) -> Any:
+        def apply(block: Block, x: Any, application: Any) -> Any:
             return block(x, dropout_seed=dropout_seed, application=application)
 
         if remat == "block" and self.config.share_layers:
-            return rematerialised_loop(apply, x, self.config.n_layer)
+            return rematerialised_loop(functools.partial(apply, self.h[0]), x, self.config.n_layer)
         for application in range(self.config.n_layer):
-            apply_own = functools.partial(apply, block=self.h[application % self.config.n_block])
+            apply_own = functools.partial(apply, self.h[application % self.config.n_block])
             x = rematerialised(apply_own, x, application) if remat == "block" else apply_own(x, application)
         return x
 

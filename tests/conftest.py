@@ -39,6 +39,9 @@ GPT2_CONFIG = GPTConfig(vocab_size=64, seq_len=16, n_layer=2, n_head=2, d_model=
 ALGPT2_CONFIG = dataclasses.replace(GPT2_CONFIG, embedding_size=8, share_layers=True)
 
 
+needs_host_compiler = pytest.mark.skipif(
+    not environment.has_host_compiler(), reason="this wheel has no XLA backend for CPUs"
+)
 # Minutes of processes, compilations and graphs: started last, one of them would end long after all others.
 LONG = ("test_rehearsal", "test_resume", "test_workers", "test_train_step", "test_remat", "test_training")
 

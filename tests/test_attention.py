@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import needs_host_compiler
 
-from algpt2 import attention, environment
+from algpt2 import attention
 from algpt2.attention import causal_attention, causal_mask
 from algpt2.compilation import graph_function
 from algpt2.dropout import dropout
@@ -52,7 +53,7 @@ def test_values_and_gradients_are_those_of_plain_attention(rng, length, rate):
         assert np.linalg.norm(result - other) <= 1e-6 * np.linalg.norm(other) + 1e-5
 
 
-@pytest.mark.skipif(not environment.has_host_compiler(), reason="this wheel has no XLA backend for CPUs")
+@needs_host_compiler
 def test_compiled_they_are_the_same(rng, monkeypatch):
     monkeypatch.setattr(attention, "BLOCK", 8)
     inputs = random_inputs(rng, 29)

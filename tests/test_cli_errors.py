@@ -312,7 +312,7 @@ def test_a_bad_record_that_only_reading_shows_is_one_sentence_while_training(
 
 
 def test_a_batch_that_does_not_divide_among_the_replicas_is_refused(run_script, good, tmp_path, monkeypatch):
-    from test_train_step import TWO, strategy_of
+    from tiny_step import TWO, strategy_of
 
     monkeypatch.setattr(distribution, "create_strategy", lambda tpu: strategy_of(TWO))
     outcome = run_script(TRAIN, {"good": good, "out": tmp_path / "out"}, batch_size=3)

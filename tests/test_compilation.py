@@ -1,5 +1,5 @@
-import pytest
 import tensorflow as tf
+from conftest import needs_host_compiler
 
 from algpt2 import compilation, environment
 from algpt2.compilation import graph_function
@@ -18,7 +18,7 @@ def length(text):
     return tf.strings.length(tf.strings.join([text, text]))
 
 
-@pytest.mark.skipif(not environment.has_host_compiler(), reason="this wheel has no XLA backend for CPUs")
+@needs_host_compiler
 def test_functions_are_compiled_unless_asked_not_to():
     assert is_compiled(graph_function(length))
     assert not is_compiled(graph_function(length, jit_compile=False))

@@ -3,13 +3,11 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import needs_host_compiler
 
-from algpt2 import environment
 from algpt2.compilation import graph_function
 from algpt2.dropout import DropoutMask, dropout
 from algpt2.step_export import export
-
-needs_compiler = pytest.mark.skipif(not environment.has_host_compiler(), reason="this wheel has no XLA for CPUs")
 
 SEED = np.array([3, -4], "int32")
 
@@ -85,13 +83,13 @@ def test_a_block_has_its_part_of_the_whole_mask():
     np.testing.assert_array_equal(part, mask(shape=(2, 3, 8, 9)).astype("float32")[:, :, 3:7, 5:7])
 
 
-@needs_compiler
+@needs_host_compiler
 def test_compiled_it_is_the_same():
     compiled = graph_function(lambda x, seed: dropout(x, 0.1, seed, 0))(tf.ones((64, 64)), tf.constant(SEED))
     np.testing.assert_array_equal(compiled, mask())
 
 
-@needs_compiler
+@needs_host_compiler
 def test_a_compiled_program_does_not_hold_the_places_of_all_elements():
     """TensorFlow folds sums of constants: those of rows and columns made a program of 43 MB of two layers."""
     arguments = tf.TensorSpec((64, 64, 64), tf.float32), tf.TensorSpec((2,), tf.int32)

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import needs_host_compiler
 
-from algpt2 import environment
 from algpt2.ordering import after
 
 
@@ -13,7 +13,7 @@ def test_what_comes_after_something_is_unchanged(rng, dtype):
     np.testing.assert_array_equal(after(x, tf.constant(-5.0)), x)
 
 
-@pytest.mark.skipif(not environment.has_host_compiler(), reason="this wheel has no XLA backend for CPUs")
+@needs_host_compiler
 @pytest.mark.parametrize(("ordered", "n_computed"), [(False, 1), (True, 2)])
 def test_a_compiler_computes_equal_expressions_once_unless_one_comes_after_the_other(rng, ordered, n_computed):
     @tf.function(jit_compile=True, autograph=False)

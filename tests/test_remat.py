@@ -5,15 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ALGPT2_CONFIG, GPT2_CONFIG
+from conftest import ALGPT2_CONFIG, GPT2_CONFIG, needs_host_compiler
 from tiny_step import ONE, TWO, require_equal, train
 
-from algpt2 import environment
 from algpt2.remat import rematerialised, rematerialised_loop
 from algpt2.step_export import export_training_step
 from algpt2.train_config import TrainConfig
 
-needs_compiler = pytest.mark.skipif(not environment.has_host_compiler(), reason="this wheel has no XLA for CPUs")
 N_APPLICATIONS = 3
 
 
@@ -46,7 +44,7 @@ def output_and_gradients(repeat, x, weights):
 
 
 @pytest.mark.parametrize("repeat", [rematerialised_one_by_one, rematerialised_loop])
-@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=needs_compiler)])
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=needs_host_compiler)])
 def test_values_and_gradients_are_those_of_plain_applications(rng, weights, repeat, compiled):
     x = tf.constant(rng.normal(size=(2, 4)), tf.float32)
     function = tf.function(lambda x: output_and_gradients(repeat, x, weights), jit_compile=compiled, autograph=False)
@@ -54,7 +52,7 @@ def test_values_and_gradients_are_those_of_plain_applications(rng, weights, repe
         np.testing.assert_allclose(result, other, rtol=1e-5, atol=1e-5)
 
 
-@needs_compiler
+@needs_host_compiler
 @pytest.mark.parametrize(
     ("repeat", "n_computed"), [(plain_loop, N_APPLICATIONS), (rematerialised_one_by_one, 2 * N_APPLICATIONS - 1)]
 )
@@ -73,7 +71,7 @@ def test_what_is_computed_again_is_not_found_to_be_computed_before(weights, repe
     [
         (GPT2_CONFIG, TWO, 1, False),
         (ALGPT2_CONFIG, TWO, 2, False),
-        pytest.param(ALGPT2_CONFIG, ONE, 1, True, marks=needs_compiler),
+        pytest.param(ALGPT2_CONFIG, ONE, 1, True, marks=needs_host_compiler),
     ],
 )
 def test_training_ends_with_the_same_parameters(model_config, devices, accumulation_steps, jit_compile):
@@ -85,7 +83,7 @@ def test_training_ends_with_the_same_parameters(model_config, devices, accumulat
     )
 
 
-@needs_compiler
+@needs_host_compiler
 def test_the_program_of_shared_blocks_does_not_grow_with_their_applications():
     sizes = {}
     for remat in ("none", "block"):

@@ -76,7 +76,7 @@ def test_the_last_samples_are_what_the_last_checkpoint_generates(sampled):
 
 
 def test_two_replicas_in_bfloat16_are_sampled_too_without_validation_records(records_folder, tmp_path):
-    from test_train_step import TWO, strategy_of
+    from tiny_step import TWO, strategy_of
 
     run = tiny_run(records_folder, tmp_path, SAMPLING, compute_dtype="bfloat16", total_steps=2)
     train_tiny(dataclasses.replace(run, val_records=None), strategy_of(TWO))

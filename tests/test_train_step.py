@@ -5,10 +5,21 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ALGPT2_CONFIG, GPT2_CONFIG
-from tiny_step import BATCH_SIZE, ONE, STEPS, TWO, as_vector, random_rows, require_equal, run_steps, strategy_of, train
+from conftest import ALGPT2_CONFIG, GPT2_CONFIG, needs_host_compiler
+from tiny_step import (
+    BATCH_SIZE,
+    ONE,
+    STEPS,
+    TWO,
+    as_vector,
+    batches,
+    random_rows,
+    require_equal,
+    run_steps,
+    strategy_of,
+    train,
+)
 
-from algpt2 import environment
 from algpt2.errors import UserError
 from algpt2.losses import inputs_and_targets, token_nats
 from algpt2.model import GPT
@@ -29,7 +40,7 @@ def test_replicas_and_accumulation_give_the_same_parameters_as_one_large_batch(m
         require_equal(train(devices, model_config, accumulation_steps=accumulation_steps, **config), expected)
 
 
-@pytest.mark.skipif(not environment.has_host_compiler(), reason="this wheel has no XLA backend for CPUs")
+@needs_host_compiler
 def test_compiled_steps_on_two_replicas_with_accumulation_agree_with_plain_ones_on_one():
     plain = train(ONE, ALGPT2_CONFIG, jit_compile=False)
     require_equal(train(ONE, ALGPT2_CONFIG), plain)
@@ -165,11 +176,7 @@ def test_the_moving_average_of_the_weights_is_their_weighted_mean_over_all_updat
     decay, rows = 0.6, random_rows()
     step, _ = run_steps(TWO, ONE_LAYER, rows, 1, jit_compile=False, ema_decay=decay)
     history = [state_of(step)]
-    strategy = strategy_of(TWO)
-    dataset = strategy.distribute_datasets_from_function(
-        lambda context: tf.data.Dataset.from_tensor_slices(rows).batch(BATCH_SIZE // 2, drop_remainder=True)
-    )
-    iterator = iter(dataset)
+    iterator = batches(strategy_of(TWO), rows)
     for number in range(1, STEPS):
         step(iterator, number, 1)
         history.append(state_of(step))

@@ -318,7 +318,7 @@ def test_a_damaged_shard_in_the_middle_of_a_run_is_one_sentence(run):
 
 
 def test_training_on_two_replicas_reaches_the_same_loss(run, tmp_path):
-    from test_train_step import TWO, strategy_of
+    from tiny_step import TWO, strategy_of
 
     one = train(run)
     on_two = dataclasses.replace(run, model_dir=str(tmp_path / "two"))

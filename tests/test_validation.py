@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from conftest import ALGPT2_CONFIG
 from numpy_gpt import forward
-from test_train_step import ONE, TWO, strategy_of
+from tiny_step import ONE, TWO, strategy_of
 
 from algpt2.losses import inputs_and_targets
 from algpt2.model import GPT

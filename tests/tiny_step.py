@@ -31,11 +31,16 @@ def run_steps(devices, model_config, rows, n_steps=STEPS, **config):
     with strategy.scope():
         model = create_model(model_config, config)
     step = TrainStep(strategy, model, config)
+    return step, step(batches(strategy, rows), 0, n_steps)
+
+
+def batches(strategy, rows):
+    """Returns an iterator of global batches."""
     replica_rows = BATCH_SIZE // strategy.num_replicas_in_sync
     dataset = strategy.distribute_datasets_from_function(
         lambda context: tf.data.Dataset.from_tensor_slices(rows).batch(replica_rows, drop_remainder=True)
     )
-    return step, step(iter(dataset), 0, n_steps)
+    return iter(dataset)
 
 
 def train(devices, model_config, n_steps=STEPS, **config):
