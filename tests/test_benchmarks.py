@@ -56,3 +56,32 @@ def test_the_pytorch_model_has_our_loss_with_our_parameters(tiny_config, rng):
     inputs, targets = inputs_and_targets(rng.integers(tiny_config.vocab_size, size=(2, 17)).astype("int32"))
     loss = other(*(torch.from_numpy(ids.astype(np.int64)) for ids in (inputs, targets)))
     assert float(loss.detach()) == pytest.approx(float(np.mean(token_nats(model(inputs), targets))), rel=1e-5)
+
+
+def rehearsed(key, search):
+    from benchmarks.rehearsal_table import KEY
+
+    figures = {"libtpu": "0", "peak_hbm_bytes": 2**30, "fits": True, "flops": 1e12, "bytes_accessed": 1e9}
+    batch = {"largest_batch_per_core": 9 if search else None, "larger_does_not_fit": True if search else None}
+    return {**dict(zip(KEY, key, strict=True)), **figures, **batch, "roofline_seconds": 0.01, "mfu_bound": 0.5}
+
+
+def test_rehearsals_made_before_are_kept_unless_a_largest_batch_is_wanted_that_they_lack(monkeypatch, tmp_path, capsys):
+    from benchmarks import rehearsal
+
+    made = []
+    monkeypatch.setattr(rehearsal, "_row", lambda key, search: made.append(key) or rehearsed(key, search))
+    rows, output = tmp_path / "rows.json", tmp_path / "table.md"
+    arguments = ["--presets", "gpt2", "--kinds", "v3", "--rows", str(rows), "--output", str(output)]
+    for further, n_made in (["--no-search"], 2), (["--no-search"], 2), (["--optimizers", "adamw"], 3), ([], 4), ([], 4):
+        assert rehearsal.main([*arguments, *further]) == 0
+        assert len(made) == n_made
+    assert [row["largest_batch_per_core"] for row in json.loads(rows.read_text())["rows"]] == [9, 9]
+    assert output.read_text().count("| gpt2 |") == 2
+
+
+def test_the_published_table_is_that_of_the_published_rows():
+    from benchmarks.rehearsal_table import document
+
+    rows = json.loads((REPOSITORY / "docs/rehearsal.json").read_text())["rows"]
+    assert (REPOSITORY / "docs/rehearsal.md").read_text() == document(rows)
