@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-MOST_TRIALS = 5
+MOST_TRIALS = 6
 
 
 def largest_fitting(
@@ -29,7 +29,8 @@ def largest_fitting(
         if too_large == largest + 1:
             break
         if too_large is None:
-            trial = min(max(_on_line(peaks, sorted(peaks)[-2:], memory_bytes), largest + 1), 8 * largest)
+            most = (8 if trials_done < 2 else 2) * largest
+            trial = min(max(_on_line(peaks, sorted(peaks)[-2:], memory_bytes), largest + 1), most)
         elif trials_done < 2:
             trial = min(max(_on_line(peaks, (largest, too_large), memory_bytes), largest + 1), too_large - 1)
         else:  # memory is no line, then

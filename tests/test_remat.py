@@ -67,17 +67,12 @@ def test_what_is_computed_again_is_not_found_to_be_computed_before(weights, repe
 
 
 @pytest.mark.parametrize(
-    ("model_config", "devices", "accumulation_steps", "jit_compile"),
-    [
-        (GPT2_CONFIG, TWO, 1, False),
-        (ALGPT2_CONFIG, TWO, 2, False),
-        pytest.param(ALGPT2_CONFIG, ONE, 1, True, marks=needs_host_compiler),
-    ],
+    ("model_config", "devices", "accumulation_steps"), [(GPT2_CONFIG, ONE, 1), (ALGPT2_CONFIG, TWO, 2)]
 )
-def test_training_ends_with_the_same_parameters(model_config, devices, accumulation_steps, jit_compile):
+def test_training_ends_with_the_same_parameters(model_config, devices, accumulation_steps):
     """With dropout: catches a mask that is drawn anew, or that is the same in every application."""
     model_config = dataclasses.replace(model_config, dropout=0.2)
-    options = {"accumulation_steps": accumulation_steps, "jit_compile": jit_compile}
+    options = {"accumulation_steps": accumulation_steps, "jit_compile": False}
     require_equal(
         train(devices, model_config, remat="block", **options), train(devices, model_config, remat="none", **options)
     )
@@ -88,7 +83,7 @@ def test_the_program_of_shared_blocks_does_not_grow_with_their_applications():
     sizes = {}
     for remat in ("none", "block"):
         config = TrainConfig(total_steps=1, batch_size=2, remat=remat, jit_compile=False)
-        models = [dataclasses.replace(ALGPT2_CONFIG, n_layer=n_layer, dropout=0.1) for n_layer in (2, 5)]
+        models = [dataclasses.replace(ALGPT2_CONFIG, n_layer=n_layer, dropout=0.1) for n_layer in (1, 3)]
         sizes[remat] = [len(export_training_step(model, config)) for model in models]
     assert sizes["block"][1] == pytest.approx(sizes["block"][0], rel=0.02)
     assert sizes["none"][1] > 1.5 * sizes["none"][0]

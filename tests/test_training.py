@@ -1,6 +1,7 @@
 import contextlib
 import dataclasses
 import json
+import shutil
 import types
 from pathlib import Path
 
@@ -24,16 +25,34 @@ MODEL_CONFIG = dataclasses.replace(ALGPT2_CONFIG, vocab_size=300, n_layer=1)
 CADENCE = Cadence(log_every_steps=2, eval_every_steps=4, save_every_steps=3, steps_per_loop=5)
 
 
-@pytest.fixture
-def run(records_folder, tmp_path):
+def run_in(model_dir, records_folder):
     return Run(
         model_config=MODEL_CONFIG,
         train_config=TrainConfig(total_steps=10, batch_size=4, learning_rate=1e-2, jit_compile=False),
         cadence=CADENCE,
         train_records=open_record_set([records_folder], "train"),
         val_records=open_record_set([records_folder], "val"),
-        model_dir=str(tmp_path / "run"),
+        model_dir=str(model_dir),
     )
+
+
+@pytest.fixture
+def run(records_folder, tmp_path):
+    return run_in(tmp_path / "run", records_folder)
+
+
+@pytest.fixture(scope="module")
+def trained_once(records_folder, tmp_path_factory):
+    run = run_in(tmp_path_factory.mktemp("trained") / "run", records_folder)
+    return run, train(run)
+
+
+@pytest.fixture
+def finished(run, trained_once):
+    """The run and its result, after a training that several tests share."""
+    trained, result = trained_once
+    shutil.copytree(trained.model_dir, run.model_dir)
+    return run, result
 
 
 def train(run):
@@ -60,8 +79,8 @@ def kill_at(monkeypatch, step):
     monkeypatch.setattr(Trainer, "_advance", dying)
 
 
-def test_a_run_logs_validates_and_saves_at_its_cadence(run):
-    result = train(run)
+def test_a_run_logs_validates_and_saves_at_its_cadence(finished):
+    run, result = finished
     metrics = read_metrics(run.model_dir)
     assert [line["step"] for line in metrics if "loss" in line] == [2, 4, 6, 8, 10]
     assert [line["step"] for line in metrics if "val_loss" in line] == [4, 8, 10]
@@ -78,27 +97,25 @@ def test_a_run_logs_validates_and_saves_at_its_cadence(run):
     )
 
 
-def test_the_result_is_kept_in_the_runs_folder(run):
-    result = train(run)
+def test_the_result_is_kept_in_the_runs_folder(finished):
+    run, result = finished
     assert json.loads((Path(run.model_dir) / "result.json").read_text()) == result
 
 
-def test_a_run_interrupted_and_resumed_ends_bit_identical(run, tmp_path, monkeypatch):
-    uninterrupted = dataclasses.replace(run, model_dir=str(tmp_path / "uninterrupted"))
-    train(uninterrupted)
-    for step in (2, 6, 8):
+def test_a_run_interrupted_and_resumed_ends_bit_identical(run, trained_once, monkeypatch):
+    for step in (2, 8):
         with monkeypatch.context() as patch:
             kill_at(patch, step)
             with pytest.raises(Killed):
                 train(run)
     train(run)
-    assert final_tensors(run) == final_tensors(uninterrupted)
+    assert final_tensors(run) == final_tensors(trained_once[0])
     steps = [line["step"] for line in read_metrics(run.model_dir) if "loss" in line]
     assert steps == [2, 4, 6, 8, 10], "lines of repeated steps are written once"
 
 
-def test_a_finished_run_does_nothing_but_report_again(run):
-    first = train(run)
+def test_a_finished_run_does_nothing_but_report_again(finished):
+    run, first = finished
     before = final_tensors(run)
     assert train(run) == first
     (Path(run.model_dir) / "result.json").unlink()
@@ -112,8 +129,8 @@ def with_config(run, **changes):
     return dataclasses.replace(run, train_config=dataclasses.replace(run.train_config, **changes))
 
 
-def test_another_seed_in_the_same_folder_is_refused(run):
-    train(run)
+def test_another_seed_in_the_same_folder_is_refused(finished):
+    run, _ = finished
     before = final_tensors(run)
     with pytest.raises(UserError, match="differs in seed: 0, now 1"):
         train(with_config(run, seed=1))
@@ -133,17 +150,17 @@ def test_a_resumed_run_goes_on_with_the_learning_rate_that_is_given_now(run, mon
     assert entry == {"step": 6, "changes": {"learning_rate": [0.01, 0.02], "decay": ["cosine", "constant"]}}
 
 
-def test_a_finished_run_goes_on_to_a_later_end(run):
-    first = train(run)
+def test_a_finished_run_goes_on_to_a_later_end(finished):
+    run, first = finished
     assert train(with_config(run, total_steps=14))["step"] == 14
     kept = json.loads((Path(run.model_dir) / "result_step_00000010.json").read_text())
     assert kept == first
 
 
-def test_a_run_set_back_and_trained_on_ends_as_it_did(run):
+def test_a_run_set_back_and_trained_on_ends_as_it_did(finished):
     from algpt2.rewind import rewind
 
-    train(run)
+    run, _ = finished
     before = final_tensors(run)
     assert rewind(run.model_dir, 6)["moved"] == 2
     train(run)
@@ -152,8 +169,8 @@ def test_a_run_set_back_and_trained_on_ends_as_it_did(run):
     assert steps == [2, 4, 6, 8, 10]
 
 
-def test_a_run_begins_with_the_weights_of_another_and_a_step_of_zero(run, tmp_path):
-    train(run)
+def test_a_run_begins_with_the_weights_of_another_and_a_step_of_zero(finished, tmp_path):
+    run, _ = finished
     initial = InitialWeights(run.model_dir)
     warm = dataclasses.replace(run, model_dir=str(tmp_path / "warm"), initial_weights=initial)
     train(warm)
