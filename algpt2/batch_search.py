@@ -12,8 +12,8 @@ def largest_fitting(
     fits: bool,
     fixed_bytes: int,
     memory_bytes: int,
-) -> tuple[int, bool]:
-    """Returns the largest batch found to fit, 0 if none, and whether one more is known not to fit.
+) -> tuple[int, int | None]:
+    """Returns the largest batch found to fit, 0 if none, and the smallest found not to, None if all fit.
 
     Args:
       peak_bytes_of: tries a batch; returns its peak and whether it fits.
@@ -40,7 +40,7 @@ def largest_fitting(
             largest = trial
         else:
             too_large = trial
-    return largest, too_large == largest + 1
+    return largest, too_large
 
 
 def _on_line(peaks: dict[int, int], through: Sequence[int], memory_bytes: int) -> int:

@@ -47,7 +47,7 @@ class Rehearsal:
     """What a rehearsal found. FLOPs and bytes are those of one replica's step, None where it does not fit.
 
     `largest_batch_per_core` is that of one replica and step, with the run's accumulation; 0 if none was found to fit,
-    and `larger_does_not_fit` says that the next larger one was tried.
+    and `too_large_batch_per_core` is the smallest found not to, None if all that were tried fit.
     """
 
     pod: str
@@ -60,7 +60,7 @@ class Rehearsal:
     hbm_bytes: int
     fits: bool
     largest_batch_per_core: int | None
-    larger_does_not_fit: bool | None
+    too_large_batch_per_core: int | None
     flops: float | None
     bytes_accessed: float | None
     uncounted_loops: int
@@ -88,8 +88,8 @@ class Rehearser:
     def rehearse(self, search: bool = True) -> Rehearsal:
         """Compiles the run's own batch and, with `search`, others, for the largest that fits."""
         compiled = self.compile(self.micro_batch_size)
-        largest, larger_does_not_fit = self._largest(compiled) if search else (None, None)
-        return self._rehearsal(compiled, largest, larger_does_not_fit)
+        largest, too_large = self._largest(compiled) if search else (None, None)
+        return self._rehearsal(compiled, largest, too_large)
 
     def compile(self, micro_batch_size: int) -> Compiled:
         """Returns what the compiler says of the step with so many sequences in one replica's micro-batch."""
@@ -105,14 +105,14 @@ class Rehearser:
         logging.info("batch %d: compiled after %.0f s, %.2f GiB, %s", config.batch_size, taken, peak, verdict)
         return compiled
 
-    def _largest(self, compiled: Compiled) -> tuple[int, bool]:
+    def _largest(self, compiled: Compiled) -> tuple[int, int | None]:
         def peak_of(micro_batch_size: int) -> tuple[int, bool]:
             tried = self.compile(micro_batch_size)
             return tried.peak_hbm_bytes, tried.fits
 
         fixed = FLOAT32_BYTES * self.model_config.parameter_count()
         fixed += optimizer_state_bytes(self.model_config, self.train_config)
-        largest, larger_does_not_fit = largest_fitting(
+        largest, too_large = largest_fitting(
             peak_of,
             self.micro_batch_size,
             compiled.peak_hbm_bytes,
@@ -120,9 +120,10 @@ class Rehearser:
             fixed,
             self.pod.replica_hbm_bytes,
         )
-        return largest * self.train_config.accumulation_steps, larger_does_not_fit
+        accumulation_steps = self.train_config.accumulation_steps
+        return largest * accumulation_steps, too_large and too_large * accumulation_steps
 
-    def _rehearsal(self, compiled: Compiled, largest: int | None, larger_does_not_fit: bool | None) -> Rehearsal:
+    def _rehearsal(self, compiled: Compiled, largest: int | None, too_large: int | None) -> Rehearsal:
         config, pod = self.train_config, self.pod
         gradient_bytes = FLOAT32_BYTES * self.model_config.parameter_count()
         return Rehearsal(
@@ -136,7 +137,7 @@ class Rehearser:
             hbm_bytes=pod.replica_hbm_bytes,
             fits=compiled.fits,
             largest_batch_per_core=largest,
-            larger_does_not_fit=larger_does_not_fit,
+            too_large_batch_per_core=too_large,
             flops=compiled.flops,
             bytes_accessed=compiled.bytes_accessed,
             uncounted_loops=compiled.uncounted_loops,
@@ -201,7 +202,8 @@ def report(rehearsal: Rehearsal) -> int:
 def table_of(found: Rehearsal) -> list[tuple[str, str]]:
     """Returns name and figure, with its unit, of each line of the table."""
     verdict = "fits" if found.fits else "DOES NOT FIT: raise --accumulation_steps or lower --batch_size"
-    larger = "one more does not fit" if found.larger_does_not_fit else "larger ones were not tried"
+    too_large = found.too_large_batch_per_core
+    larger = f"{too_large} does not fit" if too_large else "larger ones were not tried"
     batch = f"{found.batch_per_core} in {found.accumulation_steps} micro-batches, {found.compute_dtype}"
     lines = [
         ("pod", f"{found.pod}, {found.replicas} replicas, compiled by libtpu {found.libtpu}"),

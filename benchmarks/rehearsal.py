@@ -21,7 +21,7 @@ from benchmarks.rehearsal_table import KEY, Row, document, key_of, one_chip, tab
 PEER, PEER_PRESET, PEER_DROPOUT = "keras-hub GPT-2", "gpt2", 0.1
 Key = tuple[str, float, str, str, str, int]
 FIGURES = (
-    *("libtpu", "peak_hbm_bytes", "fits", "largest_batch_per_core", "larger_does_not_fit"),
+    *("libtpu", "peak_hbm_bytes", "fits", "largest_batch_per_core", "too_large_batch_per_core"),
     *("flops", "bytes_accessed"),
 )
 
@@ -120,7 +120,7 @@ def _peer_figures(key: Key, search: bool) -> dict[str, Any]:
     found = {**dataclasses.asdict(compiled), "libtpu": compiler_version()}
     if search:
         fixed_bytes, memory_bytes = compiled.argument_bytes or 0, pod.replica_hbm_bytes
-        found["largest_batch_per_core"], found["larger_does_not_fit"] = largest_fitting(
+        found["largest_batch_per_core"], found["too_large_batch_per_core"] = largest_fitting(
             peak_of, batch_size, compiled.peak_hbm_bytes, compiled.fits, fixed_bytes, memory_bytes
         )
     seconds = roofline(pod, compiled.flops, compiled.bytes_accessed, 0).seconds if compiled.fits else None

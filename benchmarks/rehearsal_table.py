@@ -55,7 +55,10 @@ def _cells(row: Row) -> list[str]:
 def _largest_batch(row: Row) -> str:
     if row["largest_batch_per_core"] is None:
         return "-"
-    return f"{row['largest_batch_per_core']}{'' if row['larger_does_not_fit'] else ' or more'}"
+    largest, too_large = row["largest_batch_per_core"], row["too_large_batch_per_core"]
+    if too_large is None:
+        return f"{largest} or more"
+    return str(largest) if too_large == largest + 1 else f"{largest} to {too_large - 1}"
 
 
 _INTRODUCTION = """# Rehearsals
@@ -66,8 +69,8 @@ One core's training step, a batch of sequences as long as the model takes, in bf
 without a TPU. A core is one replica: half a v3 chip, a whole chip of v5e and v6e. Peak memory, FLOPs and bytes are the
 compiler's; bytes count operands that stay on the chip too. The roofline time is an estimate from those and the makers'
 peak rates, without an all-reduce, and so is the MFU, which counts the masked half of attention that our step leaves
-out, and so may pass 100%: nothing here was run on a TPU. The largest batch is given where it was searched for; "or
-more" where the search ended before one more was known not to fit. Rows are without dropout: with 0.1, gpt2's memory,
+out, and so may pass 100%: nothing here was run on a TPU. The largest batch is given where it was searched for, as
+a range where the search ended before it was known exactly. Rows are without dropout: with 0.1, gpt2's memory,
 FLOPs and traffic on v3 differ by less than 1%, keras-hub's by far more (docs/experiments.md). keras-hub's GPT-2 is
 `GPT2Backbone` of 124M parameters at 1024 positions with its tied head, and `keras.optimizers.AdamW`, compiled in the
 same way.
