@@ -24,14 +24,14 @@ def main(argv: Sequence[str]) -> int:
         cli.print_json(_rewind(arguments))
         return cli.EXIT_OK
     environment.require_tensorflow()
-    if not arguments.model_dir and not arguments.dry_run and not arguments.rehearse:
+    if arguments.rehearse:
+        return rehearsal.report(rehearsal.rehearse(*RunRequest(arguments).step(), arguments.rehearse))
+    if not arguments.model_dir and not arguments.dry_run:
         raise UserError("--model_dir must name a folder for checkpoints, and it was not given.")
     run = RunRequest(arguments).run()
     if arguments.dry_run:
         cli.print_json(run.describe())
         return cli.EXIT_OK
-    if arguments.rehearse:
-        return rehearsal.report(rehearsal.rehearse(run.model_config, run.train_config, arguments.rehearse))
     from algpt2 import distribution  # TensorFlow takes seconds to import, and may be missing until checked
     from algpt2.training import train
 
@@ -54,7 +54,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def _add_data_flags(parser: argparse.ArgumentParser) -> None:
     data = parser.add_argument_group("data and model")
     path_help = "folders made by data_tools/make_tfrecords.py, or shards or patterns of shards; disk or gs://"
-    data.add_argument("--train_path", nargs="+", required=True, metavar="PATH", help=path_help)
+    data.add_argument("--train_path", nargs="+", metavar="PATH", help=path_help)
     data.add_argument("--val_path", nargs="+", default=[], metavar="PATH", help=f"{path_help} (default: no validation)")
     data.add_argument("--train_len", type=int, help="records in --train_path; an error if the manifest disagrees")
     data.add_argument("--model_type", choices=MODEL_TYPES, help="an error if --config_path is of the other type")

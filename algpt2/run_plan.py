@@ -46,8 +46,7 @@ class Run:
     def __post_init__(self) -> None:
         for records in filter(None, (self.train_records, self.val_records)):
             _require_fit(self.model_config, records)
-        require_doublings(self.train_config, self.model_config.seq_len)
-        self.train_config.warmup_updates(self.tokens_per_step)  # refuses lengths in tokens that do not fit the run
+        require_lengths_fit(self.model_config, self.train_config)
         if self.cadence.numerics_batches:
             self._require_sense_in_numerics_check()
         if self.val_records and self.val_records.tokenizer_sha256 != self.train_records.tokenizer_sha256:
@@ -95,6 +94,12 @@ class Run:
     def tokens_per_step(self) -> int:
         """Target tokens of one global batch."""
         return self.train_config.batch_size * self.model_config.seq_len
+
+
+def require_lengths_fit(model_config: GPTConfig, train_config: TrainConfig) -> None:
+    """Raises `UserError` unless the warm-ups, of the sequence length and of the learning rate, fit model and run."""
+    require_doublings(train_config, model_config.seq_len)
+    train_config.warmup_updates(train_config.batch_size * model_config.seq_len)
 
 
 def steps_of_epochs(epochs: float, records: RecordSet, batch_size: int) -> int:

@@ -11,7 +11,7 @@ from algpt2.flops import device_kind_of
 from algpt2.options import given_options
 from algpt2.record_set import RecordSet, open_record_set
 from algpt2.run_folder import RunIdentity, read_run
-from algpt2.run_plan import InitialWeights, Run, steps_of_epochs
+from algpt2.run_plan import InitialWeights, Run, require_lengths_fit, steps_of_epochs
 from algpt2.train_config import DEFAULT_LEARNING_RATE, TrainConfig
 from algpt2.watching import Watching
 
@@ -37,6 +37,15 @@ class RunRequest:
             watching=self.watching(),
         )
 
+    def step(self) -> tuple[GPTConfig, TrainConfig]:
+        """Returns what the run's step is made of; without --train_path, which then needs --steps, on any records."""
+        if self.flags.train_path:
+            run = self.run()
+            return run.model_config, run.train_config
+        model_config, train_config = self.model_config(), self.train_config(None)
+        require_lengths_fit(model_config, train_config)
+        return model_config, train_config
+
     @functools.cached_property
     def begun(self) -> RunIdentity | None:
         """The run that --model_dir holds, if it holds one."""
@@ -61,7 +70,7 @@ class RunRequest:
             )
         return config if self.flags.seq_len is None else dataclasses.replace(config, seq_len=self.flags.seq_len)
 
-    def train_config(self, train_records: RecordSet) -> TrainConfig:
+    def train_config(self, train_records: RecordSet | None) -> TrainConfig:
         """Returns the begun run's settings, or the defaults, with the flags in their place."""
         given = given_options(self.flags, TrainConfig)
         settings = {**(self.begun.train_config.to_dict() if self.begun else self._defaults(given)), **given}
@@ -72,6 +81,8 @@ class RunRequest:
 
     def train_records(self) -> RecordSet:
         """Returns the records of --train_path."""
+        if not self.flags.train_path:
+            raise UserError("--train_path must name folders or shards of records, and it was not given.")
         train_records = open_record_set(self.flags.train_path, "train")
         if self.flags.train_len not in (None, train_records.records):
             raise UserError(
@@ -108,10 +119,12 @@ class RunRequest:
             "compute_dtype": "bfloat16" if for_tpu else TrainConfig.compute_dtype,
         }
 
-    def _total_steps(self, train_records: RecordSet, batch_size: int) -> int:
+    def _total_steps(self, train_records: RecordSet | None, batch_size: int) -> int:
         steps, epochs = self.flags.steps, self.flags.epochs
         if steps is not None and steps < 1:
             raise UserError(f"--steps must be at least 1, received {steps}.")
         if steps is None and epochs is None and self.begun:
             return self.begun.train_config.total_steps
+        if steps is None and train_records is None:
+            raise UserError("--rehearse needs --steps, or --train_path to count them, and neither was given.")
         return steps or steps_of_epochs(1.0 if epochs is None else epochs, train_records, batch_size)

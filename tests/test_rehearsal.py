@@ -185,6 +185,17 @@ def test_the_script_rehearses_in_bfloat16_without_a_folder(monkeypatch, scripts,
     assert (outcome.status, "multiple of replicas" in outcome.sentence) == (2, True)
 
 
+def test_the_script_rehearses_before_there_are_records(monkeypatch, scripts):
+    fake_compiler(monkeypatch, lambda batch: Compiled(4 * GIB * batch, batch < 4, GIB, 1e12, 1e9))
+    flags = ["--config_path", "gpt2", "--batch_size", "128", "--rehearse", "v3-128"]
+    result = call(scripts[TRAIN]["main"], [*flags, "--steps", "3600"]).result
+    assert result["hours"] == pytest.approx(result["roofline_seconds"])
+    outcome = call(scripts[TRAIN]["main"], flags)
+    assert (outcome.status, "--rehearse needs --steps, or --train_path" in outcome.sentence) == (2, True)
+    outcome = call(scripts[TRAIN]["main"], [*flags, "--steps", "10", "--warmup_tokens", "1e9"])
+    assert (outcome.status, "warmup" in outcome.sentence) == (2, True)
+
+
 def test_without_the_compiler_the_sentence_says_what_to_install(monkeypatch):
     monkeypatch.setattr(tpu_compiler.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=re.escape("jax and libtpu, which is not installed: run `pip install")):
