@@ -57,12 +57,11 @@ def mean_head_nats(hidden: Any, table: Any, targets: Any, count: int) -> Any:
     """
 
     def total(hidden: Any, table: Any) -> tuple[Any, Any]:
-        table_and_ones = ops.concatenate([table, ops.ones((table.shape[0], 1), "float32")], axis=1)
         parts, d_table = [], None
         for some_hidden, some_targets in _chunks(hidden, targets):
             # One chunk at a time: else the compiler keeps the logits of several.
             some_hidden = some_hidden if d_table is None else after(some_hidden, d_table)
-            loss, d_hidden, more = _chunk_loss(some_hidden, some_targets, table, table_and_ones, count)
+            loss, d_hidden, more = _chunk_loss(some_hidden, some_targets, table, count)
             parts.append((loss, d_hidden))
             d_table = more if d_table is None else d_table + more
         losses, d_hidden = zip(*parts, strict=True)
@@ -85,16 +84,25 @@ def _chunks(hidden: Any, targets: Any) -> list[tuple[Any, Any]]:
     return [(hidden[start : start + size], targets[start : start + size]) for start in range(0, tokens, size)]
 
 
-def _chunk_loss(hidden: Any, targets: Any, table: Any, table_and_ones: Any, count: int) -> tuple[Any, Any, Any]:
+def _chunk_loss(hidden: Any, targets: Any, table: Any, count: int) -> tuple[Any, Any, Any]:
     """Returns the sum of a chunk's nats over `count`, and its gradients with respect to hidden and table."""
-    logits = head_logits(hidden, table)
+    wide_hidden, target_rows = ops.cast(hidden, "float32"), ops.take(table, targets, axis=0)
     is_target = ops.arange(table.shape[0], dtype=targets.dtype) == targets[:, None]
-    target_logits = ops.sum(ops.where(is_target, logits, 0.0), axis=-1)
-    largest = ops.max(logits, axis=-1, keepdims=True)
-    weighted = ops.matmul(ops.exp(logits - largest), table_and_ones)
-    total = weighted[:, -1:]
-    log_sums = largest + ops.log(total)
-    loss = ops.sum(log_sums[:, 0] - target_logits) / count
-    d_hidden = (weighted[:, :-1] / total - ops.take(table, targets, axis=0)) / count
-    d_logits = (ops.exp(logits - log_sums) - ops.cast(is_target, "float32")) / count
-    return loss, ops.cast(d_hidden, hidden.dtype), ops.matmul(ops.transpose(d_logits), ops.cast(hidden, "float32"))
+    margins = _margins(hidden, head_logits(hidden, table), ops.sum(wide_hidden * target_rows, axis=-1, keepdims=True))
+    target_margins = ops.sum(ops.where(is_target, margins, 0.0), axis=-1, keepdims=True)
+    largest = ops.max(margins, axis=-1, keepdims=True)
+    log_sums = largest + ops.log(ops.sum(ops.exp(margins - largest), axis=-1, keepdims=True))
+    probabilities = ops.exp(margins - log_sums)
+    d_hidden = (ops.matmul(probabilities, table) - target_rows) / count
+    d_logits = (probabilities - ops.cast(is_target, "float32")) / count
+    loss = ops.sum(log_sums - target_margins) / count
+    return loss, ops.cast(d_hidden, hidden.dtype), ops.matmul(ops.transpose(d_logits), wide_hidden)
+
+
+def _margins(hidden: Any, logits: Any, target_logits: Any) -> Any:
+    """Returns float32 logits less those of the targets, rounded to the dtype of `hidden`, in which they are stored.
+
+    Most of the loss's memory and traffic are these. Logits may share an offset, as GPT-2's do, of which bfloat16
+    would leave little else; these are small, and so are their errors, where a probability is large.
+    """
+    return ops.cast(ops.cast(logits - target_logits, hidden.dtype), "float32")

@@ -48,7 +48,7 @@ def replica_bytes(model: GPTConfig, train: TrainConfig, micro_batch: int) -> dic
     Parameters and gradients are float32 (with accumulation, the sum and the micro-batch's). Activations count what the
     backward pass reads, in the compute dtype, for a token in each layer: 8 d + 2 f numbers (residual stream twice, two
     normed inputs, query, key, value, attention's output; feed-forward before and after gelu); with `remat` they count
-    that in one layer, and the input of each. Of the logits, float32, one chunk is held. A compiler that recomputes,
+    that in one layer, and the input of each. Of the logits one chunk is held. A compiler that recomputes,
     fuses and reuses buffers takes less (docs/design.md, the doctor).
     """
     parameters = FLOAT32_BYTES * model.parameter_count()
@@ -63,5 +63,5 @@ def replica_bytes(model: GPTConfig, train: TrainConfig, micro_batch: int) -> dic
         "gradients": parameters * (2 if train.accumulation_steps > 1 else 1),
         "optimizer state": optimizer_state_bytes(model, train),
         "activations": tokens * per_token * width,
-        "logits": chunk_tokens(tokens) * model.vocab_size * FLOAT32_BYTES,
+        "logits": chunk_tokens(tokens) * model.vocab_size * width,
     }

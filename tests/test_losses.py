@@ -97,6 +97,22 @@ def test_the_mean_in_chunks_and_its_gradients_are_those_of_whole_logits(head_inp
         assert np.linalg.norm(gradient - other) <= 1e-6 * np.linalg.norm(other)
 
 
+def test_bfloat16_keeps_the_loss_and_its_gradients_though_all_logits_share_a_large_offset(rng):
+    """Logits stored as they are, about -100 like those of GPT-2's published weights, would have steps of 0.5."""
+    hidden, table = rng.normal(size=(2, 32, 8)), rng.normal(size=(50, 8))
+    hidden[..., 0], table[:, 0] = 8, -12.5
+    hidden, table = tf.cast(hidden, tf.bfloat16), tf.constant(table, tf.float32)
+    targets = rng.integers(50, size=(2, 32)).astype("int32")
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch([hidden, table])
+        mean = mean_head_nats(hidden, table, targets, count=64)
+        expected = tf.reduce_mean(token_nats(head_logits(hidden, table), targets))
+    assert abs(mean - expected) <= 1e-3 * expected
+    for source in (hidden, table):
+        gradient, other = (tf.cast(tape.gradient(loss, source), tf.float32) for loss in (mean, expected))
+        assert np.linalg.norm(gradient - other) <= 0.01 * np.linalg.norm(other)
+
+
 def test_no_more_than_the_stated_chunks_are_made_of_any_number_of_tokens(monkeypatch):
     monkeypatch.setattr(logit_chunks, "LEAST_CHUNK_TOKENS", 4)
     monkeypatch.setattr(logit_chunks, "MOST_CHUNKS", 3)

@@ -35,7 +35,7 @@ def test_a_checkpoint_of_adamw_is_three_times_the_parameters_and_of_adafactor_ha
 
 def test_the_estimate_bounds_what_a_compiled_gpt2_takes_on_a_v3_core():
     """Batch 4 x 1024, bfloat16, AdamW, by the TPU compiler, which reuses buffers."""
-    for remat, compiled in (("none", 2.83), ("block", 2.22)):
+    for remat, compiled in (("none", 2.64), ("block", 2.03)):
         train = dataclasses.replace(TRAIN, compute_dtype="bfloat16", remat=remat)
         estimate = sum(replica_bytes(preset("gpt2"), train, micro_batch=4).values()) / 2**30
         assert compiled < estimate < 1.5 * compiled
