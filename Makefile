@@ -84,7 +84,7 @@ $(DEMO)/records/manifest.json: $(DEMO)/corpus/corpus.jsonl $(DEMO)/tokenizer/tok
 
 $(DEMO)/%/result.json: $(DEMO)/records/manifest.json
 	$(RUN) train_tfrecords.py --train_path $(DEMO)/records --val_path $(DEMO)/records --config_path $* \
-	  --model_dir $(@D) --steps $(DEMO_STEPS) --batch_size 16 --learning_rate 5e-3 --warmup_steps 80 \
+	  --model_dir $(@D) --steps $(DEMO_STEPS) --batch_size 16 --learning_rate 3e-3 --warmup_steps 80 \
 	  --log_every_steps 50 --eval_every_steps 400 --save_every_steps 200
 
 $(DEMO)/%.heldout.json: $(DEMO)/%/result.json
