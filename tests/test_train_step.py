@@ -92,8 +92,7 @@ def test_the_dropout_seed_differs_in_every_number_it_is_made_of():
 
 def test_the_loss_is_the_mean_over_the_global_batch_before_the_update():
     _, losses, _ = train(TWO, ONE_LAYER, n_steps=1, accumulation_steps=2, jit_compile=False)
-    rows = np.random.default_rng(0).integers(64, size=(BATCH_SIZE * STEPS, 17)).astype("int32")[:BATCH_SIZE]
-    inputs, targets = inputs_and_targets(rows)
+    inputs, targets = inputs_and_targets(random_rows()[:BATCH_SIZE])
     assert losses[0] == pytest.approx(float(np.mean(token_nats(GPT(ONE_LAYER)(inputs), targets))), rel=1e-5)
 
 

@@ -8,42 +8,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ALGPT2_CONFIG
+from tiny_run import tiny_run
+from tiny_run import train_tiny as train
 
 from algpt2 import training
-from algpt2.cadence import Cadence
 from algpt2.errors import TrainingStopped, UserError
 from algpt2.metrics import read_metrics
-from algpt2.record_set import open_record_set
 from algpt2.run_folder import RunRecord
-from algpt2.run_plan import InitialWeights, Run
-from algpt2.train_config import TrainConfig
+from algpt2.run_plan import InitialWeights
 from algpt2.training import Trainer
-from algpt2.training import train as train_run
-
-MODEL_CONFIG = dataclasses.replace(ALGPT2_CONFIG, vocab_size=300, n_layer=1)
-CADENCE = Cadence(log_every_steps=2, eval_every_steps=4, save_every_steps=3, steps_per_loop=5)
-
-
-def run_in(model_dir, records_folder):
-    return Run(
-        model_config=MODEL_CONFIG,
-        train_config=TrainConfig(total_steps=10, batch_size=4, learning_rate=1e-2, jit_compile=False),
-        cadence=CADENCE,
-        train_records=open_record_set([records_folder], "train"),
-        val_records=open_record_set([records_folder], "val"),
-        model_dir=str(model_dir),
-    )
+from algpt2.watching import Watching
 
 
 @pytest.fixture
 def run(records_folder, tmp_path):
-    return run_in(tmp_path / "run", records_folder)
+    return tiny_run(records_folder, tmp_path / "run", Watching())
 
 
 @pytest.fixture(scope="module")
 def trained_once(records_folder, tmp_path_factory):
-    run = run_in(tmp_path_factory.mktemp("trained") / "run", records_folder)
+    run = tiny_run(records_folder, tmp_path_factory.mktemp("trained") / "run", Watching())
     return run, train(run)
 
 
@@ -53,10 +37,6 @@ def finished(run, trained_once):
     trained, result = trained_once
     shutil.copytree(trained.model_dir, run.model_dir)
     return run, result
-
-
-def train(run):
-    return train_run(run, tf.distribute.get_strategy())
 
 
 def final_tensors(run):
@@ -272,7 +252,7 @@ def test_a_run_with_growing_sequences_survives_a_resume(run, tmp_path, monkeypat
 
 def test_checkpoints_are_scored_in_both_dtypes_if_asked(run, caplog):
     run = with_config(run, compute_dtype="bfloat16")
-    run = dataclasses.replace(run, cadence=dataclasses.replace(CADENCE, numerics_batches=1))
+    run = dataclasses.replace(run, cadence=dataclasses.replace(run.cadence, numerics_batches=1))
     with caplog.at_level("INFO"):
         train(run)
     lines = [record.getMessage() for record in caplog.records if "the compute dtype changes" in record.getMessage()]
@@ -339,7 +319,7 @@ def test_training_on_two_replicas_reaches_the_same_loss(run, tmp_path):
 
     one = train(run)
     on_two = dataclasses.replace(run, model_dir=str(tmp_path / "two"))
-    two = train_run(on_two, strategy_of(TWO))
+    two = train(on_two, strategy_of(TWO))
     assert two["val_loss"] == pytest.approx(one["val_loss"], rel=1e-4)
 
 
