@@ -98,8 +98,7 @@ def _own_figures(key: Key, search: bool) -> dict[str, Any]:
         1, batch_size * pod.n_replicas, optimizer=optimizer, compute_dtype="bfloat16", remat=remat
     )
     found = rehearse(dataclasses.replace(preset(name), dropout=dropout), train_config, pod.name, search).figures()
-    seconds = max(found["compute_seconds"], found["memory_seconds"]) if found["fits"] else None
-    return {**{figure: found[figure] for figure in FIGURES}, **_bounds(kind, batch_size, name, seconds)}
+    return {**{figure: found[figure] for figure in FIGURES}, **_bounds(kind, batch_size, name, found)}
 
 
 def _peer_figures(key: Key, search: bool) -> dict[str, Any]:
@@ -123,14 +122,14 @@ def _peer_figures(key: Key, search: bool) -> dict[str, Any]:
         found["largest_batch_per_core"], found["too_large_batch_per_core"] = largest_fitting(
             peak_of, batch_size, compiled.peak_hbm_bytes, compiled.fits, fixed_bytes, memory_bytes
         )
-    seconds = roofline(pod, compiled.flops, compiled.bytes_accessed, 0).seconds if compiled.fits else None
-    return {**{figure: found.get(figure) for figure in FIGURES}, **_bounds(kind, batch_size, PEER_PRESET, seconds)}
+    return {**{figure: found.get(figure) for figure in FIGURES}, **_bounds(kind, batch_size, PEER_PRESET, found)}
 
 
-def _bounds(kind: str, batch_size: int, name: str, seconds: float | None) -> dict[str, float | None]:
+def _bounds(kind: str, batch_size: int, name: str, found: dict[str, Any]) -> dict[str, float | None]:
     """Returns the roofline of one core without an all-reduce, and the MFU in that time."""
-    if seconds is None:
+    if not found["fits"]:
         return {"roofline_seconds": None, "mfu_bound": None}
+    seconds = roofline(one_chip(kind), found["flops"], found["bytes_accessed"], 0).seconds
     model_flops = batch_size * preset(name).seq_len * training_flops_per_token(preset(name))
     return {"roofline_seconds": seconds, "mfu_bound": model_flops / one_chip(kind).replica_flops / seconds}
 
