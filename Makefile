@@ -24,8 +24,8 @@ test: $(VENV)/.dev-installed
 
 # The wheel that TPU users install (TensorFlow 2.20), here on logical CPU devices.
 # What follows from the same operations (Muon, averages, spikes, kills) is left to `make test`.
-TPU_TESTS := $(foreach name,model layers dropout train_step training,tests/test_$(name).py) \
-  -k "model or layers or dropout or same_parameters or bfloat16 or interrupted_and_resumed"
+TPU_TESTS := $(foreach name,model/test_gpt model/test_layers model/test_dropout training/test_step training/test_loop,tests/$(name).py) \
+  -k "test_gpt or model or layers or dropout or same_parameters or bfloat16 or interrupted_and_resumed"
 
 test-tpu:
 	TPU_SKIP_MDS_QUERY=1 $(MAKE) VENV=.venv-tpu EXTRA=tpu PYTEST_ARGUMENTS='$(TPU_TESTS)' test

@@ -3,20 +3,22 @@
 import argparse
 from collections.abc import Sequence
 
-from algpt2 import cli, environment
-from algpt2.options import add_options, given_options
-from algpt2.sampling import SamplingConfig
+from algpt2 import cli
+from algpt2.config.options import add_options, given_options
+from algpt2.config.sampling import SamplingConfig
+from algpt2.devices import wheels
 
 
 def main(argv: Sequence[str]) -> int:
     """Prints prompt and continuation as JSON."""
     arguments = parse(argv)
     config = SamplingConfig(**given_options(arguments, SamplingConfig))
-    environment.require_tensorflow()
+    wheels.require_tensorflow()
 
-    from algpt2.checkpoints import find_checkpoint, load_model  # TensorFlow may be missing until checked
-    from algpt2.generation import CachedDecoder, generate
-    from algpt2.tokenizer import Tokenizer
+    from algpt2.checkpoints.folder import find_checkpoint
+    from algpt2.checkpoints.save_load import load_model  # TensorFlow may be missing until checked
+    from algpt2.data.tokenizer import Tokenizer
+    from algpt2.evaluation.generation import CachedDecoder, generate
 
     folder = find_checkpoint(arguments.checkpoint)
     decoder = CachedDecoder(load_model(folder, ema=arguments.ema))

@@ -13,7 +13,7 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["algpt2", "algpt2.*"]),
-    package_data={"algpt2": ["configs/*.json"]},
+    package_data={"algpt2.config": ["presets/*.json"]},
     install_requires=[
         "absl-py",
         "google-cloud-storage",

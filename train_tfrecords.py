@@ -4,15 +4,17 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from algpt2 import cli, doctor, environment, rehearsal
-from algpt2.cadence import Cadence
-from algpt2.config import MODEL_TYPES, preset_names
+from algpt2 import cli
+from algpt2.config.cadence import Cadence
+from algpt2.config.model import MODEL_TYPES, preset_names
+from algpt2.config.options import add_options
+from algpt2.config.tracking import Watching
+from algpt2.config.training import TrainConfig
+from algpt2.devices import wheels
+from algpt2.devices.chips import device_kind_of
 from algpt2.errors import UserError
-from algpt2.flops import device_kind_of
-from algpt2.options import add_options
-from algpt2.run_request import RunRequest
-from algpt2.train_config import TrainConfig
-from algpt2.watching import Watching
+from algpt2.preflight import doctor, rehearsal
+from algpt2.runs.request import RunRequest
 
 
 def main(argv: Sequence[str]) -> int:
@@ -23,7 +25,7 @@ def main(argv: Sequence[str]) -> int:
     if arguments.rewind_to is not None:
         cli.print_json(_rewind(arguments))
         return cli.EXIT_OK
-    environment.require_tensorflow()
+    wheels.require_tensorflow()
     if arguments.rehearse:
         return rehearsal.report(rehearsal.rehearse(*RunRequest(arguments).step(), arguments.rehearse))
     if not arguments.model_dir and not arguments.dry_run:
@@ -32,11 +34,11 @@ def main(argv: Sequence[str]) -> int:
     if arguments.dry_run:
         cli.print_json(run.describe())
         return cli.EXIT_OK
-    from algpt2 import distribution  # TensorFlow takes seconds to import, and may be missing until checked
-    from algpt2.training import train
+    from algpt2.devices import strategies  # TensorFlow takes seconds to import, and may be missing until checked
+    from algpt2.training.loop import train
 
-    distribution.require_readable_by_tpu(arguments.tpu, run.data_paths())
-    cli.print_json(train(run, distribution.create_strategy(arguments.tpu)))
+    strategies.require_readable_by_tpu(arguments.tpu, run.data_paths())
+    cli.print_json(train(run, strategies.create_strategy(arguments.tpu)))
     return cli.EXIT_OK
 
 
@@ -104,7 +106,7 @@ def _add_run_flags(parser: argparse.ArgumentParser) -> None:
 def _rewind(arguments: argparse.Namespace) -> dict[str, Any]:
     if not arguments.model_dir:
         raise UserError("--rewind_to needs --model_dir, the folder of a run, and it was not given.")
-    from algpt2.rewind import rewind  # what checkpoints are made of is slow to import
+    from algpt2.runs.rewind import rewind  # what checkpoints are made of is slow to import
 
     return rewind(arguments.model_dir, arguments.rewind_to)
 

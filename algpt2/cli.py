@@ -7,8 +7,8 @@ from typing import Any
 from absl import flags, logging
 from absl.flags import argparse_flags
 
-from algpt2 import strict_json
 from algpt2.errors import Interrupted, TrainingStopped, UserError
+from algpt2.storage import json_files
 
 EXIT_OK = 0
 EXIT_FAILURE = 1
@@ -53,7 +53,7 @@ def exit_status(main: Callable[[Sequence[str]], int], arguments: Sequence[str]) 
 
 def print_json(result: Any) -> None:
     """Prints a result on stdout: the only thing a script writes there."""
-    print(strict_json.dumps(result, indent=2), flush=True)
+    print(json_files.dumps(result, indent=2), flush=True)
 
 
 def _report(sentence: str, status: int) -> int:

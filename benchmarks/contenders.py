@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from algpt2.config import GPTConfig
+from algpt2.config.model import GPTConfig
 
 Train = Callable[[int], None]
 LEARNING_RATE = 1e-4
@@ -21,8 +21,8 @@ def ours(config: GPTConfig, records: np.ndarray, remat: str = "none") -> Train:
     """`TrainStep`, compiled by XLA, on one device."""
     import tensorflow as tf
 
-    from algpt2.train_config import TrainConfig
-    from algpt2.train_step import TrainStep, create_model
+    from algpt2.config.training import TrainConfig
+    from algpt2.training.step import TrainStep, create_model
 
     train_config = TrainConfig(
         total_steps=10**6,

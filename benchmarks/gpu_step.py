@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from algpt2 import cli
-from algpt2.config import GPTConfig, load_config
-from algpt2.flops import device_kind_of, mfu
+from algpt2.config.model import GPTConfig, load_config
+from algpt2.devices.chips import device_kind_of
+from algpt2.model.sizes import mfu
 
 Train = Callable[[int], float]
 
@@ -51,8 +52,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _export(config: GPTConfig, batch_size: int, path: str) -> None:
-    from algpt2.step_export import export_training_step
-    from algpt2.train_config import TrainConfig
+    from algpt2.config.training import TrainConfig
+    from algpt2.preflight.step_export import export_training_step
 
     train_config = TrainConfig(
         total_steps=10**6, batch_size=batch_size, learning_rate=1e-4, compute_dtype="bfloat16", jit_compile=False
@@ -67,7 +68,7 @@ def _ours(program: bytes, vocab_size: int) -> Train:
     from jax._src.lib import xla_client
     from jaxlib.mlir import ir
 
-    from algpt2.tpu_compiler import remove_copies
+    from algpt2.preflight.tpu_compiler import remove_copies
 
     jax.config.update("jax_enable_x64", True)  # the update count is int64
     device = jax.devices()[0]

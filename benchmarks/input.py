@@ -12,9 +12,9 @@ import numpy as np
 import tensorflow as tf
 
 from algpt2 import cli
-from algpt2.input_pipeline import train_batches
-from algpt2.record_set import RecordSet
-from algpt2.tfrecords import parse_records, write_shard
+from algpt2.data.input_pipeline import train_batches
+from algpt2.data.record_set import RecordSet
+from algpt2.data.tfrecords import parse_records, write_shard
 
 VOCAB_SIZE = 50257
 SHARDS = 4

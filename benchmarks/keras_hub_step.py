@@ -10,7 +10,7 @@ def keras_hub_program(batch_size: int, dropout: float) -> bytes:
     import keras
     import tensorflow as tf
 
-    from algpt2.step_export import export
+    from algpt2.preflight.step_export import export
 
     try:
         from keras_hub import models

@@ -6,19 +6,20 @@ import statistics
 import tempfile
 from collections.abc import Sequence
 
-from algpt2 import cli, environment
-from algpt2.cadence import Cadence
-from algpt2.config import load_config
-from algpt2.record_set import open_record_set
-from algpt2.run_plan import Run
-from algpt2.train_config import TrainConfig
-from algpt2.watching import Watching
+from algpt2 import cli
+from algpt2.config.cadence import Cadence
+from algpt2.config.model import load_config
+from algpt2.config.tracking import Watching
+from algpt2.config.training import TrainConfig
+from algpt2.data.record_set import open_record_set
+from algpt2.devices import wheels
+from algpt2.runs.plan import Run
 
 
 def main(argv: Sequence[str]) -> int:
     """Prints the time of a step, everything included, with and without, and the ratio as the median of pairs."""
     arguments = parse(argv)
-    environment.require_tensorflow()
+    wheels.require_tensorflow()
     bare = Run(
         model_config=load_config(arguments.config_path),
         train_config=TrainConfig(total_steps=arguments.steps, batch_size=arguments.batch_size),
@@ -57,7 +58,7 @@ def _seconds_per_step(run: Run) -> float:
     """Everything that happens from the end of the first graph call up to the last step, over the steps."""
     import tensorflow as tf
 
-    from algpt2.training import train
+    from algpt2.training.loop import train
 
     with tempfile.TemporaryDirectory() as folder:
         result = train(dataclasses.replace(run, model_dir=f"{folder}/run"), tf.distribute.get_strategy())

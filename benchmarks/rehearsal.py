@@ -10,12 +10,13 @@ from typing import Any
 
 from absl import logging
 
-from algpt2 import cli, environment, storage, strict_json
-from algpt2.config import preset, preset_names
-from algpt2.flops import training_flops_per_token
-from algpt2.roofline import roofline
-from algpt2.tpu_pods import TPU_KINDS
-from algpt2.train_config import REMATS, TrainConfig
+from algpt2 import cli, storage
+from algpt2.config.model import preset, preset_names
+from algpt2.config.training import REMATS, TrainConfig
+from algpt2.devices import wheels
+from algpt2.devices.tpu_pods import TPU_KINDS, roofline
+from algpt2.model.sizes import training_flops_per_token
+from algpt2.storage import json_files
 from benchmarks.rehearsal_table import KEY, Row, document, key_of, one_chip, table
 
 PEER, PEER_PRESET, PEER_DROPOUT = "keras-hub GPT-2", "gpt2", 0.1
@@ -29,14 +30,14 @@ FIGURES = (
 def main(argv: Sequence[str]) -> int:
     """Prints every row as JSON and as a table, which is written after each row, for all of them take hours."""
     arguments = parse(argv)
-    environment.require_tensorflow()
+    wheels.require_tensorflow()
     rows = _rows_made_before(arguments)
     for key in _keys(arguments):
         if key in rows and not (arguments.search and rows[key]["largest_batch_per_core"] is None):
             continue
         rows[key] = _row(key, arguments.search)
         if arguments.rows:
-            storage.write_text(arguments.rows, strict_json.dumps({"rows": list(rows.values())}, indent=2) + "\n")
+            storage.write_text(arguments.rows, json_files.dumps({"rows": list(rows.values())}, indent=2) + "\n")
         _write_table(rows, arguments.output)
     _write_table(rows, arguments.output)
     print(table(rows.values()), end="", file=sys.stderr)
@@ -63,7 +64,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def _rows_made_before(arguments: argparse.Namespace) -> dict[Key, Row]:
     if not arguments.rows or not storage.exists(arguments.rows):
         return {}
-    return {key_of(row): row for row in strict_json.read_object(arguments.rows, "this script")["rows"]}
+    return {key_of(row): row for row in json_files.read_object(arguments.rows, "this script")["rows"]}
 
 
 def _write_table(rows: dict[Key, Row], path: str | None) -> None:
@@ -90,7 +91,7 @@ def _row(key: Key, search: bool) -> Row:
 
 
 def _own_figures(key: Key, search: bool) -> dict[str, Any]:
-    from algpt2.rehearsal import rehearse
+    from algpt2.preflight.rehearsal import rehearse
 
     name, dropout, remat, optimizer, kind, batch_size = key
     pod = one_chip(kind)
@@ -102,8 +103,8 @@ def _own_figures(key: Key, search: bool) -> dict[str, Any]:
 
 
 def _peer_figures(key: Key, search: bool) -> dict[str, Any]:
-    from algpt2.batch_search import largest_fitting
-    from algpt2.tpu_compiler import Compiled, compile_for_tpu, compiler_version
+    from algpt2.preflight.batch_search import largest_fitting
+    from algpt2.preflight.tpu_compiler import Compiled, compile_for_tpu, compiler_version
     from benchmarks.keras_hub_step import keras_hub_program
 
     _, dropout, _, _, kind, batch_size = key

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from algpt2.config import preset_names
-from algpt2.flops import GIB
-from algpt2.tpu_pods import TPU_KINDS, Pod, pod_named
-from algpt2.train_config import REMATS
+from algpt2.config.model import preset_names
+from algpt2.config.training import REMATS
+from algpt2.devices.chips import GIB
+from algpt2.devices.tpu_pods import TPU_KINDS, Pod, pod_named
 
 KEY = ("model", "dropout", "remat", "optimizer", "core", "batch_size")
 COLUMNS = (

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from algpt2 import cli
-from algpt2.config import preset, preset_names
+from algpt2.config.model import preset, preset_names
 from benchmarks.contenders import CONTENDERS
 from benchmarks.turns import Contender
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from algpt2.config import GPTConfig
+from algpt2.config.model import GPTConfig
 
 
 class Attention(nn.Module):

@@ -7,7 +7,7 @@ from multiprocessing.connection import Connection
 
 import numpy as np
 
-from algpt2.config import GPTConfig
+from algpt2.config.model import GPTConfig
 from benchmarks.contenders import CONTENDERS
 
 

@@ -6,15 +6,16 @@ The result loads in generate.py and eval/wikitext.py. It has no optimizer state:
 import argparse
 from collections.abc import Sequence
 
-from algpt2 import cli, environment
+from algpt2 import cli
+from algpt2.devices import wheels
 
 
 def main(argv: Sequence[str]) -> int:
     """Averages, and prints what was averaged as JSON."""
     arguments = parse(argv)
-    environment.require_tensorflow()
+    wheels.require_tensorflow()
 
-    from algpt2.averaging import average_checkpoints  # TensorFlow may be missing until checked
+    from algpt2.checkpoints.averaging import average_checkpoints  # TensorFlow may be missing until checked
 
     state = average_checkpoints(arguments.checkpoint, arguments.output)
     cli.print_json({"checkpoint": arguments.output, **state})

@@ -5,8 +5,8 @@ import sys
 from collections.abc import Sequence
 
 from algpt2 import cli
-from algpt2.comparison import compare_runs, format_table
-from algpt2.record_set import open_record_set
+from algpt2.data.record_set import open_record_set
+from algpt2.tracking.comparison import compare_runs, format_table
 
 
 def main(argv: Sequence[str]) -> int:

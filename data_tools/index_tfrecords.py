@@ -3,14 +3,15 @@
 import argparse
 from collections.abc import Sequence
 
-from algpt2 import cli, environment
+from algpt2 import cli
+from algpt2.devices import wheels
 
 
 def main(argv: Sequence[str]) -> int:
     """Indexes the folder, and prints its counts as JSON."""
     arguments = parse(argv)
-    environment.require_tensorflow()
-    from algpt2.indexing import index_tfrecords  # TensorFlow may be missing until checked
+    wheels.require_tensorflow()
+    from algpt2.data.indexing import index_tfrecords  # TensorFlow may be missing until checked
 
     cli.print_json(index_tfrecords(arguments.input, arguments.tokenizer, arguments.val_pattern))
     return cli.EXIT_OK

@@ -6,16 +6,17 @@ With --replay, prints the records that a run trained on at one step instead.
 import argparse
 from collections.abc import Sequence
 
-from algpt2 import cli, environment
+from algpt2 import cli
+from algpt2.devices import wheels
 from algpt2.errors import UserError
 
 
 def main(argv: Sequence[str]) -> int:
     """prints the counts and the records."""
     arguments = parse(argv)
-    environment.require_tensorflow()
-    from algpt2.inspection import inspect  # imports TensorFlow, which takes seconds
-    from algpt2.replay import replay
+    wheels.require_tensorflow()
+    from algpt2.data.inspection import inspect  # imports TensorFlow, which takes seconds
+    from algpt2.tracking.replay import replay
 
     if arguments.replay is not None:
         cli.print_json(replay(arguments.input, _model_dir(arguments), arguments.replay))

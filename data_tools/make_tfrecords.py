@@ -3,17 +3,18 @@
 import argparse
 from collections.abc import Sequence
 
-from algpt2 import cli, environment
-from algpt2.options import add_options, given_options
-from algpt2.record_options import RecordOptions
+from algpt2 import cli
+from algpt2.config.options import add_options, given_options
+from algpt2.config.records import RecordOptions
+from algpt2.devices import wheels
 
 
 def main(argv: Sequence[str]) -> int:
     """Writes the shards, and prints their counts as JSON."""
     arguments = parse(argv)
     options = RecordOptions(**given_options(arguments, RecordOptions))
-    environment.require_tensorflow()
-    from algpt2.preparation import make_tfrecords  # TensorFlow may be missing until checked
+    wheels.require_tensorflow()
+    from algpt2.data.preparation import make_tfrecords  # TensorFlow may be missing until checked
 
     cli.print_json(make_tfrecords(arguments.input, arguments.tokenizer, arguments.output, options))
     return cli.EXIT_OK

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from algpt2 import cli
-from algpt2.report import write_report
+from algpt2.tracking.report import write_report
 
 
 def main(argv: Sequence[str]) -> int:

@@ -3,18 +3,21 @@
 import argparse
 from collections.abc import Sequence
 
-from algpt2 import cli, documents, environment
+from algpt2 import cli
+from algpt2.data import documents
+from algpt2.devices import wheels
 from algpt2.errors import UserError
 
 
 def main(argv: Sequence[str]) -> int:
     """Prints the scores and their protocol as JSON."""
     arguments = parse(argv)
-    environment.require_tensorflow()
+    wheels.require_tensorflow()
 
-    from algpt2.checkpoints import find_checkpoint, load_model  # TensorFlow may be missing until checked
-    from algpt2.evaluation import PROTOCOLS, evaluate_text
-    from algpt2.tokenizer import Tokenizer
+    from algpt2.checkpoints.folder import find_checkpoint
+    from algpt2.checkpoints.save_load import load_model  # TensorFlow may be missing until checked
+    from algpt2.data.tokenizer import Tokenizer
+    from algpt2.evaluation.perplexity import PROTOCOLS, evaluate_text
 
     text = documents.read_text_file(arguments.data)
     folder = find_checkpoint(arguments.checkpoint)

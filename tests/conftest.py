@@ -1,10 +1,8 @@
 """Fixtures shared by the tests. Two logical CPU devices stand in for the cores of an accelerator."""
 
-import dataclasses
 import json
 import os
 import runpy
-from pathlib import Path
 
 import cloud_server
 import numpy as np
@@ -23,27 +21,21 @@ from command_line import (
     call,
     to_arguments,
 )
+from places import REPOSITORY
+from tiny_models import ALGPT2_CONFIG, GPT2_CONFIG
 
-from algpt2 import environment
-from algpt2.config import GPTConfig
+from algpt2.config.model import GPTConfig
+from algpt2.devices import wheels
 
-environment.require_tensorflow()
+wheels.require_tensorflow()
 # With libtpu installed (extra rehearsal), JAX would look for a TPU when a test imports it.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-REPOSITORY = Path(__file__).parents[1]
 # Scripts run as subprocesses import the package from this checkout, installed or not.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
 
-GPT2_CONFIG = GPTConfig(vocab_size=64, seq_len=16, n_layer=2, n_head=2, d_model=32, dropout=0.0)
-ALGPT2_CONFIG = dataclasses.replace(GPT2_CONFIG, embedding_size=8, share_layers=True)
-
-
-needs_host_compiler = pytest.mark.skipif(
-    not environment.has_host_compiler(), reason="this wheel has no XLA backend for CPUs"
-)
 # Minutes of processes, compilations and graphs: started last, one of them would end long after all others.
-LONG = ("test_rehearsal", "test_resume", "test_workers", "test_train_step", "test_remat", "test_training")
+LONG = ("test_rehearsal", "test_resume", "test_workers", "test_step", "test_rematerialisation", "test_loop")
 
 
 def pytest_collection_modifyitems(items):
@@ -77,20 +69,20 @@ def bucket():
     """The path of a bucket on a Cloud Storage server on this machine."""
     with cloud_server.running() as address, pytest.MonkeyPatch.context() as patch:
         patch.setenv("STORAGE_EMULATOR_HOST", address)
-        from algpt2 import cloud_storage
+        from algpt2.storage import cloud
 
-        cloud_storage._client.cache_clear()
-        cloud_storage._client().create_bucket("bucket")
+        cloud._client.cache_clear()
+        cloud._client().create_bucket("bucket")
         yield "gs://bucket"
-        cloud_storage._client.cache_clear()
+        cloud._client.cache_clear()
 
 
 @pytest.fixture(scope="session")
 def records_folder(tmp_path_factory) -> str:
     """TFRecords of a small corpus: vocabulary 300, seq_len 16, 3 train shards, 1 val shard. Read only."""
-    from algpt2.preparation import make_tfrecords
-    from algpt2.record_options import RecordOptions
-    from algpt2.tokenizer_training import train_tokenizer
+    from algpt2.config.records import RecordOptions
+    from algpt2.data.preparation import make_tfrecords
+    from algpt2.data.tokenizer_training import train_tokenizer
 
     folder = tmp_path_factory.mktemp("corpus")
     words = np.random.default_rng(0).choice(["alpha", "beta", "gamma", "delta", "epsilon", "zeta"], size=(150, 12))

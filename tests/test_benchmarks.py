@@ -4,10 +4,10 @@ import json
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY
+from places import REPOSITORY
 
-from algpt2.losses import inputs_and_targets, token_nats
-from algpt2.model import GPT
+from algpt2.model.gpt import GPT
+from algpt2.model.losses import inputs_and_targets, token_nats
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -24,9 +24,9 @@ from command_line import (
     snapshot,
     to_arguments,
 )
-from conftest import REPOSITORY
+from places import REPOSITORY
 
-from algpt2.metrics import read_metrics
+from algpt2.tracking.metrics import read_metrics
 
 
 def test_the_tokenizer_tool_reports_what_it_read_and_made(good, outcomes):

@@ -26,12 +26,14 @@ from command_line import (
     snapshot,
 )
 
-from algpt2 import checkpoint_writer, cli, distribution, storage
+from algpt2 import cli, storage
+from algpt2.checkpoints import background_writer
+from algpt2.config.records import RecordOptions
+from algpt2.data.preparation import make_tfrecords
+from algpt2.data.tfrecords import write_shard
+from algpt2.data.tokenizer_training import train_tokenizer
+from algpt2.devices import strategies
 from algpt2.errors import TrainingStopped, UserError
-from algpt2.preparation import make_tfrecords
-from algpt2.record_options import RecordOptions
-from algpt2.tfrecords import write_shard
-from algpt2.tokenizer_training import train_tokenizer
 
 
 def flip_bit(file, place=-1):
@@ -314,7 +316,7 @@ def test_a_bad_record_that_only_reading_shows_is_one_sentence_while_training(
 def test_a_batch_that_does_not_divide_among_the_replicas_is_refused(run_script, good, tmp_path, monkeypatch):
     from tiny_step import TWO, strategy_of
 
-    monkeypatch.setattr(distribution, "create_strategy", lambda tpu: strategy_of(TWO))
+    monkeypatch.setattr(strategies, "create_strategy", lambda tpu: strategy_of(TWO))
     outcome = run_script(TRAIN, {"good": good, "out": tmp_path / "out"}, batch_size=3)
     assert outcome.status == 2
     assert "multiple of replicas x accumulation_steps = 2 x 1, received 3: 4 would do" in outcome.sentence
@@ -322,7 +324,7 @@ def test_a_batch_that_does_not_divide_among_the_replicas_is_refused(run_script, 
 
 
 def test_a_tpu_that_cannot_be_reached_is_refused_before_anything_is_written(run_script, good, tmp_path, monkeypatch):
-    monkeypatch.setattr(distribution, "require_readable_by_tpu", lambda tpu, paths: None)
+    monkeypatch.setattr(strategies, "require_readable_by_tpu", lambda tpu, paths: None)
     outcome = run_script(TRAIN, {"good": good, "out": tmp_path / "out"}, tpu="grpc://127.0.0.1:1")
     assert outcome.status == 2
     assert "--tpu must name a TPU that this machine can reach, received 'grpc://127.0.0.1:1'" in outcome.sentence
@@ -402,7 +404,7 @@ def test_a_file_that_cannot_be_written_is_one_sentence_and_no_part_of_it_stays(r
 def test_a_checkpoint_that_cannot_be_written_is_one_sentence_and_the_run_can_go_on(
     run_script, good, tmp_path, outcomes, monkeypatch
 ):
-    monkeypatch.setattr(checkpoint_writer, "BACKOFF_SECONDS", ())
+    monkeypatch.setattr(background_writer, "BACKOFF_SECONDS", ())
     places = {"good": good, "out": tmp_path / "out"}
     with files_limited_to(20_000):
         outcome = run_script(TRAIN, places)

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 from command_line import GENERATE, GOOD, INSPECT, call
-from conftest import REPOSITORY
+from places import REPOSITORY
 
 SCRIPT = r"train_tfrecords\.py|generate\.py|benchmarks/\w+\.py|data_tools/\w+\.py|eval/\w+\.py"
 COMMAND = re.compile(rf"(?<![\w/])(?:\S*/)?python3?\s+({SCRIPT})(?=\s|$)(.*)")

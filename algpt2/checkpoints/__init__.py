@@ -1,0 +1,1 @@
+"""Weights and optimizer state on disk: written, found, checked, loaded, averaged."""

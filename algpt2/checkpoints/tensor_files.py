@@ -1,0 +1,45 @@
+"""Files that know their SHA-256, and safetensors files among them."""
+
+import keras
+import numpy as np
+from safetensors import SafetensorError
+from safetensors import numpy as safetensors
+
+from algpt2 import storage
+from algpt2.errors import UserError
+from algpt2.storage.files import file_sha256
+
+
+def write_tensors(path: str, tensors: dict[str, np.ndarray]) -> str:
+    """Writes a safetensors file; returns its SHA-256 in hexadecimal."""
+    with storage.writing(path) as local_file:
+        try:
+            # The mark that transformers asks for; the layout is the same for every framework.
+            safetensors.save_file(tensors, local_file, metadata={"format": "pt"})
+        except SafetensorError as error:
+            raise OSError(None, str(error), path) from error
+        return file_sha256(local_file)
+
+
+def read_tensors(path: str) -> dict[str, np.ndarray]:
+    """Returns a safetensors file's content."""
+    with storage.local_copy(path) as local_file:
+        return safetensors.load_file(local_file)
+
+
+def assign_tensors(tensors: dict[str, np.ndarray], variables: dict[str, keras.Variable], path: str) -> None:
+    """Sets variables to the tensors of a file.
+
+    Raises:
+      UserError: there are not the same names, shapes and dtypes on both sides.
+    """
+    if different := sorted(set(tensors) ^ set(variables)):
+        raise UserError(f"{path} must hold this model's tensors, and these differ: {', '.join(different[:5])}.")
+    for name, variable in variables.items():
+        wanted, found = ((tuple(one.shape), str(one.dtype)) for one in (variable, tensors[name]))
+        if wanted != found:
+            raise UserError(
+                f"{name} must have shape {wanted[0]} and dtype {wanted[1]}, and {path} has {found[0]}, {found[1]}."
+            )
+    for name, variable in variables.items():
+        variable.assign(tensors[name])

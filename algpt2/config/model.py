@@ -1,0 +1,150 @@
+"""`GPTConfig`: the shape of a model. Named models live in `configs/*.json`, one file each."""
+
+import dataclasses
+import json
+from importlib import resources
+from typing import Any
+
+from algpt2 import storage
+from algpt2.errors import UserError
+
+CONFIG_NAME = "config.json"
+OWN_KEY = "algpt2"  # our fields inside a checkpoint's config.json, whose other fields are for transformers
+MODEL_TYPES = ("gpt2", "algpt2")
+
+
+@dataclasses.dataclass(frozen=True)
+class GPTConfig:
+    """A GPT-2 or ALGPT-2 decoder.
+
+    `embedding_size` is the width E of both embedding tables when they are factorized (ALBERT, arXiv:1909.11942);
+    None means tables of width `d_model`. `share_layers` applies one block's parameters `n_layer` times. `d_ff`
+    None means 4 x `d_model`.
+
+    Raises:
+      UserError: a value breaks the rule that the sentence names.
+    """
+
+    vocab_size: int = 50257
+    seq_len: int = 1024
+    n_layer: int = 12
+    n_head: int = 12
+    d_model: int = 768
+    d_ff: int | None = None
+    embedding_size: int | None = None
+    share_layers: bool = False
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ("vocab_size", "seq_len", "n_layer", "n_head", "d_model"):
+            _require_positive_int(name, getattr(self, name))
+        for name in ("d_ff", "embedding_size"):
+            if getattr(self, name) is not None:
+                _require_positive_int(name, getattr(self, name))
+        if not isinstance(self.share_layers, bool):
+            raise UserError(f"share_layers must be true or false, received {self.share_layers!r}.")
+        if isinstance(self.dropout, bool) or not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
+            raise UserError(f"dropout must be a fraction in [0, 1), received {self.dropout!r}.")
+        if self.d_model % self.n_head:
+            raise UserError(
+                f"d_model must be a multiple of n_head, received d_model={self.d_model} and n_head={self.n_head}."
+            )
+
+    @property
+    def head_size(self) -> int:
+        """The width of one attention head."""
+        return self.d_model // self.n_head
+
+    @property
+    def feed_forward_size(self) -> int:
+        """The width of the hidden layer of a block's feed-forward part."""
+        return self.d_ff or 4 * self.d_model
+
+    @property
+    def table_width(self) -> int:
+        """The width of the token and position tables."""
+        return self.embedding_size or self.d_model
+
+    @property
+    def n_block(self) -> int:
+        """How many blocks have parameters of their own."""
+        return 1 if self.share_layers else self.n_layer
+
+    @property
+    def model_type(self) -> str:
+        """'algpt2' if blocks are shared or embeddings factorized, else 'gpt2'."""
+        return "algpt2" if self.share_layers or self.embedding_size else "gpt2"
+
+    def parameter_count(self) -> int:
+        """Returns the number of trainable parameters, a shared one counted once."""
+        d, f, e = self.d_model, self.feed_forward_size, self.table_width
+        tables = (self.vocab_size + self.seq_len) * e
+        projections = (e * d + d) + (d * e + e) if self.embedding_size else 0
+        attention = (3 * d * d + 3 * d) + (d * d + d)
+        feed_forward = (d * f + f) + (f * d + d)
+        layer_norms = 2 * (2 * d)
+        return tables + projections + self.n_block * (attention + feed_forward + layer_norms) + 2 * d
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields as plain JSON values."""
+        return dataclasses.asdict(self)
+
+
+def config_from_dict(fields: dict[str, Any], source: str) -> GPTConfig:
+    """Returns the config with these fields; `source` names where they come from in errors.
+
+    Raises:
+      UserError: an unknown key, or a value that breaks a rule.
+    """
+    known = {field.name for field in dataclasses.fields(GPTConfig)}
+    if unknown := sorted(set(fields) - known):
+        raise UserError(f"{source} has unknown keys {unknown}: a model config may hold {sorted(known)}.")
+    return GPTConfig(**fields)
+
+
+def preset_names() -> list[str]:
+    """Returns the names of the models in `configs/`."""
+    files = resources.files("algpt2.config").joinpath("presets").iterdir()
+    return sorted(file.name.removesuffix(".json") for file in files if file.name.endswith(".json"))
+
+
+def preset(name: str) -> GPTConfig:
+    """Returns a named model's config.
+
+    Raises:
+      UserError: no such name.
+    """
+    if name not in preset_names():
+        raise UserError(f"a preset must be one of {', '.join(preset_names())}, received {name!r}.")
+    text = resources.files("algpt2.config").joinpath("presets", f"{name}.json").read_text(encoding="utf-8")
+    return config_from_dict(json.loads(text), f"configs/{name}.json")
+
+
+def load_config(name_or_path: str) -> GPTConfig:
+    """Returns the config that a preset's name, a JSON file, or a folder with `config.json` stands for.
+
+    Raises:
+      UserError: nothing of that name, not JSON, or unknown keys.
+    """
+    if name_or_path in preset_names():
+        return preset(name_or_path)
+    path = name_or_path if name_or_path.endswith(".json") else storage.join(name_or_path, CONFIG_NAME)
+    if not storage.exists(path):
+        raise UserError(
+            f"--config_path must be a preset ({', '.join(preset_names())}), a JSON file or a folder with "
+            f"{CONFIG_NAME}, received {name_or_path!r}."
+        )
+    try:
+        fields = json.loads(storage.read_text(path))
+    except ValueError as error:
+        raise UserError(f"{path} must be a JSON object: {error}.") from error
+    if isinstance(fields, dict):
+        fields = fields.get(OWN_KEY, fields)
+    if not isinstance(fields, dict):
+        raise UserError(f"{path} must be a JSON object, received a {type(fields).__name__}.")
+    return config_from_dict(fields, path)
+
+
+def _require_positive_int(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise UserError(f"{name} must be a whole number of at least 1, received {value!r}.")

@@ -1,0 +1,34 @@
+"""`RecordOptions`: how documents become records."""
+
+import dataclasses
+
+from algpt2.config.options import option
+from algpt2.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordOptions:
+    """How documents become records; each field says what it is in its option's help text.
+
+    Raises:
+      UserError: a value breaks the rule that the sentence names.
+    """
+
+    seq_len: int = option(1024, "target tokens a record")
+    num_shards: int = option(16, "number of train files")
+    val_fraction: float = option(0.05, "part of the documents held out as val, from 0 to below 1")
+    seed: int = option(0, "decides the order of the documents")
+    text_key: str = option("text", "JSON key or Parquet column of the text")
+
+    def __post_init__(self) -> None:
+        if self.seq_len < 1:
+            raise UserError(f"seq_len must be at least 1 token, received {self.seq_len}: 1024 is GPT-2's.")
+        if self.num_shards < 1:
+            raise UserError(f"num_shards must be at least 1, received {self.num_shards}: 16 suits most corpora.")
+        if not 0 <= self.val_fraction < 1:
+            raise UserError(f"val_fraction must be from 0 to below 1, received {self.val_fraction}: 0.05 is usual.")
+
+    @property
+    def num_val_shards(self) -> int:
+        """How many `val` files there are, in proportion to the `train` files, at least 1 unless nothing is held out."""
+        return max(1, round(self.num_shards * self.val_fraction)) if self.val_fraction > 0 else 0

@@ -1,0 +1,51 @@
+"""Short sequences first: records are cut into pieces that double in length until they are whole records.
+
+Early training is steadier and cheaper on short sequences (Li et al. 2022, "The Stability-Efficiency Dilemma",
+arXiv:2108.06084, who cut off the rest of each record). Here the rest becomes further rows of the batch, so that every
+step has the same tokens and none is left out.
+"""
+
+from algpt2.config.training import TrainConfig
+from algpt2.errors import UserError
+
+
+def seq_len_at(step: int, config: TrainConfig, seq_len: int) -> int:
+    """Returns the positions of a row at a step (0-based)."""
+    doublings = _doublings(config, seq_len)
+    return seq_len >> max(0, doublings - _stage(step, config, doublings)) if doublings else seq_len
+
+
+def steps_until_longer(step: int, config: TrainConfig, seq_len: int) -> int | None:
+    """Returns how many steps have the length of `step`, itself included; None if all that follow have."""
+    doublings = _doublings(config, seq_len)
+    stage = _stage(step, config, doublings) if doublings else 0
+    if stage >= doublings:
+        return None
+    return -(-(stage + 1) * config.seq_len_warmup_steps // doublings) - step
+
+
+def require_doublings(config: TrainConfig, seq_len: int) -> None:
+    """Raises `UserError` unless `initial_seq_len` grows into the model's seq_len by doubling."""
+    initial = config.initial_seq_len
+    if initial is None:
+        return
+    whole = seq_len % initial == 0 and seq_len > initial
+    if not whole or (seq_len // initial) & (seq_len // initial - 1):
+        raise UserError(
+            f"initial_seq_len must be the model's seq_len {seq_len} halved one or more times, received {initial}: "
+            f"{max(1, seq_len // 8)} would do."
+        )
+    if config.seq_len_warmup_steps < _doublings(config, seq_len):
+        raise UserError(
+            f"seq_len_warmup_steps must be at least one for each of the {_doublings(config, seq_len)} doublings, "
+            f"received {config.seq_len_warmup_steps}."
+        )
+
+
+def _doublings(config: TrainConfig, seq_len: int) -> int:
+    return (seq_len // config.initial_seq_len).bit_length() - 1 if config.initial_seq_len else 0
+
+
+def _stage(step: int, config: TrainConfig, doublings: int) -> int:
+    """How often the length has doubled at a step: at equal distances over the warm-up."""
+    return step * doublings // config.seq_len_warmup_steps

@@ -1,0 +1,38 @@
+"""A look into a folder of TFRecord shards: its counts and its first records as text."""
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from algpt2 import storage
+from algpt2.data.manifest import Manifest, counts, read_manifest
+from algpt2.data.record_set import load_tokenizer, require_intact
+from algpt2.data.tfrecords import read_records
+from algpt2.errors import UserError
+
+
+def inspect(folder: str, split: str, count: int) -> dict[str, Any]:
+    """Returns the counts of a folder's manifest, and the first `count` records of `split` (`train` or `val`) as text.
+
+    Raises:
+      UserError: `count` is negative, the folder has no manifest or another tokenizer, or a shard that is shown is
+        missing or damaged.
+    """
+    if count < 0:
+        raise UserError(f"count must be at least 0 records, received {count}: 1 shows one.")
+    manifest = read_manifest(folder)
+    tokenizer = load_tokenizer(folder, manifest.tokenizer_sha256)
+    records = itertools.islice(_records(folder, manifest, split), count)
+    texts = [{"shard": shard, "text": tokenizer.decode(ids)} for shard, ids in records]
+    return {**counts(manifest), "records": texts}
+
+
+def _records(folder: str, manifest: Manifest, split: str) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields (shard's name, ids); a shard is checked when its first record is asked for."""
+    for shard in getattr(manifest, split).shards:
+        file = storage.join(folder, shard.name)
+        require_intact(file, shard)
+        for ids in read_records(file, manifest.seq_len, manifest.vocab_size, manifest.record_format):
+            yield shard.name, ids

@@ -1,0 +1,151 @@
+"""The shards that a command line names, checked against their manifests."""
+
+import dataclasses
+import hashlib
+import json
+from collections import Counter
+
+from algpt2 import storage
+from algpt2.data.manifest import IDS_FORMAT, Manifest, Shard, read_manifest
+from algpt2.data.tokenizer import Tokenizer
+from algpt2.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordSet:
+    """Shards to read, in order, and what their manifests say of them.
+
+    `fingerprint` names the content, wherever it lies: equal fingerprints mean equal records in equal order.
+    `folder` is the first folder, which holds the tokenizer too.
+    """
+
+    files: tuple[str, ...]
+    shards: tuple[Shard, ...]
+    folder: str
+    seq_len: int
+    vocab_size: int
+    eos_id: int
+    tokenizer_sha256: str
+    record_format: str = IDS_FORMAT
+
+    @property
+    def records(self) -> int:
+        """How many records all shards hold."""
+        return sum(shard.records for shard in self.shards)
+
+    @property
+    def target_bytes(self) -> int:
+        """How many UTF-8 bytes all target tokens spell."""
+        return sum(shard.target_bytes for shard in self.shards)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256, in hexadecimal, of the shards' checksums and counts and the tokenizer's hash."""
+        content = [[shard.crc32c, shard.records] for shard in self.shards]
+        text = json.dumps([self.tokenizer_sha256, self.seq_len, content])
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def open_record_set(paths: list[str], split: str) -> RecordSet:
+    """Returns the shards that the paths name, in the order given.
+
+    Args:
+      paths: folders made by data_tools/make_tfrecords.py or indexed, of which the shards of `split` are taken, or shard
+        files or patterns of them.
+      split: `train` or `val`.
+
+    Raises:
+      UserError: nothing there, no manifest, a shard that the manifest does not list, folders that disagree, no
+        records, or a shard that is missing, truncated or changed.
+    """
+    manifests: dict[str, Manifest] = {}
+    found = [pair for path in paths for pair in _named_shards(path, split, manifests)]
+    if not any(shard.records for _, shard in found):
+        raise UserError(f"--{split}_path must name shards with records, and {', '.join(paths)} has no {split} records.")
+    files = tuple(storage.join(folder, shard.name) for folder, shard in found)
+    _require_each_once(files)
+    _require_agreement(manifests)
+    for file, (_, shard) in zip(files, found, strict=True):
+        require_intact(file, shard)
+    folder, manifest = next(iter(manifests.items()))
+    return RecordSet(
+        files=files,
+        shards=tuple(shard for _, shard in found),
+        folder=folder,
+        seq_len=manifest.seq_len,
+        vocab_size=manifest.vocab_size,
+        eos_id=manifest.eos_id,
+        tokenizer_sha256=manifest.tokenizer_sha256,
+        record_format=manifest.record_format,
+    )
+
+
+def load_tokenizer(folder: str, sha256: str) -> Tokenizer:
+    """Returns the tokenizer that lies beside records.
+
+    Raises:
+      UserError: there is none, or it is not the one they were made with, whose SHA-256 the manifest has.
+    """
+    tokenizer = Tokenizer.load(folder)
+    if tokenizer.sha256 != sha256:
+        raise UserError(
+            f"the tokenizer beside records must be the one they were made with, and in {folder} it is another "
+            f"({tokenizer.sha256[:8]}, not {sha256[:8]}): copy the folder again."
+        )
+    return tokenizer
+
+
+def require_intact(file: str, shard: Shard) -> None:
+    """Raises `UserError` unless a file is what the manifest says of it."""
+    store = storage.of(file)
+    if not store.is_file(file):
+        raise UserError(f"every shard that the manifest lists must be there, and {file} is missing: copy it again.")
+    if (size := store.size_bytes(file)) != shard.size_bytes:
+        raise UserError(f"{file} must have {shard.size_bytes} bytes and has {size}: it is truncated; copy it again.")
+    if (checksum := store.crc32c(file)) != shard.crc32c:
+        raise UserError(f"{file} must have CRC32C {shard.crc32c} and has {checksum}: it is damaged; copy it again.")
+
+
+def _named_shards(path: str, split: str, manifests: dict[str, Manifest]) -> list[tuple[str, Shard]]:
+    """Returns (folder, shard) pairs; reads each folder's manifest once, into `manifests`."""
+    if not any(mark in path for mark in "*?[") and not storage.of(path).is_file(path):
+        if not storage.exists(path):
+            raise UserError(f"--{split}_path must name an existing folder or shard, and nothing is at {path!r}.")
+        folder = path.rstrip("/")
+        return [(folder, shard) for shard in getattr(_manifest_of(folder, manifests), split).shards]
+    return [_listed_shard(file, manifests) for file in storage.expand(path)]
+
+
+def _manifest_of(folder: str, manifests: dict[str, Manifest]) -> Manifest:
+    if folder not in manifests:
+        manifests[folder] = read_manifest(folder)
+    return manifests[folder]
+
+
+def _listed_shard(file: str, manifests: dict[str, Manifest]) -> tuple[str, Shard]:
+    """A shard named as a file may be of either split: it is for the user to say what is trained on."""
+    folder, name = storage.parent(file), storage.base_name(file)
+    manifest = _manifest_of(folder, manifests)
+    for shard in (*manifest.train.shards, *manifest.val.shards):
+        if shard.name == name:
+            return folder, shard
+    raise UserError(f"a shard must be listed in its folder's manifest, and {file} is not: name the folder instead.")
+
+
+def _require_each_once(files: tuple[str, ...]) -> None:
+    twice = sorted(file for file, count in Counter(files).items() if count > 1)
+    if twice:
+        raise UserError(
+            f"every shard may be named once, and {twice[0]} is named more often: leave out one of the paths."
+        )
+
+
+def _require_agreement(manifests: dict[str, Manifest]) -> None:
+    keys = {(m.seq_len, m.vocab_size, m.tokenizer_sha256, m.record_format) for m in manifests.values()}
+    if len(keys) > 1:
+        described = ", ".join(
+            f"{folder} (seq_len {m.seq_len}, vocab_size {m.vocab_size}, tokenizer {m.tokenizer_sha256[:8]}, "
+            f"record_format {m.record_format})"
+            for folder, m in manifests.items()
+        )
+        raise UserError(f"all folders must have the same seq_len, tokenizer and record_format, received {described}.")

@@ -1,0 +1,1 @@
+"""Chips and pods, the TensorFlow wheel that is installed, distribution strategies, workers, and XLA."""

@@ -1,0 +1,1 @@
+"""Validation, perplexity of a text, and generation of text."""

@@ -1,0 +1,64 @@
+"""Loss over a whole validation split, without dropout, on the replicas that train."""
+
+import math
+
+import numpy as np
+import tensorflow as tf
+
+from algpt2.data.input_pipeline import val_batches
+from algpt2.data.record_set import RecordSet
+from algpt2.devices.compilation import graph_function
+from algpt2.evaluation.scores import Loss
+from algpt2.model.gpt import GPT
+from algpt2.model.losses import head_nats, inputs_and_targets
+
+
+class Validator:
+    """Scores every record of a split once; the rows that fill up the last batch have weight 0."""
+
+    def __init__(
+        self,
+        strategy: tf.distribute.Strategy,
+        model: GPT,
+        record_set: RecordSet,
+        batch_size: int,
+        jit_compile: bool = True,
+    ):
+        self.strategy = strategy
+        self.model = model
+        self.record_set = record_set
+        self.batch_size = batch_size
+        self.n_batches = math.ceil(record_set.records / batch_size)
+        self.dataset = strategy.distribute_datasets_from_function(
+            lambda context: val_batches(record_set, batch_size, context)
+        )
+        self._nats = graph_function(self._replica_nats, jit_compile, strategy)
+        self._loop = tf.function(self._batches)
+
+    def __call__(self) -> Loss:
+        """Returns the loss over the whole split with the model's present parameters."""
+        tokens = self.record_set.records * self.record_set.seq_len
+        return Loss(self._total_nats(self.n_batches), tokens, self.record_set.target_bytes)
+
+    def loss_of_first_batches(self, n_batches: int) -> float:
+        """Returns the loss over the split's first batches, or all if there are fewer, in nats per token."""
+        records = min(n_batches * self.batch_size, self.record_set.records)
+        return self._total_nats(min(n_batches, self.n_batches)) / (records * self.record_set.seq_len)
+
+    def _total_nats(self, n_batches: int) -> float:
+        batch_nats = self._loop(iter(self.dataset), tf.constant(n_batches, tf.int32))
+        return float(np.sum(batch_nats.numpy(), dtype=np.float64))
+
+    def _batches(self, iterator: tf.data.Iterator, n_batches: tf.Tensor) -> tf.Tensor:
+        nats = tf.TensorArray(tf.float32, size=n_batches)
+        for i in tf.range(n_batches):
+            per_replica = self.strategy.run(self._nats, args=next(iterator))
+            nats = nats.write(i, self.strategy.reduce(tf.distribute.ReduceOp.SUM, per_replica, axis=None))
+        return nats.stack()
+
+    def _replica_nats(self, records: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+        # Several workers' iterators do not know how many rows they give.
+        rows = self.batch_size // self.strategy.num_replicas_in_sync
+        inputs, targets = inputs_and_targets(tf.ensure_shape(records, (rows, self.record_set.seq_len + 1)))
+        nats = head_nats(self.model.hidden_states(inputs), self.model.wte, targets)
+        return tf.reduce_sum(nats * weights[:, None])

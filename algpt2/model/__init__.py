@@ -1,0 +1,1 @@
+"""GPT-2 and ALGPT-2, and their loss."""

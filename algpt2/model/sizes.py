@@ -1,0 +1,48 @@
+"""What follows from a model's configuration by arithmetic, without TensorFlow."""
+
+import dataclasses
+
+from algpt2.config.model import GPTConfig
+from algpt2.devices.chips import peak_flops
+
+# Each chunk reads the token table and adds to its gradient, so small chunks cost traffic; a chunk of logits is
+# (tokens, V), in bfloat16 206 MB for 2048 tokens and GPT-2's vocabulary.
+LEAST_CHUNK_TOKENS = 2048
+# All chunks are in the graph, so their number is bounded.
+MOST_CHUNKS = 8
+
+
+def chunk_tokens(tokens: int) -> int:
+    """Returns the size of the chunks, the last of which may be smaller, that so many tokens are cut into."""
+    return min(tokens, max(LEAST_CHUNK_TOKENS, -(-tokens // MOST_CHUNKS)))
+
+
+def training_flops_per_token(config: GPTConfig) -> int:
+    """Returns the FLOPs of one token's forward and backward pass: 6 N + 12 L H K T.
+
+    N counts the parameters that a token is multiplied with: a shared block once for each application, the token table
+    once (as the head), the dense layers of a factorized model, and not the position table, which is only looked up.
+    """
+    applied = dataclasses.replace(config, share_layers=False).parameter_count()
+    n = applied - config.seq_len * config.table_width
+    return 6 * n + 12 * config.n_layer * config.d_model * config.seq_len
+
+
+def mfu(config: GPTConfig, tokens_per_second: float, n_replicas: int, device_kind: str) -> float:
+    """Returns the fraction of the devices' peak that a training throughput amounts to.
+
+    Raises:
+      UserError: a kind of device whose peak is not known here.
+    """
+    return tokens_per_second * training_flops_per_token(config) / peak_flops(n_replicas, device_kind)
+
+
+def parameter_shapes(config: GPTConfig) -> list[tuple[int, ...]]:
+    """Returns the shape of every parameter, a shared one once."""
+    d, f, e = config.d_model, config.feed_forward_size, config.table_width
+    layer_norm = [(d,), (d,)]
+    attention = [(d, 3 * d), (3 * d,), (d, d), (d,)]
+    feed_forward = [(d, f), (f,), (f, d), (d,)]
+    projections = [(e, d), (d,), (d, e), (e,)] if config.embedding_size else []
+    block = 2 * layer_norm + attention + feed_forward
+    return [(config.vocab_size, e), (config.seq_len, e), *projections, *config.n_block * block, *layer_norm]

@@ -1,0 +1,68 @@
+"""From a run's configuration to its schedule and its optimizer."""
+
+from keras.optimizers.schedules import LearningRateSchedule
+
+from algpt2.config.training import TrainConfig
+from algpt2.model.gpt import GPT
+from algpt2.optim.adafactor import Adafactor
+from algpt2.optim.adamw import AdamW
+from algpt2.optim.base import GlobalGradientOptimizer, is_decayed
+from algpt2.optim.muon import Muon, matrices_of
+from algpt2.optim.schedules import TokensCosine, WarmupDecay
+
+
+def create_schedule(config: TrainConfig, tokens_per_step: int) -> LearningRateSchedule:
+    """Returns the learning-rate schedule of a run whose global batches have `tokens_per_step` target tokens."""
+    warmup_steps = config.warmup_updates(tokens_per_step)
+    if config.decay_tokens is not None:
+        decay_steps = config.decay_tokens / tokens_per_step
+        return TokensCosine(config.learning_rate, warmup_steps, decay_steps, config.final_learning_rate_fraction)
+    return WarmupDecay(
+        config.learning_rate,
+        warmup_steps,
+        config.total_steps,
+        config.decay,
+        config.final_learning_rate_fraction,
+        config.cooldown_steps,
+        config.cooldown_shape,
+    )
+
+
+def create_optimizer(config: TrainConfig, model: GPT) -> GlobalGradientOptimizer:
+    """Returns the optimizer of a run, built for the model's parameters; call it in the strategy's scope."""
+    parameters = model.named_parameters()
+    shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
+    schedule = create_schedule(config, config.batch_size * model.config.seq_len)
+    optimizer = _unbuilt_optimizer(config, schedule, shapes)
+    if config.weight_decay:
+        not_decayed = [p for name, p in parameters.items() if not is_decayed(name, shapes[name])]
+        optimizer.exclude_from_weight_decay(var_list=not_decayed)
+    optimizer.build(list(parameters.values()))
+    return optimizer
+
+
+def _unbuilt_optimizer(
+    config: TrainConfig, schedule: LearningRateSchedule, shapes: dict[str, tuple[int, ...]]
+) -> GlobalGradientOptimizer:
+    weight_decay = config.weight_decay or None
+    if config.optimizer == "adafactor":
+        return Adafactor(
+            schedule,
+            beta_1=config.beta_1,
+            multiply_by_parameter_scale=config.multiply_by_parameter_scale,
+            relative_step=config.relative_step,
+            min_dim_size_to_factor=config.min_dim_size_to_factor,
+            weight_decay=weight_decay,
+            ema_decay=config.ema_decay,
+        )
+    adamw = {
+        "beta_1": 0.9 if config.beta_1 is None else config.beta_1,
+        "beta_2": config.beta_2,
+        "epsilon": config.epsilon,
+        "weight_decay": weight_decay,
+        "ema_decay": config.ema_decay,
+    }
+    if config.optimizer == "muon":
+        matrices = [matrices_of(name, shape) for name, shape in shapes.items()]
+        return Muon(schedule, matrices, config.muon_momentum, **adamw)
+    return AdamW(schedule, **adamw)

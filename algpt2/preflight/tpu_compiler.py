@@ -1,0 +1,161 @@
+"""A StableHLO program through the TPU's compiler, on a machine without a TPU.
+
+libtpu compiles for a TPU that is only named. It does so in a process of its own (this module, run), because it and
+TensorFlow do not share one well, and because it may abort. No JAX backend is initialised: that would look for a TPU.
+"""
+
+import dataclasses
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from importlib import metadata, util
+from pathlib import Path
+from typing import Any
+
+from algpt2.devices.tpu_pods import TPU_KINDS
+from algpt2.errors import UserError
+
+INSTALL = "pip install -c constraints.txt -e '.[cpu,rehearsal]'"
+OLDEST_JAX = (0, 10)
+# Without the first, libtpu asks Google Cloud's metadata server, which is not there, and waits; without the second it
+# refuses to work beside another process that uses it, though neither has a TPU.
+ENVIRONMENT = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    "TPU_LOG_DIR": "disabled",
+    "TPU_ACCELERATOR_TYPE": "v3-8",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "JAX_PLATFORMS": "cpu",
+}
+_OUT_OF_MEMORY = re.compile(r"Used ([\d.]+)([KMGT]) of [\d.]+[KMGT] hbm")
+_ALLOCATION_TOO_LARGE = re.compile(r"Allocation \(size=(\d+)\) would exceed memory \(size=(\d+)\)")
+_UNIT = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+    """What the compiler says of a program. One that needs more memory than there is has no costs, and `peak_hbm_bytes`
+    is then at least what the compiler says.
+
+    `argument_bytes` is what stays in memory between steps. `flops` and `bytes_accessed` are its cost analysis, in which
+    the body of a loop counts as often as it runs; bytes are all operands and results, those that stay on the chip too.
+    """
+
+    peak_hbm_bytes: int
+    fits: bool
+    argument_bytes: int | None = None
+    flops: float | None = None
+    bytes_accessed: float | None = None
+    uncounted_loops: int = 0
+
+
+def require_compiler() -> None:
+    """Raises `UserError` where libtpu is missing, or a JAX that reports a program's peak memory."""
+    if missing := [name for name in ("jax", "libtpu") if util.find_spec(name) is None]:
+        raise UserError(f"a rehearsal needs {' and '.join(missing)}, which is not installed: run `{INSTALL}`.")
+    version = metadata.version("jax")
+    if tuple(map(int, version.split(".")[:2])) < OLDEST_JAX:
+        raise UserError(
+            f"a rehearsal needs jax 0.10 or newer, and so Python 3.11 or newer, found jax {version}: run `{INSTALL}` "
+            "in an environment of such a Python."
+        )
+
+
+def compiler_version() -> str:
+    """Returns the installed libtpu's version."""
+    return metadata.version("libtpu")
+
+
+def compile_for_tpu(program: bytes, kind: str) -> Compiled:
+    """Returns what libtpu says of a program compiled for one device of a kind (a key of `TPU_KINDS`).
+
+    Raises:
+      UserError: JAX or libtpu is missing, or the compiler refuses the program.
+    """
+    require_compiler()
+    with tempfile.TemporaryDirectory() as folder:
+        source, result = Path(folder, "step.mlirbc"), Path(folder, "compiled.json")
+        source.write_bytes(program)
+        command = [sys.executable, "-m", "algpt2.preflight.tpu_compiler", str(source), kind, str(result)]
+        package = str(Path(__file__).parents[2])
+        path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+        environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": path}
+        process = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace")
+        if result.exists():
+            return Compiled(**json.loads(result.read_text()))
+    return _too_large(process.stderr) or _raise_refusal(kind, process)
+
+
+def _too_large(message: str) -> Compiled | None:
+    """Reads the compiler's two ways of saying that memory does not suffice; the second tells only of one allocation."""
+    if found := _OUT_OF_MEMORY.search(message):
+        return Compiled(round(float(found[1]) * _UNIT[found[2]]), fits=False)
+    if found := _ALLOCATION_TOO_LARGE.search(message):
+        return Compiled(max(int(found[1]), int(found[2])), fits=False)
+    return None
+
+
+def _raise_refusal(kind: str, process: subprocess.CompletedProcess) -> Any:
+    lines = process.stderr.strip().splitlines() or [f"exit status {process.returncode}"]
+    raise UserError(
+        f"the step must compile for a TPU, and libtpu {compiler_version()} refuses it for {kind} ({lines[-1][:300]}): "
+        "report it with the command that you ran."
+    )
+
+
+def main(source: str, kind: str, result: str) -> None:
+    """Compiles a file's program for a kind of TPU and writes a `Compiled` as JSON; runs in a process of its own."""
+    from algpt2.preflight import hlo_loops
+
+    executable = _compile(Path(source).read_bytes(), kind)
+    memory, cost = executable.get_compiled_memory_stats(), executable.cost_analysis()
+    cost = cost[0] if isinstance(cost, list) else cost
+    loops = hlo_loops.loops_of(executable.hlo_modules()[0])
+    compiled = Compiled(
+        peak_hbm_bytes=memory.peak_memory_in_bytes,
+        fits=True,
+        argument_bytes=memory.argument_size_in_bytes,
+        flops=cost["flops"] * loops.flops_factor,
+        bytes_accessed=cost["bytes accessed"] * loops.bytes_factor,
+        uncounted_loops=loops.uncounted,
+    )
+    Path(result).write_text(json.dumps(dataclasses.asdict(compiled)))
+
+
+def _compile(program: bytes, kind: str) -> Any:
+    from jax._src.interpreters import mlir
+    from jax._src.lib import xla_client
+    from jax.experimental import topologies
+    from jaxlib.mlir import ir
+
+    known = TPU_KINDS[kind]
+    joined = {"chip_config_name": known.chip_config} if known.chip_config else {}
+    device = topologies.get_topology_desc(known.topology, platform="tpu", **joined).devices[0]
+    with mlir.make_ir_context():
+        module = ir.Module.parse(program)
+        remove_copies(module, ir)
+        options = xla_client.CompileOptions()
+        options.num_replicas = options.num_partitions = 1
+        return device.client.compile(module, xla_client.DeviceList((device,)), options)
+
+
+def remove_copies(module: Any, ir: Any) -> None:
+    """TensorFlow's exporter copies every result with an operation that libtpu's reader does not know."""
+    copies = []
+
+    def collect(operation: Any) -> Any:
+        if operation.name == "mhlo.copy":
+            copies.append(operation)
+        return ir.WalkResult.ADVANCE
+
+    module.operation.walk(collect)
+    for copy in copies:
+        copy.results[0].replace_all_uses_with(copy.operands[0])
+        copy.erase()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

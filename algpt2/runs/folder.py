@@ -1,0 +1,142 @@
+"""A run's folder (`--model_dir`): `run.json` says whose it is; then checkpoints, metrics and at last `result.json`.
+
+Running the same command again resumes. Settings that do not change what the run is may be given anew: they hold from
+the step at which the run goes on, and `run.json` keeps the history. Everything else is refused, never mixed in.
+"""
+
+import dataclasses
+import json
+from typing import Any
+
+from algpt2 import storage
+from algpt2.config.model import GPTConfig, config_from_dict
+from algpt2.config.training import FIXED_FIELDS, TrainConfig
+from algpt2.errors import UserError
+
+RUN_NAME = "run.json"
+RESULT_NAME = "result.json"
+METRICS_NAME = "metrics.jsonl"
+SAMPLES_NAME = "samples.jsonl"
+SKIPPED_NAME = "skipped.jsonl"
+MADE_BY = "train_tfrecords.py"
+
+
+@dataclasses.dataclass(frozen=True)
+class RunIdentity:
+    """What the final weights are a function of.
+
+    initial_weights: the path that the first weights came from, None where they were drawn.
+    """
+
+    model_config: GPTConfig
+    train_config: TrainConfig
+    train_fingerprint: str
+    initial_weights: str | None = None
+
+    def fixed_differences(self, other: "RunIdentity") -> list[str]:
+        """Returns 'name: this value, now the other' for everything that differs and may not."""
+        mine, theirs = (run.model_config.to_dict() for run in (self, other))
+        mine |= {name: getattr(self.train_config, name) for name in FIXED_FIELDS}
+        theirs |= {name: getattr(other.train_config, name) for name in FIXED_FIELDS}
+        mine["training records"], theirs["training records"] = self.train_fingerprint[:8], other.train_fingerprint[:8]
+        mine["initialize_from"], theirs["initialize_from"] = self.initial_weights, other.initial_weights
+        return [f"{name}: {mine[name]!r}, now {theirs[name]!r}" for name in mine if mine[name] != theirs[name]]
+
+    def changes(self, other: "RunIdentity") -> dict[str, list[Any]]:
+        """Returns [this value, the other] of every training setting that differs."""
+        before, now = self.train_config.to_dict(), other.train_config.to_dict()
+        return {name: [before[name], now[name]] for name in now if before[name] != now[name]}
+
+
+@dataclasses.dataclass(frozen=True)
+class RunRecord:
+    """`run.json`: the run as it is now, and what was done to it, oldest first: each entry has a `step`."""
+
+    identity: RunIdentity
+    history: tuple[dict[str, Any], ...] = ()
+
+    def write(self, model_dir: str) -> None:
+        """Writes the file."""
+        identity = self.identity
+        fields = {
+            "model_config": identity.model_config.to_dict(),
+            "train_config": identity.train_config.to_dict(),
+            "train_fingerprint": identity.train_fingerprint,
+            "initial_weights": identity.initial_weights,
+            "history": list(self.history),
+        }
+        storage.write_text(storage.join(model_dir, RUN_NAME), json.dumps(fields, indent=2) + "\n")
+
+    def with_entry(self, **entry: Any) -> "RunRecord":
+        """Returns the record with one more entry in its history."""
+        return dataclasses.replace(self, history=(*self.history, entry))
+
+
+def claim_run_folder(model_dir: str, identity: RunIdentity) -> None:
+    """Writes `run.json` into a new folder, or checks that the folder's run is this one, if with other settings.
+
+    Raises:
+      UserError: the folder holds something else, or a run that this one cannot go on from.
+    """
+    record = read_run(model_dir)
+    if record is None:
+        storage.require_empty(model_dir)
+        RunRecord(identity).write(model_dir)
+        return
+    if differences := record.identity.fixed_differences(identity):
+        raise UserError(
+            f"a run resumes only with the model, data and {', '.join(FIXED_FIELDS)} it began with, and {model_dir} "
+            f"differs in {'; '.join(differences)}: give them again or leave them out, or name another --model_dir."
+        )
+
+
+def record_changes(model_dir: str, identity: RunIdentity, step: int) -> dict[str, list[Any]]:
+    """Makes the settings of a claimed folder's run those of `identity`, from `step` on; returns what changed.
+
+    The change is in the history before the first step is made with it.
+    """
+    record = read_run(model_dir)
+    changes = record.identity.changes(identity)
+    if changes:
+        dataclasses.replace(record, identity=identity).with_entry(step=step, changes=changes).write(model_dir)
+        set_result_aside(model_dir)
+    return changes
+
+
+def set_result_aside(model_dir: str) -> None:
+    """Renames the `result.json` of a run that goes on after its end, after the step that it reports."""
+    path = storage.join(model_dir, RESULT_NAME)
+    if storage.exists(path):
+        text = storage.read_text(path)
+        storage.write_text(storage.join(model_dir, f"result_step_{json.loads(text)['step']:08d}.json"), text)
+        storage.of(path).delete_file(path)
+
+
+def require_run(model_dir: str, flag: str) -> RunRecord:
+    """Returns the run that a folder holds; raises `UserError`, naming the flag that needs one, if it holds none."""
+    if record := read_run(model_dir):
+        return record
+    raise UserError(f"{flag} needs the --model_dir of a run, and {model_dir} holds none: name a run's folder.")
+
+
+def read_run(model_dir: str) -> RunRecord | None:
+    """Returns the run that a folder holds, None if it holds none.
+
+    Raises:
+      UserError: its `run.json` does not describe one.
+    """
+    path = storage.join(model_dir, RUN_NAME)
+    if not storage.exists(path):
+        return None
+    try:
+        fields = json.loads(storage.read_text(path))
+        history = tuple(fields.pop("history", ()))
+        identity = RunIdentity(**fields)
+        types = (type(identity.model_config), type(identity.train_config), type(identity.train_fingerprint))
+        if types != (dict, dict, str):
+            raise ValueError("its fields have other types")
+        train_config = TrainConfig(**identity.train_config)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} must describe a run and does not ({error}): name another --model_dir.") from error
+    model_config = config_from_dict(identity.model_config, path)
+    return RunRecord(dataclasses.replace(identity, model_config=model_config, train_config=train_config), history)

@@ -1,0 +1,130 @@
+"""A training run as a command line asks for it. What is left out stays as the run in `--model_dir` has it."""
+
+import argparse
+import dataclasses
+import functools
+
+from algpt2.config.cadence import Cadence
+from algpt2.config.model import GPTConfig, load_config, preset_names
+from algpt2.config.options import given_options
+from algpt2.config.tracking import Watching
+from algpt2.config.training import DEFAULT_LEARNING_RATE, TrainConfig
+from algpt2.data.record_set import RecordSet, open_record_set
+from algpt2.devices.chips import device_kind_of
+from algpt2.errors import UserError
+from algpt2.runs.folder import RunIdentity, read_run
+from algpt2.runs.plan import InitialWeights, Run, require_lengths_fit, steps_of_epochs
+
+
+class RunRequest:
+    """The parts of a run, each made from the flags when it is asked for, and each a `UserError` if they are wrong."""
+
+    def __init__(self, arguments: argparse.Namespace):
+        """Takes the parsed flags of train_tfrecords.py."""
+        self.flags = arguments
+
+    def run(self) -> Run:
+        """Returns the whole run."""
+        train_records = self.train_records()
+        return Run(
+            model_config=self.model_config(),
+            train_config=self.train_config(train_records),
+            cadence=self.cadence(),
+            train_records=train_records,
+            val_records=self.val_records(),
+            model_dir=self.flags.model_dir,
+            initial_weights=self.initial_weights(),
+            watching=self.watching(),
+        )
+
+    def step(self) -> tuple[GPTConfig, TrainConfig]:
+        """Returns what the run's step is made of; without --train_path, which then needs --steps, on any records."""
+        if self.flags.train_path:
+            run = self.run()
+            return run.model_config, run.train_config
+        model_config, train_config = self.model_config(), self.train_config(None)
+        require_lengths_fit(model_config, train_config)
+        return model_config, train_config
+
+    @functools.cached_property
+    def begun(self) -> RunIdentity | None:
+        """The run that --model_dir holds, if it holds one."""
+        record = read_run(self.flags.model_dir) if self.flags.model_dir else None
+        return record.identity if record else None
+
+    def model_config(self) -> GPTConfig:
+        """Returns the model of --config_path, or of the begun run."""
+        name_or_path = self.flags.config_path or self.flags.model_type
+        if name_or_path:
+            config = load_config(name_or_path)
+        elif self.begun:
+            config = self.begun.model_config
+        else:
+            raise UserError(
+                f"--config_path must name a model, one of {', '.join(preset_names())}, a JSON file or a folder."
+            )
+        if self.flags.model_type not in (None, config.model_type):
+            raise UserError(
+                f"--model_type must be the type of --config_path, which is {config.model_type}, "
+                f"received {self.flags.model_type}: leave the flag out."
+            )
+        return config if self.flags.seq_len is None else dataclasses.replace(config, seq_len=self.flags.seq_len)
+
+    def train_config(self, train_records: RecordSet | None) -> TrainConfig:
+        """Returns the begun run's settings, or the defaults, with the flags in their place."""
+        given = given_options(self.flags, TrainConfig)
+        settings = {**(self.begun.train_config.to_dict() if self.begun else self._defaults(given)), **given}
+        batch_size = settings.get("batch_size", TrainConfig.batch_size)
+        if batch_size < 1:
+            raise UserError(f"--batch_size must be at least 1, received {batch_size}.")
+        return TrainConfig(**{**settings, "total_steps": self._total_steps(train_records, batch_size)})
+
+    def train_records(self) -> RecordSet:
+        """Returns the records of --train_path."""
+        if not self.flags.train_path:
+            raise UserError("--train_path must name folders or shards of records, and it was not given.")
+        train_records = open_record_set(self.flags.train_path, "train")
+        if self.flags.train_len not in (None, train_records.records):
+            raise UserError(
+                f"--train_len must be the number of training records, which is {train_records.records} by the "
+                f"manifest, received {self.flags.train_len}: leave the flag out."
+            )
+        return train_records
+
+    def val_records(self) -> RecordSet | None:
+        """Returns the records of --val_path."""
+        return open_record_set(self.flags.val_path, "val") if self.flags.val_path else None
+
+    def cadence(self) -> Cadence:
+        """Returns how often the run logs, validates and saves."""
+        return Cadence(**given_options(self.flags, Cadence))
+
+    def watching(self) -> Watching:
+        """Returns how the run is watched. A TPU named 'v3-128' is taken to be one."""
+        return Watching(**{"device_kind": device_kind_of(self.flags.tpu), **given_options(self.flags, Watching)})
+
+    def initial_weights(self) -> InitialWeights | None:
+        """Returns the checkpoint of --initialize_from, or of the begun run."""
+        path = self.flags.initialize_from or (self.begun.initial_weights if self.begun else None)
+        if self.flags.duplicate_layers and not path:
+            raise UserError("--duplicate_layers needs --initialize_from, and it was not given: leave the flag out.")
+        return InitialWeights(path, self.flags.duplicate_layers) if path else None
+
+    def _defaults(self, given: dict[str, object]) -> dict[str, object]:
+        """The defaults that depend on other flags."""
+        optimizer = given.get("optimizer", TrainConfig.optimizer)
+        for_tpu = self.flags.tpu or self.flags.rehearse
+        return {
+            "learning_rate": DEFAULT_LEARNING_RATE[optimizer],
+            "compute_dtype": "bfloat16" if for_tpu else TrainConfig.compute_dtype,
+        }
+
+    def _total_steps(self, train_records: RecordSet | None, batch_size: int) -> int:
+        steps, epochs = self.flags.steps, self.flags.epochs
+        if steps is not None and steps < 1:
+            raise UserError(f"--steps must be at least 1, received {steps}.")
+        if steps is None and epochs is None and self.begun:
+            return self.begun.train_config.total_steps
+        if steps is None and train_records is None:
+            raise UserError("--rehearse needs --steps, or --train_path to count them, and neither was given.")
+        return steps or steps_of_epochs(1.0 if epochs is None else epochs, train_records, batch_size)

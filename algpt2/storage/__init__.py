@@ -1,0 +1,44 @@
+"""Files on disk and on Google Cloud Storage, written whole or not at all; JSON files; the locks of a run's folder.
+
+The functions of `files.py` are used everywhere, so the room itself gives their names: `storage.join`, `storage.of`.
+"""
+
+from algpt2.storage.files import (
+    Storage,
+    base_name,
+    delete_temporary_files,
+    exists,
+    expand,
+    is_remote,
+    join,
+    local_copy,
+    naming_errors,
+    of,
+    parent,
+    read_bytes,
+    read_text,
+    require_empty,
+    write_bytes,
+    write_text,
+    writing,
+)
+
+__all__ = [
+    "Storage",
+    "base_name",
+    "delete_temporary_files",
+    "exists",
+    "expand",
+    "is_remote",
+    "join",
+    "local_copy",
+    "naming_errors",
+    "of",
+    "parent",
+    "read_bytes",
+    "read_text",
+    "require_empty",
+    "write_bytes",
+    "write_text",
+    "writing",
+]

@@ -1,0 +1,122 @@
+"""A lock on Cloud Storage: an object that its holder keeps rewriting, so that it does not outlive its holder for long.
+
+Nobody's date is compared with anybody else's. Every write gives an object a new generation, and whoever has seen the
+same generation for a whole lease time, by its own monotonic clock, takes the object over. Every write names the
+generation that it replaces and fails on any other, so of two takers one wins
+(https://cloud.google.com/storage/docs/request-preconditions).
+"""
+
+import os
+import secrets
+import socket
+import threading
+import time
+from typing import Any
+
+from absl import logging
+from google.api_core import exceptions
+
+from algpt2 import storage
+from algpt2.errors import UserError
+from algpt2.storage.cloud import CloudStorage
+
+LEASE_SECONDS = 90.0
+RENEWALS_PER_LEASE = 6
+RENEWAL_TIMEOUT_SECONDS = 10.0
+
+
+class Lease:
+    """While entered, holds the object `path`, and deletes it at the end if it still is its own.
+
+    Entering waits at most a lease time for a holder that may be dead, and raises `UserError` if that one lives or
+    another process is faster. `lost` turns true, for good, when a renewal finds that the object is no longer its own;
+    a renewal that fails tells nothing and is tried again, so a holder that was cut off learns of it once it can write.
+    """
+
+    def __init__(self, path: str, lease_seconds: float | None = None):
+        self.lost = False
+        self._path = path
+        self._lease_seconds = LEASE_SECONDS if lease_seconds is None else lease_seconds
+        self._pause_seconds = self._lease_seconds / RENEWALS_PER_LEASE
+        self._storage = CloudStorage()
+        self._claim = f"process {os.getpid()} on {socket.gethostname()}, {secrets.token_hex(8)}"
+        self._generation = 0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._keep_renewing, name="lease", daemon=True)
+
+    def __enter__(self) -> "Lease":
+        replaced = self._await_end_of_holder()
+        self._generation = self._write(replaced)
+        if not self._generation:
+            raise self._refusal()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._ended.set()
+        self._thread.join()
+        try:
+            if not self.lost:
+                self._renew()  # tells whether it still is ours
+            if not self.lost:
+                self._storage.delete_if_generation(self._path, self._generation, RENEWAL_TIMEOUT_SECONDS)
+        except Exception as error:  # must not hide how the run ended; the object runs out by itself
+            logging.warning("%s could not be deleted (%s): the next run waits for it", self._path, error)
+
+    def _await_end_of_holder(self) -> int:
+        """Returns the generation to replace, 0 if there is none; raises `UserError` if its holder renews it."""
+        first = present = self._storage.generation(self._path)
+        give_up = time.monotonic() + self._lease_seconds
+        if first:
+            logging.warning(
+                "%s is held by %s: waiting %g s to see whether it lives",
+                self._path,
+                self._holder() or "another process",
+                self._lease_seconds,
+            )
+        while present and time.monotonic() < give_up:
+            time.sleep(self._pause_seconds)
+            present = self._storage.generation(self._path)
+        if present not in (0, first):
+            raise self._refusal()
+        return present
+
+    def _keep_renewing(self) -> None:
+        while not self.lost and not self._ended.wait(self._pause_seconds):
+            try:
+                self._renew()
+            except Exception as error:  # whatever storage raises, it may work the next time
+                logging.warning("%s could not be renewed (%s); trying again", self._path, error)
+
+    def _renew(self) -> None:
+        self._generation = self._write(self._generation, RENEWAL_TIMEOUT_SECONDS)
+        self.lost = not self._generation
+        if self.lost:
+            logging.error("%s is lost to %s", self._path, self._holder() or "whoever deleted it")
+
+    def _write(self, replaced: int, *timeout_seconds: float) -> int:
+        """Returns the object's new generation, or 0 if another process wrote or deleted it."""
+        return (
+            self._storage.write_if_generation(self._path, self._claim, replaced, *timeout_seconds)
+            or self._own_generation()
+        )
+
+    def _own_generation(self) -> int:
+        """Returns the object's generation if it is ours, else 0.
+
+        A write whose answer got lost is tried again and then fails on the generation that it made itself.
+        """
+        generation = self._storage.generation(self._path)
+        return generation if self._holder() == self._claim else 0  # read later: nobody else could make it ours again
+
+    def _holder(self) -> str:
+        try:
+            return storage.read_text(self._path)
+        except (FileNotFoundError, exceptions.NotFound):  # the latter if it goes between the two requests of a read
+            return ""
+
+    def _refusal(self) -> UserError:
+        return UserError(
+            f"one process at a time may train in a folder, and {self._holder() or 'another one'} does in "
+            f"{storage.parent(self._path)}: wait for it, stop it, or name another --model_dir."
+        )

@@ -1,0 +1,214 @@
+"""Files on disk and objects on Google Cloud Storage (`gs://bucket/name`) behind one small interface.
+
+Every write is atomic: a reader sees the whole file or none. TensorFlow's own client reads `gs://` TFRecords in
+the input pipeline; everything else, and every write, goes through the `google-cloud-storage` package, which
+retries, checks CRC32C and is tested here against a local server (`docs/design.md`, Cloud Storage).
+"""
+
+import contextlib
+import glob
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from algpt2.errors import UserError
+from algpt2.storage.local import TEMPORARY_PREFIX, LocalStorage
+
+REMOTE_PREFIX = "gs://"
+
+
+class Storage(Protocol):
+    """What a kind of storage must do. Paths are whole paths, `gs://` included."""
+
+    def exists(self, path: str) -> bool:
+        """Returns whether a file, or a folder with something in it, is at `path`."""
+
+    def is_file(self, path: str) -> bool:
+        """Returns whether one file is at `path`."""
+
+    def size_bytes(self, path: str) -> int:
+        """Returns the size of one file."""
+
+    def crc32c(self, path: str) -> str:
+        """Returns the CRC32C of one file as eight hexadecimal digits."""
+
+    def list_files(self, folder: str) -> list[str]:
+        """Returns every file below `folder`, recursively, sorted."""
+
+    def match(self, pattern: str) -> list[str]:
+        """Returns the files and folders that match a shell pattern, sorted."""
+
+    def open_read(self, path: str) -> BinaryIO:
+        """Returns a binary stream of one file."""
+
+    def publish(self, local_file: str, path: str) -> None:
+        """Moves a finished local file to `path` in one atomic operation, replacing what was there."""
+
+    def delete_file(self, path: str) -> None:
+        """Deletes one file."""
+
+    def delete_folder(self, folder: str) -> None:
+        """Deletes a folder and everything below it."""
+
+    def move_folder(self, source: str, target: str) -> None:
+        """Moves a folder and everything below it to `target`, whose parent need not exist.
+
+        On Cloud Storage every file is copied before the first one is deleted: whatever cuts a move off, one of the two
+        folders is whole.
+
+        Raises:
+          FileNotFoundError: there is no `source`.
+          FileExistsError: something is at `target`.
+        """
+
+    def work_folder(self, path: str) -> str:
+        """Returns a local folder in which to prepare a file meant for `path`."""
+
+    def require_writable(self, folder: str) -> None:
+        """Raises `UserError` if files below `folder`, which may not exist yet, cannot be written."""
+
+
+def is_remote(path: str) -> bool:
+    """Returns whether `path` lies on Google Cloud Storage."""
+    return path.startswith(REMOTE_PREFIX)
+
+
+def of(path: str) -> Storage:
+    """Returns the storage that `path` lies on."""
+    if is_remote(path):
+        from algpt2.storage.cloud import CloudStorage  # the package takes a second to import
+
+        return CloudStorage()
+    return LocalStorage()
+
+
+def join(folder: str, *names: str) -> str:
+    """Returns the path of a file below a folder, on either storage."""
+    return "/".join([folder.rstrip("/") if len(folder) > 1 else folder, *names])
+
+
+def base_name(path: str) -> str:
+    """Returns the last part of a path."""
+    return path.rstrip("/").rsplit("/", 1)[-1]
+
+
+def parent(path: str) -> str:
+    """Returns the folder that holds a path."""
+    return path.rsplit("/", 1)[0] if is_remote(path) else (os.path.dirname(path) or ".")
+
+
+def exists(path: str) -> bool:
+    """Returns whether a file, or a folder with something in it, is at `path`."""
+    return of(path).exists(path)
+
+
+def expand(path: str) -> list[str]:
+    """Returns the files that a file, a folder (recursively) or a shell pattern names, sorted.
+
+    Raises:
+      UserError: nothing is there.
+    """
+    storage = of(path)
+    starts = storage.match(path) if any(mark in path for mark in "*?[") else [path]
+    files = [file for start in starts for file in ([start] if storage.is_file(start) else storage.list_files(start))]
+    if not files:
+        raise UserError(f"an input path must name an existing file, folder or pattern, and nothing is at {path!r}.")
+    return sorted(set(files))
+
+
+def read_bytes(path: str) -> bytes:
+    """Returns a whole file."""
+    with of(path).open_read(path) as stream:
+        return stream.read()
+
+
+def read_text(path: str) -> str:
+    """Returns a whole UTF-8 file."""
+    return read_bytes(path).decode("utf-8")
+
+
+def write_bytes(path: str, data: bytes) -> None:
+    """Writes a whole file atomically."""
+    with writing(path) as local_file:
+        Path(local_file).write_bytes(data)
+
+
+def write_text(path: str, text: str) -> None:
+    """Writes a whole UTF-8 file atomically."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+@contextlib.contextmanager
+def writing(path: str) -> Iterator[str]:
+    """Yields a local file name to fill; it appears at `path`, whole, when the block ends without an error.
+
+    An `OSError` in the block that names no file, as a full disk's does not, gets the name `path`.
+    """
+    storage = of(path)
+    with naming_errors(path):
+        descriptor, local_file = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=storage.work_folder(path))
+        os.close(descriptor)
+        try:
+            yield local_file
+            storage.publish(local_file, path)
+        finally:
+            Path(local_file).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def naming_errors(path: str) -> Iterator[None]:
+    """Gives an `OSError` that names no file the name `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror or str(error), path) from error
+
+
+@contextlib.contextmanager
+def local_copy(path: str) -> Iterator[str]:
+    """Yields the name of a local file with the content of `path`; a local path is yielded as it is."""
+    if not is_remote(path):
+        yield path
+        return
+    with tempfile.NamedTemporaryFile(prefix="algpt2-") as copy, of(path).open_read(path) as stream:
+        shutil.copyfileobj(stream, copy)
+        copy.flush()
+        yield copy.name
+
+
+def delete_temporary_files(folder: str) -> None:
+    """Deletes the unfinished files that killed processes left in a folder itself; no other process may write there."""
+    if is_remote(folder):
+        return  # they lie on the machine's own disk
+    for file in glob.glob(join(glob.escape(folder), f"{TEMPORARY_PREFIX}*")):
+        os.unlink(file)
+
+
+def require_empty(folder: str) -> None:
+    """Raises `UserError` unless an output folder can be made and holds nothing yet."""
+    if not folder:
+        raise UserError("the output folder must have a name, received '': name one.")
+    if exists(folder):
+        raise UserError(f"the output folder must be new or empty, and {folder} already holds files: name another.")
+    of(folder).require_writable(folder)
+
+
+def write_hashed(path: str, data: bytes) -> str:
+    """Writes a file; returns its SHA-256 in hexadecimal."""
+    write_bytes(path, data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def file_sha256(path: str) -> str:
+    """Returns a file's SHA-256 in hexadecimal."""
+    digest = hashlib.sha256()
+    with of(path).open_read(path) as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

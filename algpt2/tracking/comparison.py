@@ -1,0 +1,94 @@
+"""Finished runs side by side, with a model that knows nothing for scale."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from algpt2 import storage
+from algpt2.data.record_set import RecordSet
+from algpt2.errors import UserError
+from algpt2.evaluation.scores import bits_per_byte
+from algpt2.runs.folder import MADE_BY, RESULT_NAME
+from algpt2.storage import json_files
+
+RESULT_KEYS = ("model_dir", "parameters", "tokens_per_second")
+EVALUATION_KEYS = ("bits_per_byte", "scored_tokens", "scored_bytes")
+COLUMNS = {
+    "model": "{}",
+    "parameters": "{:,}",
+    "validation loss": "{:.3f}",
+    "bits per byte": "{:.3f}",
+    "held-out bits per byte": "{:.3f}",
+    "tokens/s": "{:,.0f}",
+}
+
+
+def compare_runs(
+    model_dirs: Sequence[str], evaluation_files: Sequence[str], val_records: RecordSet
+) -> list[dict[str, Any]]:
+    """Returns a row for a uniform model and one for each run, keyed as `COLUMNS`; what is unknown is None.
+
+    Args:
+      model_dirs: folders of finished runs.
+      evaluation_files: the JSON results of eval/wikitext.py, one for each run in the same order, or none at all.
+      val_records: what the runs were validated on.
+
+    Raises:
+      UserError: a run that has not finished, another number of evaluations than of runs, or a file of another kind.
+    """
+    if evaluation_files and len(evaluation_files) != len(model_dirs):
+        raise UserError(
+            f"there must be one evaluation for each run or none, received {len(evaluation_files)} for "
+            f"{len(model_dirs)} runs."
+        )
+    results = [_read_result(model_dir) for model_dir in model_dirs]
+    evaluations = [_read_evaluation(file) for file in evaluation_files] or [None] * len(results)
+    runs = [_run_row(result, evaluation) for result, evaluation in zip(results, evaluations, strict=True)]
+    return [_uniform_row(val_records, evaluations[0]), *runs]
+
+
+def format_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Returns rows as an aligned Markdown table."""
+    lines = [list(COLUMNS), *([_format(row[name], style) for name, style in COLUMNS.items()] for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(COLUMNS))]
+    rule = ["-" * width for width in widths]
+    padded = [[cell.ljust(w) for cell, w in zip(line, widths, strict=True)] for line in (lines[0], rule, *lines[1:])]
+    return "\n".join(f"| {' | '.join(line)} |" for line in padded)
+
+
+def _format(value: Any, style: str) -> str:
+    return "-" if value is None else style.format(value)
+
+
+def _read_result(model_dir: str) -> dict[str, Any]:
+    path = storage.join(model_dir, RESULT_NAME)
+    if not storage.exists(path):
+        raise UserError(f"a run must have finished to be compared, and {model_dir} has no {RESULT_NAME}: train on.")
+    return json_files.read_object(path, MADE_BY, RESULT_KEYS)
+
+
+def _read_evaluation(path: str) -> dict[str, Any]:
+    return json_files.read_object(path, "eval/wikitext.py", EVALUATION_KEYS)
+
+
+def _run_row(result: dict[str, Any], evaluation: dict[str, Any] | None) -> dict[str, Any]:
+    return _row(
+        storage.base_name(result["model_dir"]),
+        result["parameters"],
+        result.get("val_loss"),
+        result.get("val_bits_per_byte"),
+        evaluation and evaluation["bits_per_byte"],
+        result["tokens_per_second"],
+    )
+
+
+def _uniform_row(val_records: RecordSet, evaluation: dict[str, Any] | None) -> dict[str, Any]:
+    """A model that gives every token of the vocabulary the same probability."""
+    nats = math.log(val_records.vocab_size)
+    val_tokens = val_records.records * val_records.seq_len
+    held_out = evaluation and bits_per_byte(nats * evaluation["scored_tokens"], evaluation["scored_bytes"])
+    return _row("uniform", 0, nats, bits_per_byte(nats * val_tokens, val_records.target_bytes), held_out, None)
+
+
+def _row(*cells: Any) -> dict[str, Any]:
+    return dict(zip(COLUMNS, cells, strict=True))

@@ -1,0 +1,96 @@
+"""Files of a run that grow by lines, one JSON object each, with the step it belongs to."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from algpt2 import storage
+from algpt2.errors import UserError
+from algpt2.runs.folder import METRICS_NAME
+from algpt2.storage import json_files
+
+_GROUP_OF_KEY = {
+    "tokens_per_second": "speed",
+    "seconds_per_step": "speed",
+    "mfu": "speed",
+    "input_wait_fraction": "speed",
+    "checkpoint_seconds": "checkpoints",
+    "checkpoint_wait_seconds": "checkpoints",
+    "failed_checkpoints": "checkpoints",
+}
+_GROUP_OF_PREFIX = {"val_": "validation/", "ema_val_": "validation/ema_"}
+
+
+class Sample(NamedTuple):
+    """A prompt, and what a model continued it with."""
+
+    prompt: str
+    text: str
+
+
+class StepFile:
+    """Such a file. All of it is rewritten at each line: small, atomic, and the same on gs://."""
+
+    def __init__(self, path: str, first_step: int):
+        """Keeps the lines up to `first_step`, which a resumed run does not write again."""
+        self.path = path
+        self.lines = [line for line in read_lines(path) if line["step"] <= first_step]
+
+    def write(self, step: int, *rows: Mapping[str, Any]) -> None:
+        """Adds a line for each row, in one write."""
+        self.lines.extend({"step": step, **row} for row in rows)
+        storage.write_text(self.path, "".join(json_files.dumps(line) + "\n" for line in self.lines))
+
+
+def read_metrics(model_dir: str) -> list[dict[str, Any]]:
+    """Returns a run's metrics, oldest first; none if the run wrote none yet.
+
+    Raises:
+      UserError: a line is not a JSON object with a step.
+    """
+    return read_lines(storage.join(model_dir, METRICS_NAME))
+
+
+def read_lines(path: str) -> list[dict[str, Any]]:
+    """Returns the lines of such a file, oldest first; none if it does not exist.
+
+    Raises:
+      UserError: a line is not a JSON object with a step.
+    """
+    if not storage.exists(path):
+        return []
+    try:
+        lines = [json.loads(line) for line in storage.read_text(path).splitlines()]
+        if not all(isinstance(line, dict) and isinstance(line.get("step"), int) for line in lines):
+            raise ValueError("a line has no step")
+        return lines
+    except ValueError as error:
+        raise UserError(
+            f"{path} must hold one JSON object a line: {error}; move it away to go on without it."
+        ) from error
+
+
+def tag_of(key: str) -> str:
+    """Returns the name of a metric's chart: 'loss' -> 'train/loss', 'val_loss' -> 'validation/loss'."""
+    for prefix, group in _GROUP_OF_PREFIX.items():
+        if key.startswith(prefix):
+            return group + key.removeprefix(prefix)
+    return f"{_GROUP_OF_KEY.get(key, 'train')}/{key}"
+
+
+class StepResults(NamedTuple):
+    """What consecutive steps came to, one value a step.
+
+    losses: float32 (n_steps,), before each step's update, nats per token over the global batch.
+    norms: float32 (n_steps,), of each global gradient before clipping.
+    skipped: bool (n_steps,), whether the update was skipped (`TrainConfig.skip_spikes`).
+    input_seconds: time spent in asking for input, over all the steps. Where input is fetched while the step before
+      still runs, training did not wait for all of it.
+    """
+
+    losses: np.ndarray
+    norms: np.ndarray
+    skipped: np.ndarray
+    input_seconds: float

@@ -1,0 +1,53 @@
+"""The records that a run trained on at one step, as text."""
+
+from typing import Any
+
+import numpy as np
+
+from algpt2.data.input_pipeline import RecordId, record_ids
+from algpt2.data.record_set import RecordSet, load_tokenizer, open_record_set
+from algpt2.data.tfrecords import read_records
+from algpt2.errors import UserError
+from algpt2.runs.folder import require_run
+
+
+def replay(paths: list[str], model_dir: str, step: int) -> dict[str, Any]:
+    """Returns the global batch of a run's step (0-based, as in `skipped.jsonl`), row by row, as text.
+
+    Args:
+      paths: the run's `--train_path`.
+      model_dir: the run's folder.
+      step: any step of the run, whether its update was skipped or not.
+
+    Raises:
+      UserError: no run, no such step, or other records than the run's.
+    """
+    record = require_run(model_dir, "--replay")
+    config = record.identity.train_config
+    if not 0 <= step < config.total_steps:
+        raise UserError(f"--replay must be a step of the run, from 0 to {config.total_steps - 1}, received {step}.")
+    record_set = open_record_set(paths, "train")
+    if record_set.fingerprint != record.identity.train_fingerprint:
+        raise UserError(
+            f"--input must be the training records of the run in {model_dir}, in the order of its --train_path, and "
+            f"{', '.join(paths)} has others: name those."
+        )
+    ids = record_ids(record_set, config.batch_size, config.seed, step)
+    tokenizer = load_tokenizer(record_set.folder, record_set.tokenizer_sha256)
+    texts = [tokenizer.decode(tokens) for tokens in _read(ids, record_set)]
+    records = [{"record": str(one), "text": text} for one, text in zip(ids, texts, strict=True)]
+    return {"model_dir": model_dir, "step": step, "records": records}
+
+
+def _read(ids: list[RecordId], record_set: RecordSet) -> list[np.ndarray]:
+    """Returns the tokens of records, each shard read once."""
+    found = {}
+    for file in {one.file for one in ids}:
+        wanted = {one.index for one in ids if one.file == file}
+        shard = read_records(file, record_set.seq_len, record_set.vocab_size, record_set.record_format)
+        for index, tokens in enumerate(shard):
+            if index in wanted:
+                found[RecordId(file, index)] = tokens
+            if index >= max(wanted):
+                break
+    return [found[one] for one in ids]

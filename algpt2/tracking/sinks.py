@@ -1,0 +1,102 @@
+"""Where a run's figures and samples go: files in its folder, TensorBoard, Weights & Biases."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from absl import logging
+
+from algpt2 import storage
+from algpt2.errors import UserError
+from algpt2.runs.folder import METRICS_NAME, SAMPLES_NAME
+from algpt2.runs.plan import Run
+from algpt2.tracking.metrics import Sample, StepFile
+
+
+class Sink(Protocol):
+    """What a place for figures must do. Steps come in order."""
+
+    def write(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Takes in figures of a step; a value may be None, where it is not known."""
+
+    def write_samples(self, step: int, samples: Sequence[Sample]) -> None:
+        """Takes in the texts that the model of a step makes of the run's prompts."""
+
+    def close(self) -> None:
+        """Ends the writing."""
+
+
+class Files:
+    """`metrics.jsonl` and `samples.jsonl`, which a run cannot do without."""
+
+    def __init__(self, model_dir: str, first_step: int):
+        self._metrics = StepFile(storage.join(model_dir, METRICS_NAME), first_step)
+        self._samples = StepFile(storage.join(model_dir, SAMPLES_NAME), first_step)
+
+    def write(self, step: int, metrics: Mapping[str, Any]) -> None:
+        self._metrics.write(step, metrics)
+
+    def write_samples(self, step: int, samples: Sequence[Sample]) -> None:
+        self._samples.write(step, *(sample._asdict() for sample in samples))
+
+    def close(self) -> None:
+        pass
+
+
+class Forgiving:
+    """A sink whose failures are warnings, the first of each row of them: no run ends for want of a picture of it."""
+
+    def __init__(self, name: str, open_sink: Callable[[], Sink]):
+        self._name = name
+        self._failing = False
+        self._sink = self._try(open_sink)
+
+    def write(self, step: int, metrics: Mapping[str, Any]) -> None:
+        if self._sink:
+            self._try(self._sink.write, step, metrics)
+
+    def write_samples(self, step: int, samples: Sequence[Sample]) -> None:
+        if self._sink:
+            self._try(self._sink.write_samples, step, samples)
+
+    def close(self) -> None:
+        if self._sink:
+            self._try(self._sink.close)
+
+    def _try(self, action: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            value = action(*arguments)
+            self._failing = False
+            return value
+        except UserError:
+            raise
+        except Exception as error:  # whatever a service or another package raises
+            if not self._failing:
+                logging.warning("%s failed (%s: %s); the run goes on", self._name, type(error).__name__, error)
+            self._failing = True
+            return None
+
+
+def open_sinks(run: Run, first_step: int) -> list[Sink]:
+    """Returns the sinks that a run asks for. What a killed run wrote after `first_step` goes, or is hidden.
+
+    Raises:
+      UserError: a file of the run is damaged, or Weights & Biases refuses what it is asked.
+    """
+    sinks: list[Sink] = [Files(run.model_dir, first_step)]
+    if run.watching.tensorboard:
+        sinks.append(Forgiving("TensorBoard", lambda: _tensorboard(run, first_step)))
+    if run.watching.wandb_project:
+        sinks.append(Forgiving("Weights & Biases", lambda: _wandb(run)))
+    return sinks
+
+
+def _tensorboard(run: Run, first_step: int) -> Sink:
+    from algpt2.tracking.tensorboard import TensorBoard
+
+    return TensorBoard(storage.join(run.model_dir, "tensorboard"), first_step)
+
+
+def _wandb(run: Run) -> Sink:
+    from algpt2.tracking.wandb_log import WandbLog
+
+    return WandbLog(run)

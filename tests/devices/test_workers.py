@@ -1,0 +1,115 @@
+"""Two real worker processes on this machine, told of each other by TF_CONFIG."""
+
+import dataclasses
+import math
+import random
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from kill_trials import KILLS, draw_moment, outcome, run_of, start_trial, wait_for_death, wait_for_end
+from safetensors import numpy as safetensors
+from training_process import (
+    cluster_environments,
+    final_tensors,
+    finish,
+    start,
+    write_config,
+)
+
+from algpt2.devices.strategies import create_strategy
+from algpt2.devices.workers import Workers
+from algpt2.errors import UserError
+
+STEPS = 5
+KILLED_STEPS = 60
+FLAGS = ("--save_every_steps", "10", "--log_every_steps", "10", "--no-jit_compile")
+SAMPLES = ("--sample_prompt", "alpha", "--sample_tokens", "3", "--eval_every_steps", "2")
+
+
+def train_on_two(records_folder, model_dir, config_path, flags):
+    processes = [
+        start(records_folder, model_dir, config_path, STEPS, *flags, environment=environment)
+        for environment in cluster_environments(2)
+    ]
+    return [finish(process) for process in processes]
+
+
+def parameters(model_dir):
+    tensors = safetensors.load(final_tensors(model_dir, STEPS)[0])
+    return np.concatenate([tensor.ravel() for _, tensor in sorted(tensors.items())]).astype(np.float64)
+
+
+def test_two_workers_train_as_one_process_does_and_only_the_chief_writes(records_folder, tmp_path):
+    config_path = write_config(tmp_path / "config.json", dropout=0.0)
+    finish(start(records_folder, tmp_path / "one", config_path, STEPS, *FLAGS))
+    results = train_on_two(records_folder, tmp_path / "two", config_path, FLAGS + SAMPLES)
+    assert all("2 replicas of 2 workers" in errors for _, errors in results)
+    assert ["saved" in errors for _, errors in results] == [True, False]
+    assert [errors.count("sample 'alpha'") for _, errors in results] == [3, 0], "after steps 2, 4 and 5"
+    assert len(list((tmp_path / "two" / "tensorboard").iterdir())) == 1
+    one, two = (parameters(tmp_path / name) for name in ("one", "two"))
+    assert np.linalg.norm(two - one) / np.linalg.norm(one) <= 1e-5
+
+
+def start_both(run, notes_paths, moments):
+    return [
+        start_trial(run, notes_path, moment, environment)
+        for notes_path, moment, environment in zip(notes_paths, moments, cluster_environments(2), strict=True)
+    ]
+
+
+def train_both(run, folder):
+    """Trains to the end; returns what the two processes noted."""
+    notes_paths = [folder / "notes-of-0", folder / "notes-of-1"]
+    processes = start_both(run, notes_paths, [None, None])
+    return [wait_for_end(*pair)[1] for pair in zip(processes, notes_paths, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(records_folder, tmp_path_factory):
+    """A run of both workers without a kill, and what each of them noted."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    run = run_of(records_folder, folder / "run", KILLED_STEPS, dropout=0.1)
+    return run, train_both(run, folder)
+
+
+@pytest.mark.parametrize("chain", range(math.ceil(KILLS / 27)))
+def test_a_worker_killed_three_times_ends_the_other_and_both_resume_bit_identical(tmp_path, uninterrupted, chain):
+    expected_run, expected_notes = uninterrupted
+    run = dataclasses.replace(expected_run, model_dir=str(tmp_path / "run"))
+    rng = random.Random(chain)
+    # The chief, number 0, is the one that saves.
+    for victim, kind in rng.sample([(0, "save"), (rng.randrange(2), "eval"), (1, "between")], 3):
+        notes_paths = [tmp_path / f"notes-{kind}-of-{index}" for index in range(2)]
+        moments = [None, None]
+        moments[victim] = draw_moment(rng, kind, expected_notes[victim])
+        processes = start_both(run, notes_paths, moments)
+        where, began = wait_for_death(processes[victim], notes_paths[victim], kind)
+        print(f"chain {chain}  worker {victim}  {kind:8s} began {began}  {where}")
+        death = time.monotonic()
+        logged, _ = wait_for_end(processes[1 - victim], notes_paths[1 - victim], status=1)
+        print(f"the other one ended after {time.monotonic() - death:.1f} s")
+        assert "another worker of this run is gone" in logged
+    notes, _ = train_both(run, tmp_path)
+    assert max(note["began"] for note in notes if "began" in note) > 0
+    assert outcome(run) == outcome(expected_run)
+
+
+def test_one_process_agrees_with_itself():
+    workers = Workers(tf.distribute.get_strategy())
+    assert (workers.count, workers.is_chief) == (1, True)
+    assert workers.from_chief(7) == 7
+    assert workers.any(True)
+    assert not workers.any(False)
+
+
+@pytest.mark.parametrize(
+    "tf_config",
+    ["{", "[]", "{}", '{"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": 2}}'],
+)
+def test_a_tf_config_that_is_none_is_refused(monkeypatch, tf_config):
+    monkeypatch.setenv("TF_CONFIG", tf_config)
+    with pytest.raises(UserError, match="TF_CONFIG must be like"):
+        create_strategy()

@@ -1,0 +1,9 @@
+"""Why a test may be skipped on a machine."""
+
+import pytest
+
+from algpt2.devices import wheels
+
+needs_host_compiler = pytest.mark.skipif(
+    not wheels.has_host_compiler(), reason="this wheel has no XLA backend for CPUs"
+)

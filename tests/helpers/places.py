@@ -1,0 +1,6 @@
+"""Where this checkout is, and the folder of real text that may lie beside it."""
+
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[2]
+SHARED_DATA = REPOSITORY.parent / "shared" / "data"

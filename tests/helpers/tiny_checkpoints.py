@@ -1,0 +1,33 @@
+"""Checkpoints of tiny models, written without training."""
+
+import json
+
+import numpy as np
+from tiny_models import ALGPT2_CONFIG
+
+from algpt2.checkpoints.folder import CheckpointState
+from algpt2.checkpoints.save_load import Snapshot, save_checkpoint
+from algpt2.config.training import TrainConfig
+from algpt2.model.gpt import GPT
+from algpt2.optim.create import create_optimizer
+
+TOKENIZER = {"added_tokens": [{"id": 63, "content": "<|endoftext|>"}]}
+TOKENIZER_JSON = json.dumps(TOKENIZER).encode()
+TRAIN_CONFIG = TrainConfig(total_steps=3, optimizer="adafactor", min_dim_size_to_factor=16)
+
+
+def model_and_optimizer(model_config=ALGPT2_CONFIG, seed=0, config=TRAIN_CONFIG):
+    """Returns a new model and the optimizer built for it."""
+    model = GPT(model_config, seed=seed)
+    return model, create_optimizer(config, model)
+
+
+def save_random(folder, seed, config=ALGPT2_CONFIG, tokenizer=TOKENIZER):
+    """Writes a checkpoint whose parameters are all random; returns them and its folder."""
+    rng = np.random.default_rng(seed)
+    shapes = {name: tuple(p.shape) for name, p in GPT(config).named_parameters().items()}
+    parameters = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    snapshot = Snapshot(config, parameters, {})
+    state = CheckpointState(seed, 10 * seed, {}, "abc", 1)
+    save_checkpoint(str(folder), snapshot, state, json.dumps(tokenizer).encode())
+    return parameters, str(folder)

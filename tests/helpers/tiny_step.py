@@ -1,0 +1,58 @@
+"""Optimizer steps of tiny models, on one device and on two, for the tests of what a step computes."""
+
+import functools
+
+import numpy as np
+import tensorflow as tf
+
+from algpt2.config.training import TrainConfig
+from algpt2.training.step import TrainStep, create_model
+
+BATCH_SIZE = 8
+STEPS = 5
+ONE = "one device"
+TWO = "two devices"
+
+
+@functools.cache
+def strategy_of(devices):
+    """One strategy for all tests: a second one would reuse the first one's keys of collectives, and clash."""
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]) if devices == TWO else tf.distribute.get_strategy()
+
+
+def random_rows(seed=0):
+    return np.random.default_rng(seed).integers(64, size=(BATCH_SIZE * STEPS, 17)).astype("int32")
+
+
+def run_steps(devices, model_config, rows, n_steps=STEPS, **config):
+    """Returns the step after it has run, and its results."""
+    strategy = strategy_of(devices)
+    config = TrainConfig(**{"total_steps": STEPS, "batch_size": BATCH_SIZE, "learning_rate": 1e-2, **config})
+    with strategy.scope():
+        model = create_model(model_config, config)
+    step = TrainStep(strategy, model, config)
+    return step, step(batches(strategy, rows), 0, n_steps)
+
+
+def batches(strategy, rows):
+    """Returns an iterator of global batches."""
+    replica_rows = BATCH_SIZE // strategy.num_replicas_in_sync
+    dataset = strategy.distribute_datasets_from_function(
+        lambda context: tf.data.Dataset.from_tensor_slices(rows).batch(replica_rows, drop_remainder=True)
+    )
+    return iter(dataset)
+
+
+def train(devices, model_config, n_steps=STEPS, **config):
+    """Returns all parameters after the steps as one vector, the losses and the gradient norms."""
+    step, results = run_steps(devices, model_config, random_rows(), n_steps, **config)
+    return as_vector(step.parameters), results.losses, results.norms
+
+
+def as_vector(variables):
+    return np.concatenate([variable.numpy().ravel() for variable in variables]).astype(np.float64)
+
+
+def require_equal(results, expected):
+    for result, other in zip(results, expected, strict=True):
+        assert np.linalg.norm(result - other) / np.linalg.norm(other) <= 1e-5

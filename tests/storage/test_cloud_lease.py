@@ -1,0 +1,174 @@
+import itertools
+import multiprocessing
+import signal
+import threading
+import time
+
+import pytest
+
+from algpt2 import storage
+from algpt2.errors import UserError
+from algpt2.storage.cloud import CloudStorage
+from algpt2.storage.cloud_lease import Lease
+
+OTHER = "process 1 on another machine, 0123456789abcdef"
+NEVER_RENEWED = 1000.0
+
+
+@pytest.fixture
+def path(bucket, tmp_path):
+    return f"{bucket}/{tmp_path.name}/.lock"
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_holder_that_lives_is_waited_for_and_never_robbed(path):
+    with Lease(path, 1.5) as holder:
+        first, start = storage.read_text(path), time.monotonic()
+        with pytest.raises(UserError, match=rf"one process at a time .* {first} does in {storage.parent(path)}: wait"):
+            Lease(path, 1.5).__enter__()
+        assert time.monotonic() - start >= 1.5
+        assert storage.read_text(path) == first
+        assert not holder.lost
+
+
+def test_a_holder_that_lets_go_while_it_is_waited_for_is_followed_at_once(path):
+    holder = Lease(path, NEVER_RENEWED).__enter__()
+    end = threading.Timer(0.2, holder.__exit__)
+    end.start()
+    start = time.monotonic()
+    with Lease(path, 3.0):
+        assert time.monotonic() - start < 2
+    end.join()
+
+
+def test_what_a_dead_holder_left_is_taken_over_after_one_lease_time_and_not_earlier(path):
+    storage.write_text(path, OTHER)
+    start = time.monotonic()
+    with Lease(path, 0.6) as lease:
+        assert 0.6 <= time.monotonic() - start < 5
+        assert storage.read_text(path) != OTHER
+        assert not lease.lost
+
+
+def hold(path, ready):
+    with Lease(path, 0.3):
+        ready.set()
+        signal.pause()
+
+
+def test_a_process_that_is_killed_holds_nothing_for_long(path):
+    context = multiprocessing.get_context("spawn")
+    ready = context.Event()
+    process = context.Process(target=hold, args=(path, ready))
+    process.start()
+    assert ready.wait(60)
+    process.kill()
+    process.join()
+    assert storage.exists(path)
+    with Lease(path, 0.3):
+        assert f"process {process.pid} " not in storage.read_text(path)
+
+
+@pytest.mark.parametrize("before", [None, OTHER])
+def test_of_two_takers_one_wins(path, monkeypatch, before):
+    if before:
+        storage.write_text(path, before)
+    both, calls, write = threading.Barrier(2), itertools.count(), CloudStorage.write_if_generation
+
+    def write_together(self, *arguments):
+        if next(calls) < 2:
+            both.wait(10)
+        return write(self, *arguments)
+
+    def take():
+        try:
+            leases.append(Lease(path, 0.3).__enter__())
+        except UserError as error:
+            refusals.append(error)
+
+    monkeypatch.setattr(CloudStorage, "write_if_generation", write_together)
+    leases, refusals = [], []
+    takers = [threading.Thread(target=take) for _ in range(2)]
+    for taker in takers:
+        taker.start()
+    for taker in takers:
+        taker.join()
+    assert (len(leases), len(refusals)) == (1, 1)
+    assert storage.read_text(path) in str(refusals[0])
+    leases[0].__exit__()
+    assert not storage.exists(path)
+
+
+def test_a_lease_that_another_takes_is_lost_and_left_to_it(path):
+    with Lease(path, 0.3) as lease:
+        assert not lease.lost
+        storage.write_text(path, OTHER)
+        wait_until(lambda: lease.lost)
+    assert storage.read_text(path) == OTHER
+
+
+def test_a_lease_that_is_deleted_is_lost_and_not_made_again(path):
+    """Another process may have held it and let go in the meantime."""
+    with Lease(path, 0.3) as lease:
+        storage.of(path).delete_file(path)
+        wait_until(lambda: lease.lost)
+    assert not storage.exists(path)
+
+
+def test_the_end_deletes_only_what_is_ones_own(path):
+    with Lease(path, NEVER_RENEWED):
+        assert storage.exists(path)
+    assert not storage.exists(path)
+    with Lease(path, NEVER_RENEWED) as lease:
+        storage.write_text(path, OTHER)
+    assert storage.read_text(path) == OTHER
+    assert lease.lost
+
+
+def test_the_deletion_names_the_version_that_it_deletes(path, monkeypatch):
+    """The local server does not look at it; Cloud Storage does."""
+    from google.cloud.storage import Blob
+
+    named = []
+    monkeypatch.setattr(Blob, "delete", lambda self, if_generation_match, **_: named.append(if_generation_match))
+    with Lease(path, NEVER_RENEWED):
+        pass
+    assert named == [CloudStorage().generation(path)]
+
+
+@pytest.mark.parametrize("answer", ["lost", "refused"])
+def test_a_write_whose_answer_got_lost_is_known_as_ones_own(path, monkeypatch, answer):
+    """A client that tries such a write again is refused, because the version is now the one that it wrote itself."""
+    write, answers = CloudStorage.write_if_generation, []
+
+    def write_unheard(self, *arguments):
+        answers.append(write(self, *arguments))
+        if answer == "lost" and len(answers) == 2:
+            raise ConnectionError("no answer")
+        return 0 if answer == "refused" else answers[-1]
+
+    monkeypatch.setattr(CloudStorage, "write_if_generation", write_unheard)
+    with Lease(path, 0.3) as lease:
+        wait_until(lambda: len(answers) >= 5)
+        assert not lease.lost
+    assert not storage.exists(path)
+
+
+def test_a_failing_storage_at_the_end_does_not_hide_how_the_block_ended(path, monkeypatch):
+    def fail(*_):
+        raise ConnectionError("no network")
+
+    def diverge():
+        with Lease(path, NEVER_RENEWED):
+            raise RuntimeError("diverged")
+
+    monkeypatch.setattr(CloudStorage, "delete_if_generation", fail)
+    with pytest.raises(RuntimeError, match="diverged"):
+        diverge()
+    assert storage.exists(path)

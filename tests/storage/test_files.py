@@ -1,0 +1,268 @@
+"""Storage: whole files or none, and the same behaviour on disk and on a local Cloud Storage server."""
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from algpt2 import storage
+from algpt2.config.records import RecordOptions
+from algpt2.data.documents import iterate_documents
+from algpt2.data.preparation import make_tfrecords
+from algpt2.data.tokenizer import Tokenizer
+from algpt2.errors import UserError
+
+CRC32C_OF_123456789 = "e3069283"  # the check value of the CRC-32/ISCSI definition
+
+
+@pytest.fixture(params=["disk", "cloud"])
+def root(request, tmp_path):
+    """An empty folder on each kind of storage."""
+    return str(tmp_path) if request.param == "disk" else f"{request.getfixturevalue('bucket')}/{tmp_path.name}"
+
+
+def test_what_is_written_is_read(root):
+    path = storage.join(root, "a", "b.txt")
+    storage.write_text(path, "\u00e9\r\n")
+    assert storage.read_text(path) == "\u00e9\r\n"
+    assert storage.of(path).is_file(path)
+    assert storage.of(path).size_bytes(path) == 4
+    storage.write_bytes(path, b"123456789")
+    assert storage.of(path).crc32c(path) == CRC32C_OF_123456789
+    with storage.local_copy(path) as local_file:
+        assert Path(local_file).read_bytes() == b"123456789"
+
+
+def test_a_folder_exists_when_it_holds_a_file(root):
+    folder = storage.join(root, "folder")
+    assert not storage.exists(folder)
+    storage.require_empty(folder)
+    storage.write_text(storage.join(folder, "x"), "x")
+    assert storage.exists(folder)
+    assert not storage.of(folder).is_file(folder)
+    assert not storage.exists(folder[:-1])
+    with pytest.raises(UserError, match="new or empty"):
+        storage.require_empty(folder)
+
+
+def test_folders_and_patterns_expand_to_sorted_files(root):
+    names = ["b.txt", "a.txt", "c.raw", "sub/d.txt", "sub/deep/e.txt"]
+    for name in names:
+        storage.write_text(storage.join(root, name), name)
+    expanded = {
+        "": ["a.txt", "b.txt", "c.raw", "sub/d.txt", "sub/deep/e.txt"],
+        "/a.txt": ["a.txt"],
+        "/*.txt": ["a.txt", "b.txt"],
+        "/[bc].*": ["b.txt", "c.raw"],
+        "/s*": ["sub/d.txt", "sub/deep/e.txt"],
+        "/**/*.txt": ["a.txt", "b.txt", "sub/d.txt", "sub/deep/e.txt"],
+    }
+    for pattern, expected in expanded.items():
+        assert storage.expand(root + pattern) == [storage.join(root, name) for name in expected], pattern
+    for pattern in ("/none", "/*.csv", "/a.tx"):
+        with pytest.raises(UserError, match="nothing is at"):
+            storage.expand(root + pattern)
+
+
+def test_deleting_a_folder_leaves_its_neighbours(root):
+    for name in ("x/1", "x/y/2", "xx/3"):
+        storage.write_text(storage.join(root, name), name)
+    storage.of(root).delete_folder(storage.join(root, "x"))
+    assert storage.expand(root) == [storage.join(root, "xx/3")]
+
+
+def contents(folder):
+    return {path.removeprefix(folder): storage.read_text(path) for path in storage.of(folder).list_files(folder)}
+
+
+def test_a_moved_folder_is_whole_at_its_target_and_gone_from_its_source(root):
+    for name in ("x/1", "x/y/2", "xx/3"):
+        storage.write_text(storage.join(root, name), name)
+    storage.of(root).move_folder(storage.join(root, "x"), storage.join(root, "new", "place") + "/")
+    assert contents(root) == {"/new/place/1": "x/1", "/new/place/y/2": "x/y/2", "/xx/3": "xx/3"}
+    assert not storage.exists(storage.join(root, "x"))
+
+
+@pytest.mark.parametrize("taken", ["target", "target/2"])
+def test_a_folder_is_not_moved_onto_anything(root, taken):
+    for name in ("source/1", taken):
+        storage.write_text(storage.join(root, name), name)
+    with pytest.raises(FileExistsError) as raised:
+        storage.of(root).move_folder(storage.join(root, "source"), storage.join(root, "target"))
+    assert raised.value.filename == storage.join(root, "target")
+    assert contents(root) == {"/source/1": "source/1", f"/{taken}": taken}
+
+
+def test_a_folder_is_not_moved_onto_an_empty_one(tmp_path):
+    """Python's own rename replaces it on Linux."""
+    for name in ("source", "target"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(FileExistsError):
+        storage.of(str(tmp_path)).move_folder(str(tmp_path / "source"), str(tmp_path / "target"))
+
+
+@pytest.mark.parametrize("source", ["none", "file", "fil"])
+def test_only_a_folder_that_exists_is_moved(root, source):
+    storage.write_text(storage.join(root, "file"), "x")
+    with pytest.raises(FileNotFoundError) as raised:
+        storage.of(root).move_folder(storage.join(root, source), storage.join(root, "target"))
+    assert raised.value.filename == storage.join(root, source)
+    assert contents(root) == {"/file": "x"}
+
+
+def test_a_move_that_is_cut_off_while_copying_has_deleted_nothing(bucket, monkeypatch):
+    from algpt2.storage.cloud import CloudStorage
+
+    copied = []
+
+    def copy_one(self, source, target):
+        if copied:
+            raise ConnectionError("the network is gone")
+        copied.append(source)
+
+    for name in ("1", "2"):
+        storage.write_text(f"{bucket}/cut/source/{name}", name)
+    monkeypatch.setattr(CloudStorage, "_copy", copy_one)
+    with pytest.raises(ConnectionError):
+        storage.of(bucket).move_folder(f"{bucket}/cut/source", f"{bucket}/cut/target")
+    assert contents(f"{bucket}/cut/source") == {"/1": "1", "/2": "2"}
+
+
+def test_a_large_object_is_copied_in_as_many_calls_as_the_server_asks_for(bucket, monkeypatch):
+    from google.cloud.storage import Blob
+
+    answers, tokens = [("t1", 1, 3), ("t2", 2, 3), (None, 3, 3)], []
+
+    def rewrite(self, source, token=None, **_):
+        tokens.append(token)
+        return answers[len(tokens) - 1]
+
+    storage.write_text(f"{bucket}/large/source/1", "1")
+    monkeypatch.setattr(Blob, "rewrite", rewrite)
+    storage.of(bucket).move_folder(f"{bucket}/large/source", f"{bucket}/large/target")
+    assert tokens == [None, "t1", "t2"]
+
+
+def fail_midway(path):
+    with storage.writing(path) as local_file:
+        Path(local_file).write_text("half")
+        raise RuntimeError("stop")
+
+
+def test_an_error_while_writing_leaves_neither_the_file_nor_a_temporary_one(root, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    path = storage.join(root, "out", "a")
+    with pytest.raises(RuntimeError, match="stop"):
+        fail_midway(path)
+    assert not storage.exists(path)
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
+
+
+def test_an_error_while_writing_keeps_the_older_file(root):
+    path = storage.join(root, "a")
+    storage.write_text(path, "old")
+    with pytest.raises(RuntimeError, match="stop"):
+        fail_midway(path)
+    assert storage.read_text(path) == "old"
+
+
+def test_published_files_have_ordinary_permissions(tmp_path):
+    storage.write_text(str(tmp_path / "ours"), "x")
+    (tmp_path / "theirs").write_text("x")
+    modes = {stat.S_IMODE(os.stat(tmp_path / name).st_mode) for name in ("ours", "theirs")}
+    assert len(modes) == 1
+
+
+def test_temporary_files_of_killed_processes_are_nothing_and_can_be_deleted(tmp_path):
+    folder = tmp_path / "run[1]"
+    (folder / "below").mkdir(parents=True)
+    (folder / "below" / ".tmp-1").write_text("not this folder's")
+    kept = [".lock", "below", "tmp-1"]
+    (folder / ".lock").touch()
+    (folder / "tmp-1").touch()
+    (folder / ".tmp-1").touch()
+    storage.delete_temporary_files(str(folder))
+    assert sorted(os.listdir(folder)) == kept
+    assert os.listdir(folder / "below") == [".tmp-1"]
+    assert not storage.exists(str(folder / "below"))
+
+
+def test_a_missing_file_is_an_error(root):
+    with pytest.raises(FileNotFoundError):
+        storage.read_bytes(storage.join(root, "none"))
+
+
+def test_a_missing_bucket_is_an_error_that_says_how_to_make_it(bucket):
+    with pytest.raises(UserError, match="buckets create gs://absent"):
+        storage.write_text("gs://absent/x", "x")
+    assert not storage.exists("gs://absent/x")
+    with pytest.raises(UserError, match="nothing is at"):
+        storage.expand("gs://absent/x")
+
+
+def test_paths_are_taken_apart_alike_on_both_storages():
+    assert storage.join("gs://b/a/", "c") == "gs://b/a/c"
+    assert (storage.base_name("gs://b/a/c"), storage.parent("gs://b/a/c")) == ("c", "gs://b/a")
+    assert (storage.base_name("a/c/"), storage.parent("a/c"), storage.parent("c")) == ("c", "a", ".")
+
+
+def test_documents_tokenizer_and_records_on_cloud_storage_are_those_on_disk(bucket, tmp_path):
+    lines = "".join(json.dumps({"text": f"the cat sat on mat {number}"}) + "\n" for number in range(200))
+    options, made = RecordOptions(seq_len=8, num_shards=3, val_fraction=0.2), {}
+    for root in (str(tmp_path), f"{bucket}/whole"):
+        source, tokenizer, data = (storage.join(root, name) for name in ("in/a.jsonl", "tokenizer", "data"))
+        storage.write_text(source, lines)
+        Tokenizer.train(iterate_documents([storage.join(root, "in")]), 280).save(tokenizer)
+        make_tfrecords([source], tokenizer, data, options)
+        made[root] = {storage.base_name(file): storage.read_bytes(file) for file in storage.expand(data)}
+        with pytest.raises(UserError, match="new or empty"):
+            make_tfrecords([source], tokenizer, data, options)
+    on_disk, on_cloud = made.values()
+    assert on_disk == on_cloud
+    assert len(on_disk) == 3 + 1 + 4
+
+
+@pytest.mark.parametrize("name", ["file/out", "file/a/b"])
+def test_an_output_folder_that_cannot_be_made_is_refused_at_once(tmp_path, name):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match=f"{tmp_path}/file is not a folder"):
+        storage.require_empty(str(tmp_path / name))
+
+
+def test_an_output_folder_that_is_not_writable_is_refused_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: path != str(tmp_path))
+    with pytest.raises(UserError, match=f"must be writable, and {tmp_path} is not"):
+        storage.require_empty(str(tmp_path / "a" / "b"))
+
+
+def test_an_output_folder_without_a_name_is_refused():
+    """Its files would otherwise land in the root of the file system."""
+    with pytest.raises(UserError, match="must have a name"):
+        storage.require_empty("")
+
+
+def test_an_output_folder_in_a_missing_bucket_is_refused_at_once(bucket):
+    with pytest.raises(UserError, match="buckets create gs://absent"):
+        storage.require_empty("gs://absent/out")
+
+
+def test_a_missing_file_is_named(root):
+    with pytest.raises(FileNotFoundError) as raised:
+        storage.read_bytes(storage.join(root, "none"))
+    assert raised.value.filename == storage.join(root, "none")
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), OSError("half written")])
+def test_a_full_disk_is_reported_with_the_name_of_the_file_that_was_written(tmp_path, error):
+    def fill(local_file):
+        raise error
+
+    with pytest.raises(OSError, match="No space left on device|half written") as raised:  # noqa: SIM117
+        with storage.writing(str(tmp_path / "a")) as local_file:
+            fill(local_file)
+    assert raised.value.filename == str(tmp_path / "a")
+    assert raised.value.errno == error.errno
+    assert list(tmp_path.iterdir()) == []

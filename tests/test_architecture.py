@@ -1,0 +1,85 @@
+"""The rooms of `algpt2/` and who may import whom: the plan that the folders stand for."""
+
+import ast
+import subprocess
+import sys
+
+import pytest
+from places import REPOSITORY
+
+PACKAGE = REPOSITORY / "algpt2"
+# From the ground up: a room imports itself, `errors`, `progress`, and the rooms that its line names.
+ROOMS = {
+    "storage": "",
+    "devices": "storage",
+    "config": "devices storage",
+    "data": "config storage",
+    "model": "config devices",
+    "optim": "model config",
+    "evaluation": "data model devices config storage",
+    "checkpoints": "data model optim config storage",
+    "runs": "checkpoints data config devices storage",
+    "tracking": "runs evaluation checkpoints model data config devices storage",
+    "training": "tracking runs checkpoints evaluation optim model data config devices storage",
+    "preflight": "training tracking runs checkpoints evaluation optim model data config devices storage cli",
+}
+BESIDE_THE_ROOMS = {"errors": "", "progress": "", "cli": "storage"}
+EVERYBODY_MAY_IMPORT = {"errors", "progress"}
+WITHOUT_TENSORFLOW = ["config", "runs", "storage", "checkpoints.folder", "model.sizes", "devices.wheels", "cli"]
+
+
+def place_of(module):
+    """'algpt2.data.packing' -> 'data'."""
+    return (module.split(".") + [""])[1]
+
+
+def imports(file):
+    """Returns every module or name below `algpt2` that a file imports, at its top or inside a function."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "algpt2":
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "algpt2")
+
+
+def test_every_folder_of_the_package_is_a_room_with_a_line_that_says_what_is_in_it():
+    folders = {file.parent.name for file in PACKAGE.glob("*/*.py")}
+    assert folders == set(ROOMS)
+    modules = {file.stem for file in PACKAGE.glob("*.py")} - {"__init__"}
+    assert modules == set(BESIDE_THE_ROOMS)
+    for room in ROOMS:
+        assert ast.get_docstring(ast.parse((PACKAGE / room / "__init__.py").read_text())), room
+
+
+@pytest.mark.parametrize("place", [*ROOMS, *BESIDE_THE_ROOMS])
+def test_nothing_imports_upwards(place):
+    allowed = {**ROOMS, **BESIDE_THE_ROOMS}[place].split()
+    files = [PACKAGE / f"{place}.py"] if place in BESIDE_THE_ROOMS else (PACKAGE / place).glob("*.py")
+    for file in files:
+        found = {place_of(module) for module in imports(file)}
+        upwards = found - {place, *allowed} - EVERYBODY_MAY_IMPORT
+        assert not upwards, f"{file.relative_to(REPOSITORY)} imports {sorted(upwards)}, and {place} may not"
+
+
+def test_no_room_is_below_one_that_it_imports():
+    order = [*ROOMS]
+    for room, allowed in ROOMS.items():
+        assert all(order.index(other) < order.index(room) for other in allowed.split() if other != "cli"), room
+
+
+@pytest.mark.parametrize("place", WITHOUT_TENSORFLOW)
+def test_these_are_imported_without_tensorflow(place):
+    file = PACKAGE / f"{place.replace('.', '/')}.py"
+    files = [file] if file.exists() else sorted((PACKAGE / place).glob("*.py"))
+    names = [".".join(one.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__") for one in files]
+    program = f"import sys, {', '.join(names)}; sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True)
+    assert ended.returncode == 0, f"{place} imports TensorFlow or Keras {ended.stderr}"
+
+
+def test_nothing_imports_a_script_or_a_test():
+    scripts = {file.stem for folder in (".", "data_tools", "eval") for file in (REPOSITORY / folder).glob("*.py")}
+    for file in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                assert (node.module or "").split(".")[0] not in scripts | {"tests"}, file

@@ -1,0 +1,54 @@
+"""The live line: one line on a terminal, log lines whole above it, and nothing where there is no terminal."""
+
+import contextlib
+import io
+import sys
+
+from absl import logging
+
+from algpt2 import progress
+from algpt2.progress import LiveLine
+
+FIRST, SECOND = "loss 2.5000  12 tokens/s  3 s left", "loss 2.2500  12 tokens/s  2 s left"
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def log(text):
+    logging.get_absl_handler().handle(logging.get_absl_logger().makeRecord("", 20, "f.py", 1, text, (), None))
+
+
+def shown_on(monkeypatch, stream):
+    """Returns what a line, log lines and another package's output leave on a stream."""
+    handler = logging.get_absl_handler().python_handler
+    monkeypatch.setattr(progress, "TERMINAL_SECONDS", 0)
+    monkeypatch.setattr(handler, "stream", stream)
+    with contextlib.redirect_stderr(stream):
+        line = LiveLine(20, 100)
+        line.advance(10, FIRST)
+        log("step 30 happened")
+        print("two", "parts", file=sys.stderr)
+        line.advance(10, SECOND)
+        line.close()
+        assert sys.stderr is handler.stream is stream
+        log("the end")
+    return stream.getvalue()
+
+
+def test_a_terminal_shows_the_place_and_other_lines_stand_whole_above_it(monkeypatch):
+    shown = shown_on(monkeypatch, Terminal())
+    parts = shown.replace("\n", "\r").split("\r")
+    bars = [part for part in parts if "%|" in part]
+    assert any(" 30%|" in bar and bar.rstrip().endswith(f"30/100 steps, {FIRST}") for bar in bars)
+    assert bars[-1].rstrip().endswith(f"40/100 steps, {SECOND}")
+    assert not any("happened" in bar or "parts" in bar for bar in bars)
+    assert "two parts\n" in shown
+    assert shown.endswith("the end\n")
+
+
+def test_elsewhere_there_are_those_lines_alone(monkeypatch):
+    lines = shown_on(monkeypatch, io.StringIO()).splitlines()
+    assert [line.split("] ")[-1] for line in lines] == ["step 30 happened", "two parts", "the end"]

@@ -1,0 +1,107 @@
+"""Event files as TensorBoard itself reads them."""
+
+import sys
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing import plugin_event_accumulator
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tiny_run import tiny_run, train_tiny
+
+from algpt2.config.tracking import Watching
+from algpt2.tracking.metrics import Sample, read_metrics
+from algpt2.tracking.tensorboard import TensorBoard
+from algpt2.training.loop import Trainer
+
+
+def read(folder):
+    """Returns what TensorBoard finds in a folder; it takes a thousand points of a curve unless told."""
+    found = EventAccumulator(str(folder), size_guidance={"scalars": 0, "tensors": 0})
+    found.Reload()
+    return found
+
+
+def curve(folder, tag):
+    return [(point.step, point.value) for point in read(folder).Scalars(tag)]
+
+
+def test_numbers_are_curves_by_step_and_other_values_are_left_out(tmp_path):
+    board = TensorBoard(str(tmp_path), 0)
+    board.write(10, {"loss": 2.5, "tokens_per_second": None, "failed_checkpoints": 1})
+    board.write(20, {"loss": 2.25, "note": "a"})
+    board.write(20, {"val_loss": 3.0})
+    assert curve(tmp_path, "train/loss") == [(10, 2.5), (20, 2.25)], "on disk before the file is closed"
+    board.close()
+    assert curve(tmp_path, "validation/loss") == [(20, 3.0)]
+    assert read(tmp_path).Tags()["scalars"] == ["train/loss", "checkpoints/failed_checkpoints", "validation/loss"]
+
+
+def test_what_a_killed_run_wrote_past_the_step_it_resumes_from_is_not_shown(tmp_path):
+    killed = TensorBoard(str(tmp_path), 0)
+    for step in (10, 20, 30, 40):
+        killed.write(step, {"loss": 1.0, "gradient_norm": 1.0})
+    resumed = TensorBoard(str(tmp_path), 20)
+    resumed.write(30, {"loss": 2.0})
+    assert curve(tmp_path, "train/loss") == [(10, 1.0), (20, 1.0), (30, 2.0)]
+    assert curve(tmp_path, "train/gradient_norm") == [(10, 1.0), (20, 1.0)], "nor a curve that has not come again"
+    TensorBoard(str(tmp_path), 0).write(5, {"loss": 3.0})
+    assert curve(tmp_path, "train/loss") == [(5, 3.0)], "a run that starts again from 0 drops everything"
+
+
+def test_the_reader_behind_tensorboards_own_pages_drops_it_too(tmp_path):
+    for first_step, steps in ((0, (10, 20, 30)), (20, (30,))):
+        board = TensorBoard(str(tmp_path), first_step)
+        for step in steps:
+            board.write(step, {"loss": 1.0, "gradient_norm": 1.0} if first_step == 0 else {"loss": 1.0})
+            board.write_samples(step, [Sample("a", "b")])
+    found = plugin_event_accumulator.EventAccumulator(str(tmp_path))
+    found.Reload()
+    steps = {tag: [point.step for point in found.Tensors(tag)] for tag in found.Tags()["tensors"]}
+    assert steps == {"train/loss": [10, 20, 30], "train/gradient_norm": [10, 20], "samples/0": [10, 20, 30]}
+
+
+def test_later_processes_are_read_later_whatever_the_clock_and_the_machine(tmp_path, monkeypatch):
+    for number, host in enumerate("zya"):
+        monkeypatch.setattr("socket.gethostname", lambda host=host: host)
+        monkeypatch.setattr("time.time", lambda number=number: 1e9 - number)
+        TensorBoard(str(tmp_path), 0).write(1 + number, {"loss": 0.0})
+    assert curve(tmp_path, "train/loss") == [(3, 0.0)]
+    assert [file.name[-1] for file in sorted(tmp_path.iterdir())] == ["z", "y", "a"]
+
+
+def test_samples_are_texts_shown_as_they_are(tmp_path):
+    TensorBoard(str(tmp_path), 0).write_samples(4, [Sample("One *two*", " three"), Sample("", "x")])
+    found = read(tmp_path)
+    (text,) = found.Tensors("samples/0")
+    assert text.tensor_proto.string_val == [b"```\nOne *two* three\n```"]
+    assert found.SummaryMetadata("samples/1").plugin_data.plugin_name == "text"
+
+
+def test_writing_does_not_need_the_tensorboard_package(tmp_path, monkeypatch):
+    for name in [name for name in sys.modules if name.split(".")[0] == "tensorboard"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    TensorBoard(str(tmp_path), 0).write(1, {"loss": 0.5})
+    monkeypatch.undo()
+    assert curve(tmp_path, "train/loss") == [(1, 0.5)]
+
+
+def test_a_killed_and_resumed_run_has_every_point_of_metrics_jsonl_once(records_folder, tmp_path, monkeypatch):
+    run = tiny_run(records_folder, tmp_path, Watching())
+    advance = Trainer._advance
+
+    def dying(self, *arguments):
+        if self.step >= 8:
+            raise KeyboardInterrupt
+        return advance(self, *arguments)
+
+    monkeypatch.setattr(Trainer, "_advance", dying)
+    with pytest.raises(KeyboardInterrupt):
+        train_tiny(run)
+    monkeypatch.undo()
+    train_tiny(run)
+    expected = [(line["step"], line["loss"]) for line in read_metrics(str(tmp_path)) if "loss" in line]
+    assert [step for step, _ in expected] == [2, 4, 6, 8, 10]
+    assert np.array(curve(tmp_path / "tensorboard", "train/loss")) == pytest.approx(np.array(expected))
+    assert len(list((tmp_path / "tensorboard").iterdir())) == 2
+    train_tiny(run)
+    assert len(list((tmp_path / "tensorboard").iterdir())) == 2, "a finished run that is asked again writes none"

@@ -1,0 +1,335 @@
+import contextlib
+import dataclasses
+import json
+import shutil
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tiny_run import tiny_run
+from tiny_run import train_tiny as train
+
+from algpt2.config.tracking import Watching
+from algpt2.errors import TrainingStopped, UserError
+from algpt2.runs.folder import RunRecord
+from algpt2.runs.plan import InitialWeights
+from algpt2.tracking.metrics import read_metrics
+from algpt2.training import loop
+from algpt2.training.loop import Trainer
+
+
+@pytest.fixture
+def run(records_folder, tmp_path):
+    return tiny_run(records_folder, tmp_path / "run", Watching())
+
+
+@pytest.fixture(scope="module")
+def trained_once(records_folder, tmp_path_factory):
+    run = tiny_run(records_folder, tmp_path_factory.mktemp("trained") / "run", Watching())
+    return run, train(run)
+
+
+@pytest.fixture
+def finished(run, trained_once):
+    """The run and its result, after a training that several tests share."""
+    trained, result = trained_once
+    shutil.copytree(trained.model_dir, run.model_dir)
+    return run, result
+
+
+def final_tensors(run):
+    folder = Path(run.model_dir) / "checkpoints" / "step_00000010"
+    return [(folder / name).read_bytes() for name in ("model.safetensors", "optimizer.safetensors")]
+
+
+class Killed(BaseException):
+    """Stands for the process dying: nothing in the program may handle it."""
+
+
+def kill_at(monkeypatch, step):
+    advance = Trainer._advance
+
+    def dying(self, iterator):
+        if self.step >= step:
+            raise Killed
+        return advance(self, iterator)
+
+    monkeypatch.setattr(Trainer, "_advance", dying)
+
+
+def test_a_run_logs_validates_and_saves_at_its_cadence(finished):
+    run, result = finished
+    metrics = read_metrics(run.model_dir)
+    assert [line["step"] for line in metrics if "loss" in line] == [2, 4, 6, 8, 10]
+    assert [line["step"] for line in metrics if "val_loss" in line] == [4, 8, 10]
+    assert sorted(p.name for p in (Path(run.model_dir) / "checkpoints").iterdir()) == [
+        "step_00000006",
+        "step_00000009",
+        "step_00000010",
+    ]
+    assert result["step"] == 10
+    assert result["tokens"] == 10 * 4 * 16
+    assert result["val_loss"] == metrics[-1]["val_loss"] < np.log(300)
+    assert result["val_bits_per_byte"] == pytest.approx(
+        result["val_loss"] * run.val_records.records * 16 / np.log(2) / run.val_records.target_bytes
+    )
+
+
+def test_the_result_is_kept_in_the_runs_folder(finished):
+    run, result = finished
+    assert json.loads((Path(run.model_dir) / "result.json").read_text()) == result
+
+
+def test_a_run_interrupted_and_resumed_ends_bit_identical(run, trained_once, monkeypatch):
+    for step in (2, 8):
+        with monkeypatch.context() as patch:
+            kill_at(patch, step)
+            with pytest.raises(Killed):
+                train(run)
+    train(run)
+    assert final_tensors(run) == final_tensors(trained_once[0])
+    steps = [line["step"] for line in read_metrics(run.model_dir) if "loss" in line]
+    assert steps == [2, 4, 6, 8, 10], "lines of repeated steps are written once"
+
+
+def test_a_finished_run_does_nothing_but_report_again(finished):
+    run, first = finished
+    before = final_tensors(run)
+    assert train(run) == first
+    (Path(run.model_dir) / "result.json").unlink()
+    metrics = read_metrics(run.model_dir)
+    assert train(run)["val_loss"] == pytest.approx(first["val_loss"], rel=1e-6)
+    assert read_metrics(run.model_dir) == metrics, "no line is written twice"
+    assert final_tensors(run) == before
+
+
+def with_config(run, **changes):
+    return dataclasses.replace(run, train_config=dataclasses.replace(run.train_config, **changes))
+
+
+def test_another_seed_in_the_same_folder_is_refused(finished):
+    run, _ = finished
+    before = final_tensors(run)
+    with pytest.raises(UserError, match="differs in seed: 0, now 1"):
+        train(with_config(run, seed=1))
+    assert final_tensors(run) == before
+
+
+def test_a_resumed_run_goes_on_with_the_learning_rate_that_is_given_now(run, monkeypatch):
+    with monkeypatch.context() as patch:
+        kill_at(patch, 6)
+        with pytest.raises(Killed):
+            train(run)
+    train(with_config(run, learning_rate=2e-2, decay="constant"))
+    rates = {line["step"]: line["learning_rate"] for line in read_metrics(run.model_dir) if "loss" in line}
+    assert rates[10] == pytest.approx(2e-2)
+    assert rates[4] < 1e-2
+    (entry,) = json.loads((Path(run.model_dir) / "run.json").read_text())["history"]
+    assert entry == {"step": 6, "changes": {"learning_rate": [0.01, 0.02], "decay": ["cosine", "constant"]}}
+
+
+def test_a_finished_run_goes_on_to_a_later_end(finished):
+    run, first = finished
+    assert train(with_config(run, total_steps=14))["step"] == 14
+    kept = json.loads((Path(run.model_dir) / "result_step_00000010.json").read_text())
+    assert kept == first
+
+
+def test_a_run_set_back_and_trained_on_ends_as_it_did(finished):
+    from algpt2.runs.rewind import rewind
+
+    run, _ = finished
+    before = final_tensors(run)
+    assert rewind(run.model_dir, 6)["moved"] == 2
+    train(run)
+    assert final_tensors(run) == before
+    steps = [line["step"] for line in read_metrics(run.model_dir) if "loss" in line]
+    assert steps == [2, 4, 6, 8, 10]
+
+
+def test_a_run_begins_with_the_weights_of_another_and_a_step_of_zero(finished, tmp_path):
+    run, _ = finished
+    initial = InitialWeights(run.model_dir)
+    warm = dataclasses.replace(run, model_dir=str(tmp_path / "warm"), initial_weights=initial)
+    train(warm)
+    cold, started = (next(line for line in read_metrics(one.model_dir) if "loss" in line) for one in (run, warm))
+    assert started["step"] == cold["step"] == 2
+    assert started["loss"] < cold["loss"] - 0.05
+    assert train(warm)["step"] == 10, "a resumed run needs its own checkpoints only"
+
+
+def skipping_run(run, monkeypatch, bad_steps, **config):
+    """The run with losses that are no number at some steps, whose updates are therefore skipped."""
+    from algpt2.training import step as step_module
+
+    is_spike = step_module.is_spike
+
+    def spike_at_bad_steps(window, loss, norm, n_stddevs):
+        return is_spike(window, loss, norm, n_stddevs) | tf.reduce_any(TRACED_STEP[0] == tf.constant(bad_steps))
+
+    replica_step = step_module.TrainStep._replica_step
+
+    def remember_step(self, records, step, *args, **kwargs):
+        TRACED_STEP[0] = step
+        return replica_step(self, records, step, *args, **kwargs)
+
+    monkeypatch.setattr(step_module.TrainStep, "_replica_step", remember_step)
+    monkeypatch.setattr(step_module, "is_spike", spike_at_bad_steps)
+    return with_config(run, skip_spikes=1e6, spike_window_steps=4, **config)
+
+
+TRACED_STEP = [None]
+
+
+def skipped_lines(run):
+    return [json.loads(line) for line in (Path(run.model_dir) / "skipped.jsonl").read_text().splitlines()]
+
+
+def test_a_skipped_step_is_counted_and_its_records_are_named(run, monkeypatch):
+    from algpt2.data.input_pipeline import record_ids
+
+    skipping = skipping_run(run, monkeypatch, [5, 8])
+    assert train(skipping)["skipped_steps"] == 2
+    lines = skipped_lines(run)
+    assert [line["step"] for line in lines] == [5, 8]
+    assert lines[0]["records"] == [str(one) for one in record_ids(run.train_records, 4, 0, 5)]
+    counts = [line["skipped_steps"] for line in read_metrics(run.model_dir) if "loss" in line]
+    assert counts == [0, 0, 1, 1, 2]
+
+
+def test_skipped_steps_and_their_count_are_the_same_after_a_resume(run, tmp_path, monkeypatch):
+    uninterrupted = skipping_run(dataclasses.replace(run, model_dir=str(tmp_path / "whole")), monkeypatch, [5, 8])
+    expected = train(uninterrupted)
+    run = dataclasses.replace(uninterrupted, model_dir=run.model_dir)
+    with monkeypatch.context() as patch:
+        kill_at(patch, 8)
+        with pytest.raises(Killed):
+            train(run)
+    assert train(run)["skipped_steps"] == expected["skipped_steps"] == 2
+    assert final_tensors(run) == final_tensors(uninterrupted)
+    assert skipped_lines(run) == skipped_lines(uninterrupted)
+    states = [json.loads((Path(one.model_dir) / STATE).read_text())["skips"] for one in (run, uninterrupted)]
+    assert states[0] == states[1]
+    assert len(states[0]["losses"]) == 4
+
+
+STATE = "checkpoints/step_00000010/state.json"
+
+
+def test_too_many_skips_in_a_row_stop_the_run_and_nothing_after_them_is_saved(run, monkeypatch):
+    with pytest.raises(TrainingStopped, match="3 updates in a row were skipped, more than --max_skips 2"):
+        train(skipping_run(run, monkeypatch, [6, 7, 8], max_skips=2))
+    assert [p.name for p in sorted((Path(run.model_dir) / "checkpoints").iterdir())][-1] == "step_00000006"
+
+
+def test_the_moving_average_is_validated_beside_the_weights_and_survives_a_resume(run, tmp_path, monkeypatch):
+    run = with_config(run, ema_decay=0.8)
+    uninterrupted = dataclasses.replace(run, model_dir=str(tmp_path / "uninterrupted"))
+    expected = train(uninterrupted)
+    assert expected["ema_val_loss"] != expected["val_loss"]
+    assert abs(expected["ema_val_loss"] - expected["val_loss"]) < 0.5
+    with monkeypatch.context() as patch:
+        kill_at(patch, 8)
+        with pytest.raises(Killed):
+            train(run)
+    train(run)
+    assert final_tensors(run) == final_tensors(uninterrupted)
+
+
+def test_a_run_with_growing_sequences_survives_a_resume(run, tmp_path, monkeypatch):
+    run = with_config(run, initial_seq_len=4, seq_len_warmup_steps=7)
+    uninterrupted = dataclasses.replace(run, model_dir=str(tmp_path / "uninterrupted"))
+    train(uninterrupted)
+    with monkeypatch.context() as patch:
+        kill_at(patch, 4)
+        with pytest.raises(Killed):
+            train(run)
+    train(run)
+    assert final_tensors(run) == final_tensors(uninterrupted)
+
+
+def test_checkpoints_are_scored_in_both_dtypes_if_asked(run, caplog):
+    run = with_config(run, compute_dtype="bfloat16")
+    run = dataclasses.replace(run, cadence=dataclasses.replace(run.cadence, numerics_batches=1))
+    with caplog.at_level("INFO"):
+        train(run)
+    lines = [record.getMessage() for record in caplog.records if "the compute dtype changes" in record.getMessage()]
+    assert [line.split()[1] for line in lines] == ["3", "6", "9", "10"]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_names_the_step_and_keeps_the_checkpoint(run, monkeypatch):
+    from algpt2.training.step import TrainStep
+
+    call = TrainStep.__call__
+
+    def diverging(self, iterator, first_step, n_steps):
+        results = call(self, iterator, first_step, n_steps)
+        steps = np.arange(first_step, first_step + n_steps)
+        return results._replace(losses=np.where(steps >= 7, np.nan, results.losses))
+
+    monkeypatch.setattr(TrainStep, "__call__", diverging)
+    with pytest.raises(TrainingStopped, match="not finite at step 7 "):
+        train(run)
+    assert [p.name for p in sorted((Path(run.model_dir) / "checkpoints").iterdir())][-1] == "step_00000006"
+
+
+def test_an_infinite_learning_rate_really_is_caught(run):
+    config = dataclasses.replace(run.train_config, learning_rate=1e30, clip_norm=0.0)
+    with pytest.raises(TrainingStopped, match="not finite at step"):
+        train(dataclasses.replace(run, train_config=config))
+
+
+@pytest.mark.parametrize(
+    ("losing", "written"),
+    [("_advance", [{"loss": 2}, {"loss": 4}, {"val_loss": 4}]), ("_validate", [{"loss": 2}, {"loss": 4}])],
+)
+def test_a_run_that_lost_its_folder_stops_before_it_writes_anything_there(run, monkeypatch, losing, written):
+    lock = types.SimpleNamespace(lost=False)
+    method = getattr(Trainer, losing)
+
+    def lose_at_step_4(self, *arguments):
+        lock.lost = self.step == 4
+        return method(self, *arguments)
+
+    monkeypatch.setattr(loop, "locked", lambda _: contextlib.nullcontext(lock))
+    monkeypatch.setattr(Trainer, losing, lose_at_step_4)
+    with pytest.raises(TrainingStopped, match="was taken over .* after step 4 without saving"):
+        train(run)
+    lines = read_metrics(run.model_dir)
+    assert [{key: line["step"] for key in line if key in ("loss", "val_loss")} for line in lines] == written
+    assert [p.name for p in (Path(run.model_dir) / "checkpoints").iterdir()] == ["step_00000003"]
+
+
+def test_a_damaged_shard_in_the_middle_of_a_run_is_one_sentence(run):
+    file = Path(run.train_records.files[0])
+    copies = Path(run.model_dir).parent / "damaged"
+    copies.mkdir()
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    (copies / file.name).write_bytes(data)
+    damaged = dataclasses.replace(run.train_records, files=(str(copies / file.name), *run.train_records.files[1:]))
+    with pytest.raises(UserError, match="a shard is damaged"):
+        train(dataclasses.replace(run, train_records=damaged))
+
+
+def test_training_on_two_replicas_reaches_the_same_loss(run, tmp_path):
+    from tiny_step import TWO, strategy_of
+
+    one = train(run)
+    on_two = dataclasses.replace(run, model_dir=str(tmp_path / "two"))
+    two = train(on_two, strategy_of(TWO))
+    assert two["val_loss"] == pytest.approx(one["val_loss"], rel=1e-4)
+
+
+def test_a_folder_that_another_run_claims_in_the_same_instant_is_refused(run, monkeypatch):
+    other, locked = with_config(run, seed=1), loop.locked
+
+    def lock_after_another_claim(model_dir):
+        RunRecord(other.identity).write(model_dir)
+        return locked(model_dir)
+
+    monkeypatch.setattr(loop, "locked", lock_after_another_claim)
+    with pytest.raises(UserError, match="differs in seed: 1, now 0"):
+        train(run)

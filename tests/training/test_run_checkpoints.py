@@ -1,0 +1,187 @@
+"""A run's checkpoints under faults of the storage: what is loaded is always right, and the run goes on."""
+
+import dataclasses
+import errno
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+from tiny_models import ALGPT2_CONFIG
+
+from algpt2.checkpoints import background_writer
+from algpt2.checkpoints.folder import (
+    checkpoint_folder,
+    checkpoint_step,
+    committed_checkpoints,
+    newest_intact_checkpoint,
+)
+from algpt2.config.cadence import Cadence
+from algpt2.config.training import TrainConfig
+from algpt2.data.record_set import open_record_set
+from algpt2.errors import TrainingStopped
+from algpt2.runs.plan import Run
+from algpt2.storage.files import LocalStorage
+from algpt2.training import run_checkpoints
+from algpt2.training.loop import train
+
+STEPS = 8
+MODEL_CONFIG = dataclasses.replace(ALGPT2_CONFIG, vocab_size=300, n_layer=1)
+
+
+@pytest.fixture(autouse=True)
+def patient_only_a_moment(monkeypatch):
+    monkeypatch.setattr(background_writer, "BACKOFF_SECONDS", (0.01, 0.01))
+
+
+@pytest.fixture
+def run(records_folder, tmp_path):
+    return Run(
+        model_config=MODEL_CONFIG,
+        train_config=TrainConfig(total_steps=STEPS, batch_size=4, learning_rate=1e-2, jit_compile=False),
+        cadence=Cadence(log_every_steps=2, save_every_steps=2, keep_checkpoints=10),
+        train_records=open_record_set([records_folder], "train"),
+        val_records=None,
+        model_dir=str(tmp_path / "run"),
+    )
+
+
+@pytest.fixture
+def expected(run, tmp_path):
+    """The final tensors of the same run without faults."""
+    train(dataclasses.replace(run, model_dir=str(tmp_path / "expected")), tf.distribute.get_strategy())
+    return tensors(tmp_path / "expected")
+
+
+def tensors(model_dir):
+    folder = Path(checkpoint_folder(str(model_dir), STEPS))
+    return [(folder / name).read_bytes() for name in ("model.safetensors", "optimizer.safetensors")]
+
+
+def steps_saved(run):
+    return [checkpoint_step(folder) for folder in committed_checkpoints(run.model_dir)]
+
+
+def publish_with(monkeypatch, fault):
+    """`fault(publish, local_file, path)` stands in for the storage's own `publish`, for checkpoints' files."""
+    publish = LocalStorage.publish
+
+    def faulty(self, local_file, path):
+        if "/checkpoints/" in path:
+            return fault(lambda file, target: publish(self, file, target), local_file, path)
+        return publish(self, local_file, path)
+
+    monkeypatch.setattr(LocalStorage, "publish", faulty)
+
+
+@pytest.mark.parametrize(
+    ("number", "name"),
+    [(errno.EACCES, "model.safetensors"), (errno.ENOSPC, "state.json"), (errno.EIO, "COMMITTED")],
+)
+def test_a_write_that_keeps_failing_leaves_no_checkpoint_and_the_run_goes_on(
+    monkeypatch, run, expected, caplog, number, name
+):
+    def fault(publish, local_file, path):
+        if f"step_00000004/{name}" in path:
+            raise OSError(number, os.strerror(number), path)
+        publish(local_file, path)
+
+    with monkeypatch.context() as patch:
+        publish_with(patch, fault)
+        train(run, tf.distribute.get_strategy())
+    saved = steps_saved(run)
+    assert (saved[0], saved[-1]) == (2, STEPS)
+    assert 4 not in saved
+    assert os.strerror(number) in caplog.text
+    assert "the run goes on without it" in caplog.text
+    assert tensors(run.model_dir) == expected
+
+
+def test_a_partial_write_that_reports_success_is_found_and_the_checkpoint_before_it_used(monkeypatch, run, expected):
+    def fault(publish, local_file, path):
+        if "step_00000008/optimizer.safetensors" in path:
+            Path(local_file).write_bytes(Path(local_file).read_bytes()[:-7])
+        publish(local_file, path)
+
+    with monkeypatch.context() as patch:
+        publish_with(patch, fault)
+        train(run, tf.distribute.get_strategy())
+    newest = newest_intact_checkpoint(run.model_dir)
+    assert checkpoint_step(newest) == 6
+    train(run, tf.distribute.get_strategy())
+    assert tensors(run.model_dir) == expected
+
+
+@pytest.mark.parametrize(("longest_wait_seconds", "saved"), [(60.0, [2, 4, 6, 8]), (0.0, [2, 8])])
+def test_a_slow_storage_is_waited_for_but_a_hanging_one_is_not(monkeypatch, run, expected, longest_wait_seconds, saved):
+    released = threading.Event()
+
+    def fault(publish, local_file, path):
+        if longest_wait_seconds == 0 and "step_00000002" in path:
+            released.wait(30)
+        time.sleep(0.02)
+        publish(local_file, path)
+
+    monkeypatch.setattr(background_writer, "LONGEST_WAIT_SECONDS", longest_wait_seconds)
+    save_and_wait = run_checkpoints.RunCheckpoints.save_and_wait
+    monkeypatch.setattr(
+        run_checkpoints.RunCheckpoints, "save_and_wait", lambda *args: released.set() or save_and_wait(*args)
+    )
+    publish_with(monkeypatch, fault)
+    train(run, tf.distribute.get_strategy())
+    assert steps_saved(run) == saved
+    assert tensors(run.model_dir) == expected
+
+
+def test_an_end_that_cannot_be_saved_stops_the_run_with_a_sentence(monkeypatch, run):
+    def fault(publish, local_file, path):
+        raise OSError(errno.ENOSPC, "No space left on device", path)
+
+    publish_with(monkeypatch, fault)
+    with pytest.raises(TrainingStopped, match="checkpoint of step 8 could not be written .*No space left"):
+        train(run, tf.distribute.get_strategy())
+    assert steps_saved(run) == []
+
+
+def test_the_last_good_checkpoint_is_never_deleted_for_one_that_failed(monkeypatch, run):
+    run = dataclasses.replace(run, cadence=dataclasses.replace(run.cadence, keep_checkpoints=1))
+
+    def fault(publish, local_file, path):
+        if "step_00000002" not in path:
+            raise OSError(errno.EIO, "broken", path)
+        publish(local_file, path)
+
+    publish_with(monkeypatch, fault)
+    with pytest.raises(TrainingStopped):
+        train(run, tf.distribute.get_strategy())
+    assert steps_saved(run) == [2]
+
+
+def test_checkpoints_of_every_so_many_steps_stay_for_good(run):
+    cadence = dataclasses.replace(run.cadence, save_every_steps=1, keep_checkpoints=1, keep_every_steps=3)
+    train(dataclasses.replace(run, cadence=cadence), tf.distribute.get_strategy())
+    saved = steps_saved(run)
+    assert saved == [3, 6, 8]
+
+
+def test_minutes_between_checkpoints_are_kept_by_the_clock(monkeypatch, run):
+    clock = [0.0]
+    monkeypatch.setattr(run_checkpoints.time, "monotonic", lambda: clock[0])
+    saves = []
+    monkeypatch.setattr(run_checkpoints.RunCheckpoints, "save", lambda self, step: saves.append(step))
+    monkeypatch.setattr(run_checkpoints.RunCheckpoints, "save_and_wait", lambda self, step: None)
+    cadence = Cadence(log_every_steps=1, save_every_steps=100, save_every_minutes=2)
+    is_due = run_checkpoints.RunCheckpoints.is_due_by_time
+
+    def tick(self):
+        clock[0] += 61
+        due = is_due(self)
+        if due:
+            self._last_save_time = clock[0]
+        return due
+
+    monkeypatch.setattr(run_checkpoints.RunCheckpoints, "is_due_by_time", tick)
+    train(dataclasses.replace(run, cadence=cadence), tf.distribute.get_strategy())
+    assert saves == [2, 4, 6, 8]
