@@ -8,7 +8,7 @@ from algpt2 import cli
 from algpt2.config.cadence import Cadence
 from algpt2.config.model import MODEL_TYPES, preset_names
 from algpt2.config.options import add_options
-from algpt2.config.tracking import Watching
+from algpt2.config.tracking import TrackingConfig
 from algpt2.config.training import TrainConfig
 from algpt2.devices import wheels
 from algpt2.devices.chips import device_kind_of
@@ -49,7 +49,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     _add_run_flags(parser)
     add_options(parser, TrainConfig)
     add_options(parser, Cadence)
-    add_options(parser, Watching)
+    add_options(parser, TrackingConfig)
     return parser.parse_args(argv)
 
 
@@ -119,7 +119,7 @@ def _intent(arguments: argparse.Namespace) -> doctor.Intent:
         val_records=request.val_records,
         train_config=request.train_config,
         cadence=request.cadence,
-        watching=request.watching,
+        tracking=request.tracking,
         model_dir=arguments.model_dir,
         tpu=arguments.tpu,
         device_kind=getattr(arguments, "device_kind", device_kind_of(arguments.tpu)),

@@ -12,7 +12,7 @@ LOG_SECONDS = 10.0
 LIVE_LINE_FORMAT = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} steps{postfix}"
 
 
-def bar(description: str, unit: str, total: int | None = None) -> tqdm:
+def progress_bar(description: str, unit: str, total: int | None = None) -> tqdm:
     """Returns a progress bar on stderr; use it in a `with` block and call `update(n)`.
 
     Args:

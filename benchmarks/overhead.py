@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from algpt2 import cli
 from algpt2.config.cadence import Cadence
 from algpt2.config.model import load_config
-from algpt2.config.tracking import Watching
+from algpt2.config.tracking import TrackingConfig
 from algpt2.config.training import TrainConfig
 from algpt2.data.record_set import open_record_set
 from algpt2.devices import wheels
@@ -27,10 +27,10 @@ def main(argv: Sequence[str]) -> int:
         train_records=open_record_set([arguments.train_path], "train"),
         val_records=None,
         model_dir=None,
-        watching=Watching(tensorboard=False),
+        tracking=TrackingConfig(tensorboard=False),
     )
     cadence = Cadence(log_every_steps=10, save_every_steps=arguments.save_every_steps, steps_per_loop=10)
-    watched = dataclasses.replace(bare, cadence=cadence, watching=Watching())
+    watched = dataclasses.replace(bare, cadence=cadence, tracking=TrackingConfig())
     turns = [(_seconds_per_step(watched), _seconds_per_step(bare)) for _ in range(arguments.rounds)]
     cli.print_json(
         {

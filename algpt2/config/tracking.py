@@ -1,4 +1,4 @@
-"""`Watching`: how a run is watched while it trains. Nothing here changes the weights."""
+"""`TrackingConfig`: how a run is watched while it trains. Nothing here changes the weights."""
 
 import dataclasses
 from typing import Any
@@ -9,7 +9,7 @@ from algpt2.devices.chips import CHIPS
 
 
 @dataclasses.dataclass(frozen=True)
-class Watching:
+class TrackingConfig:
     """Where curves go beside `metrics.jsonl`, which texts are sampled, and on what device utilisation is counted.
 
     Each field says what it is in its option's help text.

@@ -16,7 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from algpt2 import storage
-from algpt2.progress import bar
+from algpt2.progress import progress_bar
 
 CORPUS_NAME = "corpus.jsonl"
 HELDOUT_NAME = "heldout.txt"
@@ -114,7 +114,10 @@ def _documented_nodes(node: ast.AST) -> Iterator[ast.AST]:
 
 def _docstrings_of_files(files: list[str]) -> Iterator[list[str] | None]:
     context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
-    with ProcessPoolExecutor(mp_context=context) as pool, bar("parsing sources", "file", len(files)) as progress:
+    with (
+        ProcessPoolExecutor(mp_context=context) as pool,
+        progress_bar("parsing sources", "file", len(files)) as progress,
+    ):
         for result in pool.map(_docstrings_of_file, files, chunksize=FILES_PER_TASK):
             progress.update(1)
             yield result

@@ -17,7 +17,7 @@ from algpt2.data.manifest import MANIFEST_NAME, Manifest, Shard, Split, counts, 
 from algpt2.data.tfrecords import ID_RANGE_RULE, RECORD_LENGTH_RULE, assert_ids_below, identify_record, parse_records
 from algpt2.data.tokenizer import Tokenizer
 from algpt2.errors import UserError
-from algpt2.progress import bar
+from algpt2.progress import progress_bar
 
 TFRECORD_NAME_PART = ".tfrec"
 BATCH_RECORDS = 1024
@@ -132,7 +132,7 @@ def _read_shards(files: list[str], tokenizer: Tokenizer) -> tuple[list[Shard], _
     """Returns every file's entry, and what its records are like."""
     byte_lengths = tokenizer.token_byte_lengths()
     kind = _first_kind(files[0], tokenizer.vocab_size)
-    with bar("checking records", "B", sum(storage.of(file).size_bytes(file) for file in files)) as progress:
+    with progress_bar("checking records", "B", sum(storage.of(file).size_bytes(file) for file in files)) as progress:
         return [_read_shard(file, kind, byte_lengths, progress) for file in files], kind
 
 

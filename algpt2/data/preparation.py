@@ -17,7 +17,7 @@ from algpt2.data.packing import pack_documents, record_count
 from algpt2.data.tfrecords import id_dtype, write_shard
 from algpt2.data.tokenizer import Tokenizer
 from algpt2.errors import UserError
-from algpt2.progress import bar
+from algpt2.progress import progress_bar
 
 BATCH_DOCUMENTS = 1024
 BATCH_CHARACTERS = 1 << 22
@@ -100,7 +100,7 @@ class _SplitDocuments:
         """Packs the documents as one stream and writes its records to shards, nearly equal in size."""
         packed = pack_documents(self._shuffle.documents(), self._options.seq_len, self._tokenizer.eos_id)
         shards = []
-        with bar(f"writing {name}", "record", self.records if num_shards else 0) as progress:
+        with progress_bar(f"writing {name}", "record", self.records if num_shards else 0) as progress:
             records = _reported(packed, progress)
             for index in range(num_shards):
                 size = self.records // num_shards + (index < self.records % num_shards)
@@ -124,7 +124,7 @@ def _reported(records: Iterable[np.ndarray], progress: Any) -> Iterator[np.ndarr
 def _tokenise(
     inputs: Sequence[str], tokenizer: Tokenizer, options: RecordOptions, train: _SplitDocuments, val: _SplitDocuments
 ) -> None:
-    with bar("tokenising", "B", input_bytes(inputs)) as progress:
+    with progress_bar("tokenising", "B", input_bytes(inputs)) as progress:
         documents = require_documents(iterate_documents(inputs, options.text_key, progress.update))
         for batch in _batches(documents):
             for document, ids in zip(batch, tokenizer.encode_batch(batch), strict=True):

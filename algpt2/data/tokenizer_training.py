@@ -6,7 +6,7 @@ from typing import Any
 from algpt2 import storage
 from algpt2.data.documents import input_bytes, iterate_documents, require_documents
 from algpt2.data.tokenizer import Tokenizer, check_vocab_size
-from algpt2.progress import bar
+from algpt2.progress import progress_bar
 
 
 def train_tokenizer(inputs: Sequence[str], vocab_size: int, output: str, text_key: str = "text") -> dict[str, Any]:
@@ -22,7 +22,7 @@ def train_tokenizer(inputs: Sequence[str], vocab_size: int, output: str, text_ke
     check_vocab_size(vocab_size)
     storage.require_empty(output)
     counts = {"documents": 0, "bytes": 0}
-    with bar("reading documents", "B", input_bytes(inputs)) as progress:
+    with progress_bar("reading documents", "B", input_bytes(inputs)) as progress:
         documents = require_documents(iterate_documents(inputs, text_key, progress.update))
         tokenizer = Tokenizer.train(_counted(documents, counts), vocab_size)
     tokenizer.save(output)

@@ -13,7 +13,7 @@ from algpt2.errors import UserError
 from algpt2.evaluation.scores import bits_per_byte, perplexity
 from algpt2.model.gpt import GPT
 from algpt2.model.losses import head_nats
-from algpt2.progress import bar
+from algpt2.progress import progress_bar
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +100,7 @@ def score_ids(model: GPT, ids: np.ndarray, stride: int, batch_size: int) -> tupl
 
     nats_of = graph_function(lambda inputs, targets: head_nats(model.hidden_states(inputs), model.wte, targets))
     total_nats, n_scored = 0.0, 0
-    with bar("scoring", "token", len(ids) - 1) as progress:
+    with progress_bar("scoring", "token", len(ids) - 1) as progress:
         for batch in _batches(windows(ids, seq_len, stride), batch_size, seq_len):
             nats = nats_of(batch.inputs, batch.targets).numpy().astype(np.float64)
             scored = int(batch.scored.sum())

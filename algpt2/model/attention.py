@@ -13,7 +13,7 @@ from typing import Any
 from keras import ops
 
 from algpt2.model.dropout import dropout_of
-from algpt2.model.ordering import after
+from algpt2.model.ordering import computed_after
 
 BLOCK = 256
 _MASKED = -1e30
@@ -62,7 +62,7 @@ def causal_attention(query: Any, key: Any, value: Any, rate: float = 0.0, seed: 
             # What the softmax's denominator contributes: the sum over keys of weight x gradient, dropout included.
             shared = ops.sum(ops.cast(output, "float32") * ops.cast(d_output, "float32"), axis=-1, keepdims=True)
             # Else XLA computes the scores, or keeps those of the forward pass, as soon as there are queries and keys.
-            query_again = after(query, d_output)
+            query_again = computed_after(query, d_output)
             columns = []
             for start in starts:
                 of_queries = (tensor[:, :, start:] for tensor in (query_again, log_sums, shared, d_output))

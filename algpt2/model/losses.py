@@ -4,7 +4,7 @@ from typing import Any
 
 from keras import ops
 
-from algpt2.model.ordering import after
+from algpt2.model.ordering import computed_after
 from algpt2.model.sizes import chunk_tokens
 
 
@@ -60,7 +60,7 @@ def mean_head_nats(hidden: Any, table: Any, targets: Any, count: int) -> Any:
         parts, d_table = [], None
         for some_hidden, some_targets in _chunks(hidden, targets):
             # One chunk at a time: else the compiler keeps the logits of several.
-            some_hidden = some_hidden if d_table is None else after(some_hidden, d_table)
+            some_hidden = some_hidden if d_table is None else computed_after(some_hidden, d_table)
             loss, d_hidden, more = _chunk_loss(some_hidden, some_targets, table, count)
             parts.append((loss, d_hidden))
             d_table = more if d_table is None else d_table + more

@@ -5,7 +5,7 @@ from typing import Any
 from keras import ops
 
 
-def after(x: Any, earlier: Any) -> Any:
+def computed_after(x: Any, earlier: Any) -> Any:
     """Returns `x`, any floating tensor, unchanged, but not before some of `earlier`, a nonempty one, is computed.
 
     XLA knows no control dependencies: it computes equal expressions once and keeps the result, and computes early what

@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from algpt2.model.ordering import after
+from algpt2.model.ordering import computed_after
 
 # (input, number of the application) -> output of the same shape.
 Apply = Callable[[tf.Tensor, Any], tf.Tensor]
@@ -21,7 +21,7 @@ def rematerialised(apply: Apply, x: tf.Tensor, application: int) -> tf.Tensor:
     def forward(x: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Any]]:
         def gradient(upstream: tf.Tensor, variables: Any = ()) -> tuple[tf.Tensor, list[tf.Tensor]]:
             # Else the compiler sees that it is computed twice, and keeps it.
-            d_x, *d_variables = _gradients(apply, after(x, upstream), application, variables, upstream)
+            d_x, *d_variables = _gradients(apply, computed_after(x, upstream), application, variables, upstream)
             return d_x, d_variables
 
         return apply(x, application), gradient

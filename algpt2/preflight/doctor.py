@@ -8,7 +8,7 @@ from typing import Any
 from algpt2 import cli
 from algpt2.config.cadence import Cadence
 from algpt2.config.model import GPTConfig
-from algpt2.config.tracking import Watching
+from algpt2.config.tracking import TrackingConfig
 from algpt2.config.training import TrainConfig
 from algpt2.data.record_set import RecordSet
 from algpt2.errors import UserError
@@ -35,7 +35,7 @@ class Intent:
     val_records: Callable[[], RecordSet | None]
     train_config: Callable[[RecordSet], TrainConfig]
     cadence: Callable[[], Cadence]
-    watching: Callable[[], Watching]
+    tracking: Callable[[], TrackingConfig]
     model_dir: str | None
     tpu: str | None
     device_kind: str | None
@@ -74,7 +74,7 @@ def examine(intent: Intent) -> list[Finding]:
         "training records",
     )
     check("cadence", lambda: doctor_checks.cadence(intent.cadence()))
-    check("watching", lambda: doctor_checks.watching(intent.watching()))
+    check("tracking", lambda: doctor_checks.tracking(intent.tracking()))
     check("tokenizer", doctor_checks.tokenizer, "training records")
     val = examination.values["validation records"]
     check(

@@ -10,7 +10,7 @@ from typing import Any
 from algpt2 import storage
 from algpt2.config.cadence import Cadence
 from algpt2.config.model import GPTConfig
-from algpt2.config.tracking import Watching
+from algpt2.config.tracking import TrackingConfig
 from algpt2.config.training import TrainConfig
 from algpt2.data.record_set import RecordSet, load_tokenizer
 from algpt2.devices import wheels
@@ -110,7 +110,7 @@ def cadence(periods: Cadence) -> Verdict:
     return Verdict(OK, f"steps between: {every}; the newest {periods.keep_checkpoints} checkpoints stay.", periods)
 
 
-def watching(settings: Watching) -> Verdict:
+def tracking(settings: TrackingConfig) -> Verdict:
     """The flags for watching are sound, and the package that they ask for is there."""
     wandb_log.require_installed(settings.wandb_project)
     places = [METRICS_NAME, *(["TensorBoard"] if settings.tensorboard else [])]

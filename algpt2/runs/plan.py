@@ -7,7 +7,7 @@ from typing import Any
 from algpt2.config.cadence import Cadence
 from algpt2.config.model import GPTConfig
 from algpt2.config.seq_len_warmup import require_doublings
-from algpt2.config.tracking import Watching
+from algpt2.config.tracking import TrackingConfig
 from algpt2.config.training import TrainConfig
 from algpt2.data.record_set import RecordSet
 from algpt2.errors import UserError
@@ -41,7 +41,7 @@ class Run:
     val_records: RecordSet | None
     model_dir: str | None
     initial_weights: InitialWeights | None = None
-    watching: Watching = Watching()
+    tracking: TrackingConfig = TrackingConfig()
 
     def __post_init__(self) -> None:
         for records in filter(None, (self.train_records, self.val_records)):
@@ -80,7 +80,7 @@ class Run:
             "model_config": self.model_config.to_dict(),
             "train_config": self.train_config.to_dict(),
             "cadence": dataclasses.asdict(self.cadence),
-            "watching": self.watching.to_dict(),
+            "tracking": self.tracking.to_dict(),
             "parameters": self.model_config.parameter_count(),
             "train_records": self.train_records.records,
             "val_records": self.val_records.records if self.val_records else 0,

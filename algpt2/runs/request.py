@@ -7,7 +7,7 @@ import functools
 from algpt2.config.cadence import Cadence
 from algpt2.config.model import GPTConfig, load_config, preset_names
 from algpt2.config.options import given_options
-from algpt2.config.tracking import Watching
+from algpt2.config.tracking import TrackingConfig
 from algpt2.config.training import DEFAULT_LEARNING_RATE, TrainConfig
 from algpt2.data.record_set import RecordSet, open_record_set
 from algpt2.devices.chips import device_kind_of
@@ -34,7 +34,7 @@ class RunRequest:
             val_records=self.val_records(),
             model_dir=self.flags.model_dir,
             initial_weights=self.initial_weights(),
-            watching=self.watching(),
+            tracking=self.tracking(),
         )
 
     def step(self) -> tuple[GPTConfig, TrainConfig]:
@@ -99,9 +99,11 @@ class RunRequest:
         """Returns how often the run logs, validates and saves."""
         return Cadence(**given_options(self.flags, Cadence))
 
-    def watching(self) -> Watching:
+    def tracking(self) -> TrackingConfig:
         """Returns how the run is watched. A TPU named 'v3-128' is taken to be one."""
-        return Watching(**{"device_kind": device_kind_of(self.flags.tpu), **given_options(self.flags, Watching)})
+        return TrackingConfig(
+            **{"device_kind": device_kind_of(self.flags.tpu), **given_options(self.flags, TrackingConfig)}
+        )
 
     def initial_weights(self) -> InitialWeights | None:
         """Returns the checkpoint of --initialize_from, or of the begun run."""

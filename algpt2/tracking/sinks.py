@@ -25,7 +25,7 @@ class Sink(Protocol):
         """Ends the writing."""
 
 
-class Files:
+class FileSink:
     """`metrics.jsonl` and `samples.jsonl`, which a run cannot do without."""
 
     def __init__(self, model_dir: str, first_step: int):
@@ -42,7 +42,7 @@ class Files:
         pass
 
 
-class Forgiving:
+class BestEffortSink:
     """A sink whose failures are warnings, the first of each row of them: no run ends for want of a picture of it."""
 
     def __init__(self, name: str, open_sink: Callable[[], Sink]):
@@ -82,11 +82,11 @@ def open_sinks(run: Run, first_step: int) -> list[Sink]:
     Raises:
       UserError: a file of the run is damaged, or Weights & Biases refuses what it is asked.
     """
-    sinks: list[Sink] = [Files(run.model_dir, first_step)]
-    if run.watching.tensorboard:
-        sinks.append(Forgiving("TensorBoard", lambda: _tensorboard(run, first_step)))
-    if run.watching.wandb_project:
-        sinks.append(Forgiving("Weights & Biases", lambda: _wandb(run)))
+    sinks: list[Sink] = [FileSink(run.model_dir, first_step)]
+    if run.tracking.tensorboard:
+        sinks.append(BestEffortSink("TensorBoard", lambda: _tensorboard(run, first_step)))
+    if run.tracking.wandb_project:
+        sinks.append(BestEffortSink("Weights & Biases", lambda: _wandb(run)))
     return sinks
 
 

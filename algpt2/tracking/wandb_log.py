@@ -39,7 +39,7 @@ class WandbLog:
 
         try:
             self._run = wandb.init(
-                project=run.watching.wandb_project,
+                project=run.tracking.wandb_project,
                 name=storage.base_name(run.model_dir),
                 id=_run_id(run.model_dir),
                 resume="allow",
@@ -49,7 +49,7 @@ class WandbLog:
             )
         except wandb.errors.UsageError as error:
             raise UserError(
-                f"Weights & Biases must take --wandb_project {run.watching.wandb_project} and refuses it ({error}): "
+                f"Weights & Biases must take --wandb_project {run.tracking.wandb_project} and refuses it ({error}): "
                 "run `wandb login`, or set WANDB_MODE=offline, or leave the flag out."
             ) from error
         self._table = wandb.Table

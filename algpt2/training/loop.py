@@ -48,7 +48,7 @@ def train(run: Run, strategy: tf.distribute.Strategy) -> dict[str, Any]:
     run.train_config.micro_batch_size(strategy.num_replicas_in_sync)
     tokenizer = load_tokenizer(run.train_records.folder, run.train_records.tokenizer_sha256)
     sample_prompts(run, tokenizer)
-    wandb_log.require_installed(run.watching.wandb_project)
+    wandb_log.require_installed(run.tracking.wandb_project)
     if run.initial_weights and not read_run(run.model_dir):
         find_initial_weights(run.initial_weights, run.model_config, tokenizer.sha256)
     workers, lock = Workers(strategy), None
@@ -97,13 +97,13 @@ class Trainer:
         if workers.is_chief:
             self._record_changes()
         self.guard = StepGuard(run, self.train_step.skips, self.step, workers.is_chief)
-        kind = run.watching.device_kind or device_kind(strategy)
+        kind = run.tracking.device_kind or device_kind(strategy)
         self.log = RunLog(run, self.step, workers.is_chief, strategy.num_replicas_in_sync, kind)
         self.sampler: Sampler | None = None
 
     def sample_with(self, tokenizer: Tokenizer) -> None:
         """Lets the chief sample the run's prompts at each validation; costs a copy of the model on the host."""
-        if self.run.watching.sample_prompt and self.workers.is_chief:
+        if self.run.tracking.sample_prompt and self.workers.is_chief:
             self.sampler = Sampler(self.run, self.model, tokenizer, self.strategy)
 
     def _record_changes(self) -> None:

@@ -16,10 +16,10 @@ def sample_prompts(run: Run, tokenizer: Tokenizer) -> dict[str, list[int]]:
     Raises:
       UserError: one is not Unicode text, or does not fit into the model's context with the tokens to come.
     """
-    n_tokens, seq_len = run.watching.sample_tokens, run.model_config.seq_len
+    n_tokens, seq_len = run.tracking.sample_tokens, run.model_config.seq_len
     return {
         prompt: prompt_ids(tokenizer, prompt, seq_len, n_tokens, "--sample_tokens")
-        for prompt in run.watching.sample_prompt
+        for prompt in run.tracking.sample_prompt
     }
 
 
@@ -32,7 +32,7 @@ class Sampler:
 
     def __init__(self, run: Run, model: GPT, tokenizer: Tokenizer, strategy: tf.distribute.Strategy):
         self.prompts = sample_prompts(run, tokenizer)
-        self.sampling = run.watching.sampling()
+        self.sampling = run.tracking.sampling()
         self._model = model
         self._tokenizer = tokenizer
         self._device = host_device(strategy)

@@ -1,6 +1,6 @@
 import pytest
 
-from algpt2.config.tracking import Watching
+from algpt2.config.tracking import TrackingConfig
 from algpt2.errors import UserError
 
 
@@ -16,9 +16,9 @@ from algpt2.errors import UserError
 )
 def test_a_wrong_value_is_refused_with_its_flags_name(fields, sentence):
     with pytest.raises(UserError, match=sentence):
-        Watching(**fields)
+        TrackingConfig(**fields)
 
 
 def test_samples_are_drawn_as_the_flags_say():
-    sampling = Watching(sample_tokens=7, sample_temperature=0).sampling()
+    sampling = TrackingConfig(sample_tokens=7, sample_temperature=0).sampling()
     assert (sampling.max_new_tokens, sampling.temperature, sampling.seed) == (7, 0, 0)

@@ -6,7 +6,7 @@ import tensorflow as tf
 from tiny_models import ALGPT2_CONFIG
 
 from algpt2.config.cadence import Cadence
-from algpt2.config.tracking import Watching
+from algpt2.config.tracking import TrackingConfig
 from algpt2.config.training import TrainConfig
 from algpt2.data.record_set import open_record_set
 from algpt2.runs.plan import Run
@@ -15,7 +15,7 @@ from algpt2.training.loop import train
 STEPS = 10
 
 
-def tiny_run(records_folder, model_dir, watching=None, **train_fields):
+def tiny_run(records_folder, model_dir, tracking=None, **train_fields):
     """Returns the run: it logs every 2 steps, validates every 4 and saves every 3."""
     fields = {"total_steps": STEPS, "batch_size": 4, "learning_rate": 1e-2, "jit_compile": False, **train_fields}
     return Run(
@@ -25,7 +25,7 @@ def tiny_run(records_folder, model_dir, watching=None, **train_fields):
         train_records=open_record_set([records_folder], "train"),
         val_records=open_record_set([records_folder], "val"),
         model_dir=str(model_dir),
-        watching=watching or Watching(tensorboard=False),
+        tracking=tracking or TrackingConfig(tensorboard=False),
     )
 
 

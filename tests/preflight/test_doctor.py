@@ -8,7 +8,7 @@ from command_line import TRAIN, call, snapshot
 
 from algpt2.config.cadence import Cadence
 from algpt2.config.model import GPTConfig, preset
-from algpt2.config.tracking import Watching
+from algpt2.config.tracking import TrackingConfig
 from algpt2.config.training import TrainConfig
 from algpt2.data.record_set import open_record_set
 from algpt2.devices import strategies, wheels
@@ -22,7 +22,7 @@ MODEL = GPTConfig(vocab_size=300, seq_len=16, n_layer=1, n_head=2, d_model=32)
 CONFIG = TrainConfig(total_steps=20, batch_size=4)
 CHECKS = (
     *("tensorflow", "devices", "model", "training records", "validation records", "training configuration"),
-    *("cadence", "watching", "tokenizer", "agreement", "data paths", "batch", "model_dir", "writing", "disk", "memory"),
+    *("cadence", "tracking", "tokenizer", "agreement", "data paths", "batch", "model_dir", "writing", "disk", "memory"),
     "duration",
 )
 
@@ -44,7 +44,7 @@ def intent(records_folder, tmp_path):
         cadence=Cadence,
         model_dir=str(tmp_path / "run"),
         tpu=None,
-        watching=Watching,
+        tracking=TrackingConfig,
         device_kind=None,
         mfu=0.3,
     )
@@ -73,7 +73,7 @@ def test_a_sound_run_on_a_cpu_has_nothing_but_a_warning_of_the_cpu(intent):
         ("val_records", "validation records"),
         ("train_config", "training configuration"),
         ("cadence", "cadence"),
-        ("watching", "watching"),
+        ("tracking", "tracking"),
     ],
 )
 def test_a_part_that_is_broken_is_one_error_and_every_other_check_still_reports(intent, part, check):

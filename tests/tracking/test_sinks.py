@@ -6,11 +6,11 @@ import pytest
 from absl import logging
 from tiny_run import tiny_run
 
-from algpt2.config.tracking import Watching
+from algpt2.config.tracking import TrackingConfig
 from algpt2.errors import UserError
 from algpt2.tracking import sinks, tensorboard
 from algpt2.tracking.metrics import Sample
-from algpt2.tracking.sinks import Files, Forgiving, open_sinks
+from algpt2.tracking.sinks import BestEffortSink, FileSink, open_sinks
 
 
 @pytest.fixture
@@ -41,11 +41,11 @@ class Flaky:
 
 
 def test_metrics_and_samples_are_lines_of_two_files_and_a_resumed_run_drops_later_ones(tmp_path):
-    files = Files(str(tmp_path), 0)
+    files = FileSink(str(tmp_path), 0)
     for step in (2, 4):
         files.write(step, {"loss": 1.0})
         files.write_samples(step, [Sample("a", "b"), Sample("c", "d")])
-    Files(str(tmp_path), 2).write_samples(3, [Sample("e", "f")])
+    FileSink(str(tmp_path), 2).write_samples(3, [Sample("e", "f")])
     lines = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
     assert lines == [
         {"step": 2, "prompt": "a", "text": "b"},
@@ -57,7 +57,7 @@ def test_metrics_and_samples_are_lines_of_two_files_and_a_resumed_run_drops_late
 
 def test_a_sink_that_fails_is_reported_once_and_used_again_when_it_has_recovered(warnings):
     flaky = Flaky()
-    sink = Forgiving("The picture", lambda: flaky)
+    sink = BestEffortSink("The picture", lambda: flaky)
     for step in range(3):
         sink.write(step, {})
     assert warnings == ["The picture failed (OSError: the wire is cut); the run goes on"]
@@ -74,7 +74,7 @@ def test_a_sink_that_cannot_be_opened_is_reported_and_left_out(warnings):
     def cannot():
         raise RuntimeError("no service")
 
-    sink = Forgiving("The picture", cannot)
+    sink = BestEffortSink("The picture", cannot)
     sink.write(1, {})
     sink.write_samples(1, [])
     sink.close()
@@ -86,7 +86,7 @@ def test_what_a_user_can_mend_is_still_an_error():
         raise UserError("log in.")
 
     with pytest.raises(UserError, match="log in"):
-        Forgiving("The picture", refuses)
+        BestEffortSink("The picture", refuses)
 
 
 def test_the_run_chooses_its_sinks(records_folder, tmp_path, monkeypatch):
@@ -94,7 +94,7 @@ def test_the_run_chooses_its_sinks(records_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(tensorboard, "TensorBoard", lambda folder, first_step: Flaky())
 
     def opened(**fields):
-        return len(open_sinks(tiny_run(records_folder, tmp_path, Watching(**fields)), 0))
+        return len(open_sinks(tiny_run(records_folder, tmp_path, TrackingConfig(**fields)), 0))
 
     assert opened(tensorboard=False) == 1
     assert opened() == 2

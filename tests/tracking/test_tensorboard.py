@@ -8,7 +8,7 @@ from tensorboard.backend.event_processing import plugin_event_accumulator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_run import tiny_run, train_tiny
 
-from algpt2.config.tracking import Watching
+from algpt2.config.tracking import TrackingConfig
 from algpt2.tracking.metrics import Sample, read_metrics
 from algpt2.tracking.tensorboard import TensorBoard
 from algpt2.training.loop import Trainer
@@ -86,7 +86,7 @@ def test_writing_does_not_need_the_tensorboard_package(tmp_path, monkeypatch):
 
 
 def test_a_killed_and_resumed_run_has_every_point_of_metrics_jsonl_once(records_folder, tmp_path, monkeypatch):
-    run = tiny_run(records_folder, tmp_path, Watching())
+    run = tiny_run(records_folder, tmp_path, TrackingConfig())
     advance = Trainer._advance
 
     def dying(self, *arguments):

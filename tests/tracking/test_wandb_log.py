@@ -6,12 +6,12 @@ import types
 import pytest
 from tiny_run import tiny_run, train_tiny
 
-from algpt2.config.tracking import Watching
+from algpt2.config.tracking import TrackingConfig
 from algpt2.errors import UserError
 from algpt2.tracking.metrics import Sample
 from algpt2.tracking.wandb_log import WandbLog
 
-PROJECT = Watching(tensorboard=False, wandb_project="tiny", sample_prompt=("alpha",), sample_tokens=3)
+PROJECT = TrackingConfig(tensorboard=False, wandb_project="tiny", sample_prompt=("alpha",), sample_tokens=3)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tiny_run import tiny_run
 from tiny_run import train_tiny as train
 
-from algpt2.config.tracking import Watching
+from algpt2.config.tracking import TrackingConfig
 from algpt2.errors import TrainingStopped, UserError
 from algpt2.runs.folder import RunRecord
 from algpt2.runs.plan import InitialWeights
@@ -22,12 +22,12 @@ from algpt2.training.loop import Trainer
 
 @pytest.fixture
 def run(records_folder, tmp_path):
-    return tiny_run(records_folder, tmp_path / "run", Watching())
+    return tiny_run(records_folder, tmp_path / "run", TrackingConfig())
 
 
 @pytest.fixture(scope="module")
 def trained_once(records_folder, tmp_path_factory):
-    run = tiny_run(records_folder, tmp_path_factory.mktemp("trained") / "run", Watching())
+    run = tiny_run(records_folder, tmp_path_factory.mktemp("trained") / "run", TrackingConfig())
     return run, train(run)
 
 

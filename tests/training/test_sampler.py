@@ -10,14 +10,14 @@ from tiny_run import STEPS, tiny_run, train_tiny
 
 from algpt2.checkpoints.folder import checkpoint_folder
 from algpt2.checkpoints.save_load import load_model
-from algpt2.config.tracking import Watching
+from algpt2.config.tracking import TrackingConfig
 from algpt2.data.tokenizer import Tokenizer
 from algpt2.errors import UserError
 from algpt2.evaluation.generation import CachedDecoder, generate
 from algpt2.training.sampler import Sampler
 
 PROMPTS = ("alpha beta", "", "zeta")
-SAMPLING = Watching(tensorboard=False, sample_prompt=PROMPTS, sample_tokens=4, sample_temperature=2.0)
+SAMPLING = TrackingConfig(tensorboard=False, sample_prompt=PROMPTS, sample_tokens=4, sample_temperature=2.0)
 
 
 def samples(model_dir):
@@ -62,7 +62,7 @@ def test_sampling_compiles_once_a_run(sampled):
 
 
 def test_sampling_leaves_no_trace_in_weights_and_optimizer(sampled, tmp_path):
-    run = dataclasses.replace(sampled[0], model_dir=str(tmp_path), watching=Watching(tensorboard=False))
+    run = dataclasses.replace(sampled[0], model_dir=str(tmp_path), tracking=TrackingConfig(tensorboard=False))
     train_tiny(run)
     assert tensors(run) == tensors(sampled[0])
     assert not (tmp_path / "samples.jsonl").exists()
