@@ -1,7 +1,7 @@
 import tensorflow as tf
 from marks import needs_host_compiler
 
-from algpt2.devices import compilation, wheels
+from algpt2.devices import strategies, wheels
 from algpt2.devices.compilation import graph_function
 
 
@@ -30,5 +30,5 @@ def test_the_tpu_wheel_on_the_host_compiles_nothing(monkeypatch):
 
 
 def test_nothing_is_compiled_twice_on_tpu(monkeypatch):
-    monkeypatch.setattr(compilation.distribution, "is_tpu", lambda strategy: True)
+    monkeypatch.setattr(strategies, "is_tpu", lambda strategy: True)
     assert not is_compiled(graph_function(length))
