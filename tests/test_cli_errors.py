@@ -181,7 +181,7 @@ REFUSED = [
     #
     (INSPECT, {"input": "{bad}/none"}, "must hold manifest.json", "{bad}/none"),
     (INSPECT, {"input": "{bad}/no_manifest"}, "must hold manifest.json", "{bad}/no_manifest"),
-    (INSPECT, {"input": "{bad}/wrong_manifest"}, "is not a manifest", "{bad}/wrong_manifest"),
+    (INSPECT, {"input": "{bad}/wrong_manifest"}, "must be a manifest", "{bad}/wrong_manifest"),
     (INSPECT, {"input": "{bad}/no_tokenizer"}, "must hold tokenizer.json", "{bad}/no_tokenizer"),
     (INSPECT, {"input": "{bad}/swapped_tokenizer"}, "must be the one", "{bad}/swapped_tokenizer"),
     (INSPECT, {"input": "{bad}/missing_shard"}, "train-00000-of-00003.tfrecord is missing"),
@@ -195,7 +195,7 @@ REFUSED = [
     (TRAIN, {"val_path": "{bad}/none"}, "--val_path must name", NOTHING_THERE),
     (TRAIN, {"train_path": "{bad}/empty_folder"}, "--train_path must name", "{bad}/empty_folder"),
     (TRAIN, {"train_path": "{bad}/no_manifest"}, "must hold manifest.json", "{bad}/no_manifest"),
-    (TRAIN, {"train_path": "{bad}/wrong_manifest"}, "is not a manifest", "{bad}/wrong_manifest"),
+    (TRAIN, {"train_path": "{bad}/wrong_manifest"}, "must be a manifest", "{bad}/wrong_manifest"),
     (TRAIN, {"train_path": "{bad}/missing_shard"}, "train-00000-of-00003.tfrecord is missing"),
     (TRAIN, {"train_path": "{bad}/truncated"}, "train-00000-of-00003.tfrecord must have", "truncated"),
     (TRAIN, {"train_path": "{bad}/changed"}, "train-00000-of-00003.tfrecord must have CRC32C", "damaged"),

@@ -1,12 +1,12 @@
 """`GPTConfig`: the shape of a model. Named models live in `configs/*.json`, one file each."""
 
 import dataclasses
-import json
 from importlib import resources
 from typing import Any
 
 from algpt2 import storage
 from algpt2.errors import UserError
+from algpt2.storage import json_files
 
 CONFIG_NAME = "config.json"
 OWN_KEY = "algpt2"  # our fields inside a checkpoint's config.json, whose other fields are for transformers
@@ -94,12 +94,11 @@ def config_from_dict(fields: dict[str, Any], source: str) -> GPTConfig:
     """Returns the config with these fields; `source` names where they come from in errors.
 
     Raises:
-      UserError: an unknown key, or a value that breaks a rule.
+      UserError: an unknown key, or a value of another type or that breaks a rule.
     """
-    known = {field.name for field in dataclasses.fields(GPTConfig)}
-    if unknown := sorted(set(fields) - known):
-        raise UserError(f"{source} has unknown keys {unknown}: a model config may hold {sorted(known)}.")
-    return GPTConfig(**fields)
+    known = ", ".join(field.name for field in dataclasses.fields(GPTConfig))
+    with json_files.refusing(source, "be a JSON object of a model's fields", f"it may hold {known}"):
+        return json_files.build(GPTConfig, fields)
 
 
 def preset_names() -> list[str]:
@@ -117,7 +116,7 @@ def preset(name: str) -> GPTConfig:
     if name not in preset_names():
         raise UserError(f"a preset must be one of {', '.join(preset_names())}, received {name!r}.")
     text = resources.files("algpt2.config").joinpath("presets", f"{name}.json").read_text(encoding="utf-8")
-    return config_from_dict(json.loads(text), f"configs/{name}.json")
+    return config_from_dict(json_files.parse_object(text), f"presets/{name}.json")
 
 
 def load_config(name_or_path: str) -> GPTConfig:
@@ -134,15 +133,12 @@ def load_config(name_or_path: str) -> GPTConfig:
             f"--config_path must be a preset ({', '.join(preset_names())}), a JSON file or a folder with "
             f"{CONFIG_NAME}, received {name_or_path!r}."
         )
-    try:
-        fields = json.loads(storage.read_text(path))
-    except ValueError as error:
-        raise UserError(f"{path} must be a JSON object: {error}.") from error
-    if isinstance(fields, dict):
-        fields = fields.get(OWN_KEY, fields)
-    if not isinstance(fields, dict):
-        raise UserError(f"{path} must be a JSON object, received a {type(fields).__name__}.")
-    return config_from_dict(fields, path)
+    with json_files.refusing(path, "be a JSON object of a model's fields", "mend it or name another --config_path"):
+        fields = json_files.load_object(path)
+        own_fields = fields.get(OWN_KEY, fields)
+        if not isinstance(own_fields, dict):
+            raise ValueError(f"its {OWN_KEY} is no object")
+    return config_from_dict(own_fields, path)
 
 
 def _require_positive_int(name: str, value: Any) -> None:

@@ -2,13 +2,13 @@
 
 import importlib.util
 import io
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, BinaryIO
 
 from algpt2 import storage
 from algpt2.data.decompression import open_decompressed
 from algpt2.errors import UserError
+from algpt2.storage import json_files
 
 COMPRESSED_SUFFIXES = (".gz", ".xz", ".zst")
 WHOLE_FILE_SUFFIXES = (".txt", ".raw")
@@ -134,11 +134,9 @@ def _documents_of_lines(file: str, stream: BinaryIO, text_key: str) -> Iterator[
 
 def _text_of_line(line: str, place: str, text_key: str) -> str:
     try:
-        fields = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"every line must be a JSON object, and {place} is not JSON ({error}): mend it.") from error
-    if not isinstance(fields, dict):
-        raise UserError(f"every line must be a JSON object, and {place} is a {type(fields).__name__}: mend it.")
+        fields = json_files.parse_object(line)
+    except ValueError as error:
+        raise UserError(f"every line must be a JSON object, and {place} is not ({error}): mend it.") from error
     if text_key not in fields:
         raise UserError(
             f"every JSON object must have the key {text_key!r}, and {place} has only {sorted(fields)}: "

@@ -6,6 +6,7 @@ from typing import Any
 
 from algpt2 import storage
 from algpt2.errors import UserError
+from algpt2.storage import json_files
 
 MANIFEST_NAME = "manifest.json"
 FORMAT_VERSION = 1
@@ -114,16 +115,8 @@ def read_manifest(folder: str) -> Manifest:
             f"a folder of TFRecords must hold {MANIFEST_NAME}, which is written last, and {folder} has none: "
             "it is unfinished, or made elsewhere, which data_tools/index_tfrecords.py mends."
         )
-    try:
-        fields = json.loads(storage.read_text(path))
-        if fields["format_version"] != FORMAT_VERSION:
-            raise ValueError(f"its format_version is {fields['format_version']}")
-        return Manifest(**{**fields, "train": _split(fields["train"]), "val": _split(fields["val"])})
-    except (ValueError, TypeError, KeyError) as error:
-        raise UserError(
-            f"{path} is not a manifest of format version {FORMAT_VERSION} ({error!r}): make the data again."
-        ) from error
-
-
-def _split(fields: dict) -> Split:
-    return Split(**{**fields, "shards": tuple(Shard(**shard) for shard in fields["shards"])})
+    with json_files.refusing(path, f"be a manifest of format version {FORMAT_VERSION}", "make the data again"):
+        fields = json_files.load_object(path)
+        if (version := fields.get("format_version")) != FORMAT_VERSION:
+            raise ValueError(f"its format_version is {version}")
+        return json_files.build(Manifest, fields)

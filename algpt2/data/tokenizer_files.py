@@ -1,12 +1,12 @@
 """The file formats of a GPT-2 tokenizer: `tokenizer.json`, `vocab.json` + `merges.txt`, or OpenAI's own names."""
 
-import json
 from typing import Any
 
 from tokenizers import pre_tokenizers
 
 from algpt2 import storage
 from algpt2.errors import UserError
+from algpt2.storage import json_files
 
 EOS_TOKEN = "<|endoftext|>"
 MERGES_HEADER = "#version: 0.2"
@@ -99,13 +99,8 @@ def _parse_merges(text: str, path: str) -> Merges:
 
 
 def _read_json(path: str) -> dict[str, Any]:
-    try:
-        fields = json.loads(_read_text(path))
-    except ValueError as error:
-        raise UserError(f"{path} must be JSON and is not ({error}): make it again.") from error
-    if not isinstance(fields, dict):
-        raise UserError(f"{path} must be a JSON object and is a {type(fields).__name__}: make it again.")
-    return fields
+    with json_files.refusing(path, "be a JSON object", "make it again"):
+        return json_files.load_object(path)
 
 
 def _read_text(path: str) -> str:

@@ -9,9 +9,10 @@ import json
 from typing import Any
 
 from algpt2 import storage
-from algpt2.config.model import GPTConfig, config_from_dict
+from algpt2.config.model import GPTConfig
 from algpt2.config.training import FIXED_FIELDS, TrainConfig
 from algpt2.errors import UserError
+from algpt2.storage import json_files
 
 RUN_NAME = "run.json"
 RESULT_NAME = "result.json"
@@ -108,7 +109,8 @@ def set_result_aside(model_dir: str) -> None:
     path = storage.join(model_dir, RESULT_NAME)
     if storage.exists(path):
         text = storage.read_text(path)
-        storage.write_text(storage.join(model_dir, f"result_step_{json.loads(text)['step']:08d}.json"), text)
+        step = json_files.read_object(path, MADE_BY, ["step"])["step"]
+        storage.write_text(storage.join(model_dir, f"result_step_{step:08d}.json"), text)
         storage.of(path).delete_file(path)
 
 
@@ -128,15 +130,9 @@ def read_run(model_dir: str) -> RunRecord | None:
     path = storage.join(model_dir, RUN_NAME)
     if not storage.exists(path):
         return None
-    try:
-        fields = json.loads(storage.read_text(path))
-        history = tuple(fields.pop("history", ()))
-        identity = RunIdentity(**fields)
-        types = (type(identity.model_config), type(identity.train_config), type(identity.train_fingerprint))
-        if types != (dict, dict, str):
-            raise ValueError("its fields have other types")
-        train_config = TrainConfig(**identity.train_config)
-    except (ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} must describe a run and does not ({error}): name another --model_dir.") from error
-    model_config = config_from_dict(identity.model_config, path)
-    return RunRecord(dataclasses.replace(identity, model_config=model_config, train_config=train_config), history)
+    with json_files.refusing(path, "describe a run", "name another --model_dir"):
+        fields = json_files.load_object(path)
+        history = fields.pop("history", [])
+        if not isinstance(history, list):
+            raise ValueError("its history is not a list")
+        return RunRecord(json_files.build(RunIdentity, fields), tuple(history))

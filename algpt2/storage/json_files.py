@@ -1,12 +1,28 @@
-"""JSON that every parser reads: what is not a finite number is written as null, never as Infinity or NaN."""
+"""JSON files: written so that every parser reads them, read into dataclasses, and refused in one sentence.
 
+`load_object`, `load_lines` and `build` raise a `ValueError` that says what is wrong, as in "its train lacks shards".
+`refusing` makes a user's error of it: the rule that the file breaks, what is wrong, and the remedy.
+
+    with json_files.refusing(path, "describe a run", "name another --model_dir"):
+        return json_files.build(RunRecord, json_files.load_object(path))
+"""
+
+import contextlib
+import dataclasses
 import json
 import math
-from collections.abc import Iterable
-from typing import Any
+import types
+import typing
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
 
 from algpt2 import storage
 from algpt2.errors import UserError
+
+T = TypeVar("T")
+
+
+_SCALAR_NAMES = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}
 
 
 def dumps(value: Any, indent: int | None = None) -> str:
@@ -14,23 +30,126 @@ def dumps(value: Any, indent: int | None = None) -> str:
     return json.dumps(_finite(value), indent=indent, allow_nan=False)
 
 
+@contextlib.contextmanager
+def refusing(path: str, rule: str, remedy: str) -> Iterator[None]:
+    """Raises `UserError` in place of an error about a file's content that the block raises.
+
+    Args:
+      path: of the file.
+      rule: what the file must do, as in "hold one JSON object a line".
+      remedy: what the user can do, as in "make it again".
+    """
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(f"{path} must {rule}, and {error}: {remedy}.") from error
+    except UserError as error:  # a dataclass has refused a value: its sentence does not name the file
+        raise UserError(f"in {path}, {error}") from error
+
+
 def read_object(path: str, made_by: str, required: Iterable[str] = ()) -> dict[str, Any]:
-    """Returns the JSON object in a file.
+    """Returns the JSON object in a file, whose values are not checked.
 
     Raises:
       UserError: it is not one, or lacks a required key; the sentence says what makes such a file.
     """
-    try:
-        fields = json.loads(storage.read_text(path))
-        if not isinstance(fields, dict):
-            raise ValueError(f"it is a {type(fields).__name__}")
-        if missing := sorted(set(required) - set(fields)):
-            raise ValueError(f"it lacks {', '.join(missing)}")
+    with refusing(path, f"be a JSON object as {made_by} writes it", "make it again"):
+        fields = load_object(path)
+        _require_keys(fields, required, place="")
         return fields
+
+
+def load_object(path: str) -> dict[str, Any]:
+    """Returns the JSON object in a file; raises `ValueError` if it holds something else."""
+    return parse_object(storage.read_bytes(path))
+
+
+def load_lines(path: str) -> list[dict[str, Any]]:
+    """Returns the JSON objects in a file that holds one a line; raises `ValueError` if a line holds something else."""
+    return [_parse_line(line, number) for number, line in enumerate(storage.read_bytes(path).splitlines(), start=1)]
+
+
+def parse_object(text: str | bytes) -> dict[str, Any]:
+    """Returns the JSON object in a text, UTF-8 if it is bytes; raises `ValueError` if it is something else."""
+    try:
+        value = json.loads(text.decode("utf-8") if isinstance(text, bytes) else text)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"it is not UTF-8 ({error})") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"it is not JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"it is {_described(value)}")
+    return value
+
+
+def build(dataclass: type[T], fields: dict[str, Any], place: str = "") -> T:
+    """Returns a dataclass, and those nested in it, made of a JSON object.
+
+    Its fields may be strings, numbers, truth values, other dataclasses, `tuple[X, ...]`, `dict[str, X]`, `X | None` and
+    `Any`. A whole number is taken where a float is wanted, and stays a whole number.
+
+    Args:
+      dataclass: the class.
+      fields: the JSON object. A key may be missing where the field has a default.
+      place: where the object stands in its file, as in 'train.shards[0]'; empty for the file's own object.
+
+    Raises:
+      ValueError: an unknown key, a missing one, or a value of another type.
+    """
+    known = {field.name: field for field in dataclasses.fields(dataclass)}
+    if unknown := sorted(fields.keys() - known.keys()):
+        raise ValueError(f"{_subject(place)} has unknown keys {unknown}")
+    _require_keys(fields, [name for name, field in known.items() if _is_required(field)], place)
+    hints = typing.get_type_hints(dataclass)
+    prefix = f"{place}." if place else ""
+    return dataclass(**{name: _checked(hints[name], value, prefix + name) for name, value in fields.items()})
+
+
+def _checked(hint: Any, value: Any, place: str) -> Any:
+    """Returns a value as its field's type wants it."""
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return value
+    if origin is types.UnionType:
+        (hint,) = (part for part in parts if part is not types.NoneType)
+        return None if value is None else _checked(hint, value, place)
+    if isinstance(value, dict) and dataclasses.is_dataclass(hint):
+        return build(hint, value, place)
+    if isinstance(value, dict) and origin is dict:
+        return {key: _checked(parts[1], item, f"{place}.{key}") for key, item in value.items()}
+    if isinstance(value, list) and origin is tuple:
+        return tuple(_checked(parts[0], item, f"{place}[{index}]") for index, item in enumerate(value))
+    if type(value) is hint or (hint is float and type(value) is int):
+        return value
+    wanted = _SCALAR_NAMES.get(hint, "a list" if origin is tuple else "an object")
+    raise ValueError(f"{_subject(place)} is {_described(value)}, not {wanted}")
+
+
+def _parse_line(line: bytes, number: int) -> dict[str, Any]:
+    try:
+        return parse_object(line)
     except ValueError as error:
-        raise UserError(
-            f"{path} must be a JSON object as {made_by} writes it, and is not ({error}): make it again."
-        ) from error
+        raise ValueError(f"in line {number} {error}") from error
+
+
+def _require_keys(fields: dict[str, Any], names: Iterable[str], place: str) -> None:
+    if missing := [name for name in names if name not in fields]:
+        raise ValueError(f"{_subject(place)} lacks {', '.join(missing)}")
+
+
+def _is_required(field: dataclasses.Field) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _subject(place: str) -> str:
+    return f"its {place}" if place else "it"
+
+
+def _described(value: Any) -> str:
+    """Names a container by its kind, and gives anything else as JSON writes it."""
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "a list"
+    return json.dumps(value)
 
 
 def _finite(value: Any) -> Any:

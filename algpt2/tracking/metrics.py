@@ -1,13 +1,11 @@
 """Files of a run that grow by lines, one JSON object each, with the step it belongs to."""
 
-import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from algpt2 import storage
-from algpt2.errors import UserError
 from algpt2.runs.folder import METRICS_NAME
 from algpt2.storage import json_files
 
@@ -61,15 +59,11 @@ def read_lines(path: str) -> list[dict[str, Any]]:
     """
     if not storage.exists(path):
         return []
-    try:
-        lines = [json.loads(line) for line in storage.read_text(path).splitlines()]
-        if not all(isinstance(line, dict) and isinstance(line.get("step"), int) for line in lines):
-            raise ValueError("a line has no step")
+    with json_files.refusing(path, "hold one JSON object a line, each with a step", "move it away to go on without it"):
+        lines = json_files.load_lines(path)
+        if without := [number for number, line in enumerate(lines, 1) if not isinstance(line.get("step"), int)]:
+            raise ValueError(f"line {without[0]} has none")
         return lines
-    except ValueError as error:
-        raise UserError(
-            f"{path} must hold one JSON object a line: {error}; move it away to go on without it."
-        ) from error
 
 
 def tag_of(key: str) -> str:

@@ -137,11 +137,12 @@ def test_a_presets_name_means_the_preset():
     ("content", "message"),
     [
         (b'{"n_layer": 2, "n_layers": 3}', r"unknown keys \['n_layers'\].*n_layer"),
-        (b'{"n_layer": "2"}', "n_layer must be a whole number"),
+        (b'{"n_layer": "2"}', 'its n_layer is "2", not a whole number'),
+        (b'{"n_layer": 0}', "n_layer must be a whole number of at least 1, received 0"),
         (b'{"algpt2": {"n_layer": 2, "depth": 3}}', r"unknown keys \['depth'\]"),
         (b'{"algpt2": 3}', "must be a JSON object"),
         (b'{"algpt2": [["n_layer", 2]]}', "must be a JSON object"),
-        (b"[1, 2]", "must be a JSON object, received a list"),
+        (b"[1, 2]", "must be a JSON object .*, and it is a list"),
         (b"null", "must be a JSON object"),
         (b"{", "must be a JSON object"),
         (b"", "must be a JSON object"),
@@ -153,7 +154,7 @@ def test_a_wrong_config_file_is_refused_by_name(tmp_path, content, message):
     path.write_bytes(content)
     with pytest.raises(UserError, match=message) as raised:
         load_config(str(path))
-    assert str(path) in str(raised.value) or "n_layer must be" in message
+    assert str(path) in str(raised.value)
 
 
 @pytest.mark.parametrize("name", ["missing.json", "missing-folder", ""])

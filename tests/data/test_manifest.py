@@ -49,29 +49,39 @@ def test_a_folder_without_a_manifest_is_unfinished(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "found"),
     [
-        lambda fields: fields.update(format_version=2),
-        lambda fields: fields.pop("format_version"),
-        lambda fields: fields.pop("val"),
-        lambda fields: fields.pop("seq_len"),
-        lambda fields: fields.update(unknown=1),
-        lambda fields: fields["train"].update(shards=[{"name": "a"}]),
-        lambda fields: fields.update(train=None),
-        lambda fields: fields.update(record_format="labels"),
-        lambda fields: fields.update(record_format=None),
+        (lambda fields: fields.update(format_version=2), "its format_version is 2"),
+        (lambda fields: fields.pop("format_version"), "its format_version is None"),
+        (lambda fields: fields.pop("val"), "it lacks val"),
+        (lambda fields: fields.pop("seq_len"), "it lacks seq_len"),
+        (lambda fields: fields.update(unknown=1), "it has unknown keys ['unknown']"),
+        (
+            lambda fields: fields["train"].update(shards=[{"name": "a"}]),
+            "its train.shards[0] lacks records, ",
+        ),
+        (
+            lambda fields: fields["train"]["shards"][1].update(records="1"),
+            'its train.shards[1].records is "1", ',
+        ),
+        (lambda fields: fields.update(train=None), "its train is null, not an object"),
+        (lambda fields: fields.update(record_format="labels"), "record_format must be one of ('ids', 'inputs_labels')"),
+        (lambda fields: fields.update(record_format=None), "its record_format is null, not a string"),
     ],
 )
-def test_a_file_of_another_kind_is_refused(tmp_path, change):
+def test_a_file_of_another_kind_is_refused_with_what_is_wrong_in_it(tmp_path, change, found):
     fields = json.loads(MANIFEST.to_json())
     change(fields)
     (tmp_path / "manifest.json").write_text(json.dumps(fields))
-    with pytest.raises(UserError, match="not a manifest of format version 1"):
+    with pytest.raises(UserError) as raised:
         read_manifest(str(tmp_path))
+    sentence = str(raised.value)
+    assert sentence.startswith(f"{tmp_path}/manifest.json must be a manifest of format version 1, and {found}")
+    assert sentence.endswith(": make the data again.")
 
 
-@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff"])
-def test_a_file_that_is_no_json_object_is_refused(tmp_path, content):
+@pytest.mark.parametrize(("content", "found"), [(b"{", "not JSON"), (b"[]", "it is a list"), (b"\xff", "not UTF-8")])
+def test_a_file_that_is_no_json_object_is_refused(tmp_path, content, found):
     (tmp_path / "manifest.json").write_bytes(content)
-    with pytest.raises(UserError, match="not a manifest"):
+    with pytest.raises(UserError, match=f"must be a manifest .*{found}"):
         read_manifest(str(tmp_path))

@@ -100,7 +100,7 @@ def test_a_folder_with_other_files_is_refused_and_left_alone(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"3", b"null", b"{}", b"\xff", b'{"model_config": {}}'])
 def test_a_run_file_that_describes_no_run_is_refused(folder, content):
     (folder / RUN_NAME).write_bytes(content)
-    with pytest.raises(UserError, match=r"run.json must describe a run and does not .*another --model_dir"):
+    with pytest.raises(UserError, match=r"run.json must describe a run, and it .*: name another --model_dir"):
         claim_run_folder(str(folder), identity())
 
 
