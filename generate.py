@@ -20,10 +20,10 @@ def main(argv: Sequence[str]) -> int:
     from algpt2.data.tokenizer import Tokenizer
     from algpt2.evaluation.generation import CachedDecoder, generate
 
-    folder = find_checkpoint(arguments.checkpoint)
-    decoder = CachedDecoder(load_model(folder, ema=arguments.ema))
-    text = generate(decoder, Tokenizer.load(folder), arguments.prompt, config)
-    cli.print_json({"checkpoint": folder, "prompt": arguments.prompt, "text": text})
+    checkpoint = find_checkpoint(arguments.checkpoint)
+    decoder = CachedDecoder(load_model(checkpoint, ema=arguments.ema))
+    text = generate(decoder, Tokenizer.load(checkpoint.folder), arguments.prompt, config)
+    cli.print_json({"checkpoint": checkpoint.folder, "prompt": arguments.prompt, "text": text})
     return cli.EXIT_OK
 
 

@@ -20,16 +20,16 @@ def main(argv: Sequence[str]) -> int:
     from algpt2.evaluation.perplexity import PROTOCOLS, evaluate_text
 
     text = documents.read_text_file(arguments.data)
-    folder = find_checkpoint(arguments.checkpoint)
-    model = load_model(folder, ema=arguments.ema)
+    checkpoint = find_checkpoint(arguments.checkpoint)
+    model = load_model(checkpoint, ema=arguments.ema)
     stride = model.config.seq_len if arguments.stride is None else arguments.stride
     if not 1 <= stride <= model.config.seq_len:
         raise UserError(f"--stride must be from 1 to the model's seq_len {model.config.seq_len}, received {stride}.")
     if arguments.batch_size < 1:
         raise UserError(f"--batch_size must be at least 1, received {arguments.batch_size}.")
     protocol = PROTOCOLS[arguments.protocol]
-    result = evaluate_text(model, Tokenizer.load(folder), text, protocol, stride, arguments.batch_size)
-    cli.print_json({"checkpoint": folder, "data": arguments.data, **result})
+    result = evaluate_text(model, Tokenizer.load(checkpoint.folder), text, protocol, stride, arguments.batch_size)
+    cli.print_json({"checkpoint": checkpoint.folder, "data": arguments.data, **result})
     return cli.EXIT_OK
 
 

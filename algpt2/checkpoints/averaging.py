@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,18 +9,18 @@ import numpy as np
 from safetensors import safe_open
 
 from algpt2 import storage
-from algpt2.checkpoints.folder import MODEL_NAME, STATE_NAME, commit, find_checkpoint
+from algpt2.checkpoints.folder import MODEL_NAME, STATE_NAME, Checkpoint, commit, find_checkpoint
 from algpt2.checkpoints.tensor_files import write_tensors
 from algpt2.config.model import CONFIG_NAME, load_config
 from algpt2.data.tokenizer_files import TOKENIZER_NAME
 from algpt2.errors import UserError
-from algpt2.storage.files import write_hashed
+from algpt2.storage import json_files
 
 
 def average_checkpoints(paths: Sequence[str], output: str) -> dict[str, Any]:
     """Writes the mean of checkpoints' parameters into a new folder; returns its `state.json`.
 
-    The folder is a committed checkpoint without optimizer state: it loads with `checkpoints.load_model`, and no run
+    The folder is a committed checkpoint without optimizer state: `load_model` loads it, and no run
     resumes from it.
 
     Args:
@@ -33,28 +32,26 @@ def average_checkpoints(paths: Sequence[str], output: str) -> dict[str, Any]:
     """
     if len(paths) < 2:
         raise UserError(f"--checkpoint must name at least 2 checkpoints to average, received {len(paths)}: name more.")
-    folders = [find_checkpoint(path) for path in paths]
-    _require_same_kind(folders)
+    checkpoints = [find_checkpoint(path) for path in paths]
+    _require_same_kind(checkpoints)
     storage.require_empty(output)
-    copies = {name: _read(folders[0], name) for name in (CONFIG_NAME, TOKENIZER_NAME)}
-    hashes = {name: write_hashed(storage.join(output, name), data) for name, data in copies.items()}
-    model_path = storage.join(output, MODEL_NAME)
-    hashes[MODEL_NAME] = write_tensors(model_path, mean_parameters(folders))
-    state = {"averaged": [_origin(folder) for folder in folders], "files_sha256": hashes}
+    copied = {name: checkpoints[0].read_bytes(name) for name in (CONFIG_NAME, TOKENIZER_NAME)}
+    hashes = {name: storage.write_hashed(storage.join(output, name), data) for name, data in copied.items()}
+    hashes[MODEL_NAME] = write_tensors(storage.join(output, MODEL_NAME), mean_parameters(checkpoints))
+    state = {"averaged": [_origin(checkpoint) for checkpoint in checkpoints], "files_sha256": hashes}
     commit(output, state)
     return state
 
 
-def mean_parameters(folders: Sequence[str]) -> dict[str, np.ndarray]:
-    """Returns the mean of every parameter over checkpoints of one model, in the parameters' own dtype.
+def mean_parameters(checkpoints: Sequence[Checkpoint]) -> dict[str, np.ndarray]:
+    """Returns the mean of every parameter over checkpoints of one model, by name, in the parameters' own dtype.
 
-    Sums are float64, so the mean of equal float32 values is that value, whatever their number.
+    Sums are float64, so the mean of equal float32 values is that value, whatever their number. One tensor of each
+    checkpoint is in memory at a time.
     """
     with contextlib.ExitStack() as stack:
-        files = []
-        for folder in folders:
-            local_file = stack.enter_context(storage.local_copy(storage.join(folder, MODEL_NAME)))
-            files.append(stack.enter_context(safe_open(local_file, framework="numpy")))
+        local_files = [checkpoint.local_file(MODEL_NAME) for checkpoint in checkpoints]
+        files = [stack.enter_context(safe_open(file, framework="numpy")) for file in local_files]
         return {name: _mean([file.get_tensor(name) for file in files]) for name in sorted(files[0].keys())}
 
 
@@ -65,33 +62,29 @@ def _mean(tensors: Sequence[np.ndarray]) -> np.ndarray:
     return (total / len(tensors)).astype(tensors[0].dtype)
 
 
-def _require_same_kind(folders: Sequence[str]) -> None:
-    first, *others = folders
-    config, tokenizer = load_config(first), _read(first, TOKENIZER_NAME)
-    for folder in others:
-        if load_config(folder) != config:
+def _require_same_kind(checkpoints: Sequence[Checkpoint]) -> None:
+    first, *others = checkpoints
+    config, tokenizer = load_config(first.folder), first.read_bytes(TOKENIZER_NAME)
+    for other in others:
+        if load_config(other.folder) != config:
             raise UserError(
-                f"checkpoints to average must have the same model configuration, and {first} and {folder} differ: "
+                f"checkpoints to average must have the same model configuration, and {first} and {other} differ: "
                 "name those of one run."
             )
-        if _read(folder, TOKENIZER_NAME) != tokenizer:
+        if other.read_bytes(TOKENIZER_NAME) != tokenizer:
             raise UserError(
-                f"checkpoints to average must have the same tokenizer, and {first} and {folder} differ: name those of "
+                f"checkpoints to average must have the same tokenizer, and {first} and {other} differ: name those of "
                 "one run."
             )
 
 
-def _origin(folder: str) -> dict[str, Any]:
-    """What `state.json` says of one of the checkpoints averaged; step and tokens are null for one that is a mean."""
-    state_bytes = _read(folder, STATE_NAME)
-    state = json.loads(state_bytes)
+def _origin(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Returns which checkpoint was averaged. Step and tokens are None for one that is a mean itself."""
+    state_bytes = checkpoint.read_bytes(STATE_NAME)
+    state = json_files.parse_object(state_bytes)
     return {
-        "checkpoint": folder,
+        "checkpoint": checkpoint.folder,
         "step": state.get("step"),
         "tokens": state.get("tokens"),
         "state_sha256": hashlib.sha256(state_bytes).hexdigest(),
     }
-
-
-def _read(folder: str, name: str) -> bytes:
-    return storage.read_bytes(storage.join(folder, name))

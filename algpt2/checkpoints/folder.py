@@ -1,4 +1,4 @@
-"""The folder of a checkpoint, whose `COMMITTED` marker is written last.
+"""The folder of a checkpoint, whose marker `COMMITTED` is written last.
 
 checkpoints/step_00001000/
     model.safetensors       parameters under GPT-2's published names
@@ -6,13 +6,13 @@ checkpoints/step_00001000/
     config.json             model config, readable by Hugging Face transformers
     tokenizer.json          so that text goes in and out without another folder
     state.json              step, tokens, configuration, data fingerprint, SHA-256 of every file above
-    COMMITTED               written last; a folder without it is ignored
+    COMMITTED               SHA-256 of state.json; a folder without this file is ignored
 
-Names, finding, damage, commit and deletion are here, and nothing that needs Keras.
+This module names, finds, checks, commits and deletes checkpoints. It never imports Keras or TensorFlow, so that
+commands which load no model start at once.
 """
 
 import dataclasses
-import hashlib
 import json
 from typing import Any
 
@@ -20,26 +20,23 @@ from absl import logging
 
 from algpt2 import storage
 from algpt2.errors import UserError
-from algpt2.storage.files import file_sha256, write_hashed
+from algpt2.storage import json_files
 
 CHECKPOINTS = "checkpoints"
-
-
 MODEL_NAME = "model.safetensors"
-
-
 OPTIMIZER_NAME = "optimizer.safetensors"
-
-
 STATE_NAME = "state.json"
-
-
 MARKER_NAME = "COMMITTED"
 
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointState:
-    """Where a run stood. `step` counts optimizer updates done, so it is also the number of the next global batch."""
+    """`state.json` of a run's checkpoint: where the run stood.
+
+    `step` counts the optimizer updates done, so it is also the number of the next global batch. `tokens` counts the
+    target tokens of those updates. `skips` is what the skipping of spikes must remember; checkpoints that were written
+    before there was such a thing have none.
+    """
 
     step: int
     tokens: int
@@ -48,6 +45,62 @@ class CheckpointState:
     n_replicas: int
     skips: dict[str, Any] | None = None
     files_sha256: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+class Checkpoint:
+    """A committed checkpoint that is open for reading. In messages it reads as its folder.
+
+    A file on Cloud Storage is downloaded once, when it is first asked for, whether to be checked or to be loaded, and
+    `LocalCopies` deletes the copies.
+    """
+
+    def __init__(self, folder: str):
+        self.folder = folder.rstrip("/")
+        self._copies = storage.LocalCopies()
+
+    def __str__(self) -> str:
+        return self.folder
+
+    @property
+    def step(self) -> int:
+        """The number of optimizer updates done, as the name of the folder says it."""
+        return checkpoint_step(self.folder)
+
+    @property
+    def has_optimizer_state(self) -> bool:
+        """Whether a run can resume from it; a mean of checkpoints has no optimizer state."""
+        return storage.exists(storage.join(self.folder, OPTIMIZER_NAME))
+
+    def local_file(self, name: str) -> str:
+        """Returns the path, on this machine, of one of the checkpoint's files or of its copy."""
+        return self._copies.file(storage.join(self.folder, name))
+
+    def read_bytes(self, name: str) -> bytes:
+        """Returns one of the checkpoint's files."""
+        return storage.read_bytes(self.local_file(name))
+
+    def read_state(self) -> CheckpointState:
+        """Returns where the run stood.
+
+        Raises:
+          UserError: `state.json` is not that of a run's checkpoint.
+        """
+        path = storage.join(self.folder, STATE_NAME)
+        with json_files.refusing(path, "say where a run stood", "name a checkpoint of a run"):
+            return json_files.build(CheckpointState, json_files.parse_object(self.read_bytes(STATE_NAME)))
+
+    def find_damage(self) -> str | None:
+        """Returns what is wrong with the files, or None if all have the SHA-256 recorded when they were written."""
+        try:
+            state_sha256 = storage.file_sha256(self.local_file(STATE_NAME))
+            if state_sha256.encode() != self.read_bytes(MARKER_NAME).strip():
+                return f"{STATE_NAME} has another SHA-256 than {MARKER_NAME} says"
+            for name, expected in json_files.parse_object(self.read_bytes(STATE_NAME))["files_sha256"].items():
+                if storage.file_sha256(self.local_file(name)) != expected:
+                    return f"{name} has another SHA-256 than {STATE_NAME} says"
+        except FileNotFoundError as error:
+            return f"{storage.base_name(str(error.filename or error))} is missing"
+        return None
 
 
 def checkpoint_folder(model_dir: str, step: int) -> str:
@@ -61,10 +114,10 @@ def checkpoint_step(folder: str) -> int:
 
 
 def commit(folder: str, state: dict[str, Any]) -> None:
-    """Writes `state.json`, whose hashes vouch for the other files, and last the marker, which vouches for it."""
+    """Writes `state.json`, whose hashes vouch for the other files, and then the marker, which vouches for it."""
     state_text = json.dumps(state, indent=2) + "\n"
-    state_hash = write_hashed(storage.join(folder, STATE_NAME), state_text.encode())
-    storage.write_text(storage.join(folder, MARKER_NAME), state_hash + "\n")
+    state_sha256 = storage.write_hashed(storage.join(folder, STATE_NAME), state_text.encode())
+    storage.write_text(storage.join(folder, MARKER_NAME), state_sha256 + "\n")
 
 
 def committed_checkpoints(model_dir: str) -> list[str]:
@@ -73,68 +126,60 @@ def committed_checkpoints(model_dir: str) -> list[str]:
     return sorted(storage.parent(file) for file in files if storage.base_name(file) == MARKER_NAME)
 
 
-def newest_intact_checkpoint(model_dir: str) -> str | None:
-    """Returns the newest committed checkpoint whose files have the recorded hashes; damaged ones are reported."""
-    for folder in reversed(committed_checkpoints(model_dir)):
-        if (damage := find_damage(folder)) is None:
-            return folder
-        logging.warning("%s is damaged (%s); trying the one before it", folder, damage)
-    return None
+def newest_intact_checkpoint(model_dir: str) -> Checkpoint | None:
+    """Returns a run's newest committed checkpoint without damage, None if there is none; logs the damaged ones."""
+    checkpoint, _ = _newest_intact(model_dir)
+    return checkpoint
 
 
-def find_damage(folder: str) -> str | None:
-    """Returns what is wrong with a committed checkpoint's files, or None."""
-    try:
-        state_bytes = storage.read_bytes(storage.join(folder, STATE_NAME))
-        marker = storage.read_bytes(storage.join(folder, MARKER_NAME))
-        if hashlib.sha256(state_bytes).hexdigest().encode() != marker.strip():
-            return f"{STATE_NAME} has another SHA-256 than {MARKER_NAME} says"
-        for name, expected in json.loads(state_bytes)["files_sha256"].items():
-            if file_sha256(storage.join(folder, name)) != expected:
-                return f"{name} has another SHA-256 than {STATE_NAME} says"
-    except FileNotFoundError as error:
-        return f"{storage.base_name(str(error.filename or error))} is missing"
-    return None
-
-
-def read_state(folder: str) -> CheckpointState:
-    """Returns a checkpoint's `state.json`."""
-    return CheckpointState(**json.loads(storage.read_text(storage.join(folder, STATE_NAME))))
-
-
-def find_checkpoint(path: str) -> str:
+def find_checkpoint(path: str) -> Checkpoint:
     """Returns the checkpoint that `path` means: itself, or the newest intact one of a run's folder.
 
     Raises:
       UserError: there is none, or it is damaged.
     """
     if storage.exists(storage.join(path, MARKER_NAME)):
-        if damage := find_damage(path):
+        checkpoint = Checkpoint(path)
+        if damage := checkpoint.find_damage():
             raise UserError(
                 f"a checkpoint's files must have the recorded SHA-256, and in {path} {damage}: copy it again."
             )
-        return path.rstrip("/")
-    if folder := newest_intact_checkpoint(path):
-        return folder
-    if committed := committed_checkpoints(path):
+        return checkpoint
+    checkpoint, damages = _newest_intact(path)
+    if checkpoint is not None:
+        return checkpoint
+    if damages:
         raise UserError(
             f"a --model_dir must have an intact checkpoint, and all of {path} are damaged, the newest in that "
-            f"{find_damage(committed[-1])}: copy it again."
+            f"{damages[0]}: copy it again."
         )
     raise UserError(
         f"--checkpoint must be a committed checkpoint or a --model_dir with one, and {path} has no {MARKER_NAME}."
     )
 
 
-def has_optimizer_state(folder: str) -> bool:
-    """A mean of checkpoints has no optimizer state."""
-    return storage.exists(storage.join(folder, OPTIMIZER_NAME))
+def _newest_intact(model_dir: str) -> tuple[Checkpoint | None, list[str]]:
+    """Returns a run's newest checkpoint without damage, if there is one, and what is wrong with those after it."""
+    damages = []
+    for folder in reversed(committed_checkpoints(model_dir)):
+        checkpoint = Checkpoint(folder)
+        damage = checkpoint.find_damage()
+        if damage is None:
+            return checkpoint, damages
+        logging.warning("%s is damaged (%s); trying the one before it", folder, damage)
+        damages.append(damage)
+    return None, damages
 
 
 def delete_old_checkpoints(model_dir: str, keep: int, keep_every_steps: int = 0) -> None:
-    """Deletes all but the `keep` newest committed checkpoints and those of every `keep_every_steps` (0: of none).
+    """Deletes a run's committed checkpoints, but for the `keep` newest and those that are kept for good.
 
-    Each one's marker goes first, so that no half deleted checkpoint counts.
+    The marker of a checkpoint is deleted first, so that a half deleted one does not count.
+
+    Args:
+      model_dir: the run's folder.
+      keep: how many of the newest stay, at least 1.
+      keep_every_steps: a checkpoint whose step is a multiple of this is kept for good; 0 keeps none for good.
     """
     for folder in committed_checkpoints(model_dir)[:-keep]:
         if keep_every_steps and checkpoint_step(folder) % keep_every_steps == 0:
@@ -144,7 +189,7 @@ def delete_old_checkpoints(model_dir: str, keep: int, keep_every_steps: int = 0)
 
 
 def delete_unfinished_checkpoints(model_dir: str) -> None:
-    """Deletes what a killed run left half written below `checkpoints/`."""
+    """Deletes the uncommitted checkpoints of a run: what a killed process left half written or half deleted."""
     files = storage.of(model_dir).list_files(storage.join(model_dir, CHECKPOINTS))
     for folder in {storage.parent(file) for file in files} - set(committed_checkpoints(model_dir)):
         logging.info("deleting the unfinished checkpoint %s", folder)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Iterable, Mapping
 
 import keras
 import numpy as np
@@ -10,20 +11,19 @@ from algpt2 import storage
 from algpt2.checkpoints.folder import (
     MODEL_NAME,
     OPTIMIZER_NAME,
+    Checkpoint,
     CheckpointState,
     commit,
-    has_optimizer_state,
-    read_state,
+    find_checkpoint,
 )
 from algpt2.checkpoints.huggingface_config import config_json
 from algpt2.checkpoints.tensor_files import assign_tensors, read_tensors, write_tensors
 from algpt2.config.model import CONFIG_NAME, GPTConfig, load_config
-from algpt2.data.tokenizer_files import TOKENIZER_NAME
+from algpt2.data.tokenizer_files import TOKENIZER_NAME, eos_id_of
 from algpt2.errors import UserError
 from algpt2.model.gpt import GPT
 from algpt2.optim.base import EMA_SLOT, GlobalGradientOptimizer
 from algpt2.optim.moving_average import unbiased_averages
-from algpt2.storage.files import write_hashed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,59 +43,71 @@ def take_snapshot(model: GPT, optimizer: GlobalGradientOptimizer) -> Snapshot:
 
 def save_checkpoint(folder: str, snapshot: Snapshot, state: CheckpointState, tokenizer_json: bytes) -> None:
     """Writes a checkpoint; it counts only once its marker is there."""
-    eos_id = json.loads(tokenizer_json)["added_tokens"][-1]["id"]
-    config_text = json.dumps(config_json(snapshot.model_config, eos_id), indent=2) + "\n"
+    config_text = json.dumps(config_json(snapshot.model_config, eos_id_of(tokenizer_json)), indent=2) + "\n"
     hashes = {
         MODEL_NAME: write_tensors(storage.join(folder, MODEL_NAME), snapshot.parameters),
         OPTIMIZER_NAME: write_tensors(storage.join(folder, OPTIMIZER_NAME), snapshot.optimizer_state),
-        CONFIG_NAME: write_hashed(storage.join(folder, CONFIG_NAME), config_text.encode()),
-        TOKENIZER_NAME: write_hashed(storage.join(folder, TOKENIZER_NAME), tokenizer_json),
+        CONFIG_NAME: storage.write_hashed(storage.join(folder, CONFIG_NAME), config_text.encode()),
+        TOKENIZER_NAME: storage.write_hashed(storage.join(folder, TOKENIZER_NAME), tokenizer_json),
     }
     commit(folder, dataclasses.asdict(dataclasses.replace(state, files_sha256=hashes)))
 
 
-def restore_checkpoint(folder: str, model: GPT, optimizer: GlobalGradientOptimizer) -> CheckpointState:
+def restore_checkpoint(checkpoint: Checkpoint, model: GPT, optimizer: GlobalGradientOptimizer) -> CheckpointState:
     """Sets parameters and optimizer state to a checkpoint's; returns where its run stood.
 
     Raises:
       UserError: the checkpoint is of another model or optimizer.
     """
     parameters = model.named_parameters()
-    _assign(storage.join(folder, MODEL_NAME), parameters)
-    _assign(storage.join(folder, OPTIMIZER_NAME), optimizer.named_state(parameters))
-    return read_state(folder)
+    _load_into(parameters, checkpoint, MODEL_NAME)
+    _load_into(optimizer.named_state(parameters), checkpoint, OPTIMIZER_NAME)
+    return checkpoint.read_state()
 
 
-def load_model(folder: str, dtype: str = "float32", ema: bool = False) -> GPT:
+def load_model(checkpoint: Checkpoint | str, dtype: str = "float32", ema: bool = False) -> GPT:
     """Returns the model of a checkpoint, for evaluation or generation.
 
+        model = load_model("runs/algpt2")
+        logits = model(np.array([[5, 3, 8]]))  # float32 (1, 3, vocab_size)
+
     Args:
-      folder: of the checkpoint.
-      dtype: policy of the computation.
+      checkpoint: what `find_checkpoint` has found, or a path for it: a checkpoint, or a run's folder, which means its
+        newest.
+      dtype: Keras' name of the dtype policy of the computation. Parameters are float32.
       ema: whether to take the moving average of the weights instead of the last ones.
 
     Raises:
-      UserError: the checkpoint is damaged in a way its hashes do not tell, or was trained without `ema_decay`.
+      UserError: there is no such checkpoint, its files do not have the recorded SHA-256, or it was trained without
+        `ema_decay` and `ema` asks for the average.
     """
-    model = GPT(load_config(folder), dtype=dtype)
-    if not ema:
-        _assign(storage.join(folder, MODEL_NAME), model.named_parameters())
-        return model
-    decay = read_state(folder).train_config.get("ema_decay") if has_optimizer_state(folder) else None
-    if not decay:
-        raise UserError(
-            f"--ema needs a checkpoint of a run with --ema_decay, and {folder} has no average: leave it out."
-        )
-    state = read_tensors(storage.join(folder, OPTIMIZER_NAME))
-    averages = {name: state[f"{EMA_SLOT}/{name}"] for name in model.named_parameters()}
-    assign_tensors(unbiased_averages(averages, decay, int(state["iterations"])), model.named_parameters(), folder)
+    if isinstance(checkpoint, str):
+        checkpoint = find_checkpoint(checkpoint)
+    model = GPT(load_config(checkpoint.folder), dtype=dtype)
+    parameters = model.named_parameters()
+    if ema:
+        assign_tensors(_averages(checkpoint, parameters), parameters, str(checkpoint))
+    else:
+        _load_into(parameters, checkpoint, MODEL_NAME)
     return model
 
 
-def _copies(variables: dict[str, keras.Variable]) -> dict[str, np.ndarray]:
-    """A variable's own `numpy()` may be a view of memory that the next step overwrites."""
+def _averages(checkpoint: Checkpoint, names: Iterable[str]) -> dict[str, np.ndarray]:
+    """Returns the unbiased moving average of every parameter, by name."""
+    decay = checkpoint.read_state().train_config.get("ema_decay") if checkpoint.has_optimizer_state else None
+    if not decay:
+        raise UserError(
+            f"--ema needs a checkpoint of a run with --ema_decay, and {checkpoint} has no average: leave it out."
+        )
+    state = read_tensors(checkpoint.local_file(OPTIMIZER_NAME))
+    averages = {name: state[f"{EMA_SLOT}/{name}"] for name in names}
+    return unbiased_averages(averages, decay, int(state["iterations"]))
+
+
+def _copies(variables: Mapping[str, keras.Variable]) -> dict[str, np.ndarray]:
+    """Copies, because a variable's own `numpy()` may be a view of memory that the next step overwrites."""
     return {name: np.array(variable.numpy(), order="C") for name, variable in variables.items()}
 
 
-def _assign(path: str, variables: dict[str, keras.Variable]) -> None:
-    assign_tensors(read_tensors(path), variables, path)
+def _load_into(variables: Mapping[str, keras.Variable], checkpoint: Checkpoint, name: str) -> None:
+    assign_tensors(read_tensors(checkpoint.local_file(name)), variables, storage.join(checkpoint.folder, name))

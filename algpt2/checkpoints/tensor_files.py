@@ -1,4 +1,6 @@
-"""Files that know their SHA-256, and safetensors files among them."""
+"""Named tensors to safetensors files and back, and into the variables of a model or an optimizer."""
+
+from collections.abc import Mapping
 
 import keras
 import numpy as np
@@ -7,28 +9,31 @@ from safetensors import numpy as safetensors
 
 from algpt2 import storage
 from algpt2.errors import UserError
-from algpt2.storage.files import file_sha256
 
 
 def write_tensors(path: str, tensors: dict[str, np.ndarray]) -> str:
     """Writes a safetensors file; returns its SHA-256 in hexadecimal."""
     with storage.writing(path) as local_file:
         try:
-            # The mark that transformers asks for; the layout is the same for every framework.
+            # transformers refuses a file without this mark; the layout is the same for every framework.
             safetensors.save_file(tensors, local_file, metadata={"format": "pt"})
         except SafetensorError as error:
             raise OSError(None, str(error), path) from error
-        return file_sha256(local_file)
+        return storage.file_sha256(local_file)
 
 
 def read_tensors(path: str) -> dict[str, np.ndarray]:
-    """Returns a safetensors file's content."""
-    with storage.local_copy(path) as local_file:
-        return safetensors.load_file(local_file)
+    """Returns the content of a safetensors file on this machine."""
+    return safetensors.load_file(path)
 
 
-def assign_tensors(tensors: dict[str, np.ndarray], variables: dict[str, keras.Variable], path: str) -> None:
-    """Sets variables to the tensors of a file.
+def assign_tensors(tensors: Mapping[str, np.ndarray], variables: Mapping[str, keras.Variable], path: str) -> None:
+    """Sets variables to tensors of the same names, or none of them.
+
+    Args:
+      tensors: by name.
+      variables: by name.
+      path: where the tensors come from, for messages.
 
     Raises:
       UserError: there are not the same names, shapes and dtypes on both sides.

@@ -60,6 +60,12 @@ def parse_model(model: dict[str, Any]) -> tuple[Vocab, Merges]:
     return dict(model["vocab"]), [(left, right) for left, right in pairs]
 
 
+def eos_id_of(tokenizer_json: bytes) -> int:
+    """Returns the id of `<|endoftext|>` in the content of a `tokenizer.json`."""
+    added_tokens = json_files.parse_object(tokenizer_json)["added_tokens"]
+    return next(token["id"] for token in added_tokens if token["content"] == EOS_TOKEN)
+
+
 def _read_tokenizer_json(path: str) -> tuple[Vocab, Merges]:
     fields = _read_json(path)
     try:

@@ -158,10 +158,10 @@ def run_folder_state(run: Run, model_dir: str) -> Verdict:
             f"--model_dir must be new, empty or hold this run, and {model_dir} holds other files: name another."
         )
     claim_run_folder(model_dir, run.identity)  # where run.json is, this only compares
-    from algpt2.checkpoints.folder import checkpoint_step, newest_intact_checkpoint
+    from algpt2.checkpoints.folder import newest_intact_checkpoint
 
     newest = newest_intact_checkpoint(model_dir)
-    step = checkpoint_step(newest) if newest else 0
+    step = newest.step if newest else 0
     return Verdict(
         OK, f"{model_dir} holds this very run: it would resume from step {step} of {run.train_config.total_steps}."
     )

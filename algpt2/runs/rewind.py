@@ -5,7 +5,7 @@ from typing import Any
 from absl import logging
 
 from algpt2 import storage
-from algpt2.checkpoints.folder import checkpoint_step, committed_checkpoints, find_damage
+from algpt2.checkpoints.folder import Checkpoint, checkpoint_step, committed_checkpoints
 from algpt2.errors import UserError
 from algpt2.runs.folder import METRICS_NAME, SAMPLES_NAME, SKIPPED_NAME, require_run, set_result_aside
 from algpt2.storage.folder_lock import locked
@@ -44,7 +44,7 @@ def _require_intact(model_dir: str, step: int, folders: dict[int, str]) -> None:
         raise UserError(
             f"--rewind_to must be the step of a checkpoint in {model_dir}, received {step}: it has {steps}."
         )
-    if damage := find_damage(folders[step]):
+    if damage := Checkpoint(folders[step]).find_damage():
         raise UserError(
             f"--rewind_to must name an intact checkpoint, and in {folders[step]} {damage}: name one of "
             f"{', '.join(str(one) for one in sorted(folders) if one != step) or 'no other'}."

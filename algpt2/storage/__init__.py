@@ -4,11 +4,13 @@ The functions of `files.py` are used everywhere, so the room itself gives their 
 """
 
 from algpt2.storage.files import (
+    LocalCopies,
     Storage,
     base_name,
     delete_temporary_files,
     exists,
     expand,
+    file_sha256,
     is_remote,
     join,
     local_copy,
@@ -19,16 +21,19 @@ from algpt2.storage.files import (
     read_text,
     require_empty,
     write_bytes,
+    write_hashed,
     write_text,
     writing,
 )
 
 __all__ = [
+    "LocalCopies",
     "Storage",
     "base_name",
     "delete_temporary_files",
     "exists",
     "expand",
+    "file_sha256",
     "is_remote",
     "join",
     "local_copy",
@@ -39,6 +44,7 @@ __all__ = [
     "read_text",
     "require_empty",
     "write_bytes",
+    "write_hashed",
     "write_text",
     "writing",
 ]

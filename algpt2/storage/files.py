@@ -11,6 +11,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -19,6 +20,7 @@ from algpt2.errors import UserError
 from algpt2.storage.local import TEMPORARY_PREFIX, LocalStorage
 
 REMOTE_PREFIX = "gs://"
+COPY_BLOCK_BYTES = 1 << 20
 
 
 class Storage(Protocol):
@@ -177,9 +179,42 @@ def local_copy(path: str) -> Iterator[str]:
         yield path
         return
     with tempfile.NamedTemporaryFile(prefix="algpt2-") as copy, of(path).open_read(path) as stream:
-        shutil.copyfileobj(stream, copy)
+        shutil.copyfileobj(stream, copy, COPY_BLOCK_BYTES)
         copy.flush()
         yield copy.name
+
+
+class LocalCopies:
+    """Local files with the content of others: each one is copied once.
+
+    Python deletes the copies when it deletes this object, or else when the process ends.
+    """
+
+    def __init__(self) -> None:
+        self._copies: dict[str, str] = {}
+        self._folder: str | None = None
+
+    def file(self, path: str) -> str:
+        """Returns the path of a local file with the content of `path`, which is `path` itself on a disk.
+
+        Raises:
+          FileNotFoundError: there is no such object on Cloud Storage.
+        """
+        if not is_remote(path):
+            return path
+        if path not in self._copies:
+            self._copies[path] = self._download(path)
+        return self._copies[path]
+
+    def _download(self, path: str) -> str:
+        with of(path).open_read(path) as stream:
+            if self._folder is None:
+                self._folder = tempfile.mkdtemp(prefix="algpt2-")
+                weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+            copy = join(self._folder, str(len(self._copies)))
+            with naming_errors(copy), open(copy, "wb") as copied:
+                shutil.copyfileobj(stream, copied, COPY_BLOCK_BYTES)
+        return copy
 
 
 def delete_temporary_files(folder: str) -> None:
@@ -209,6 +244,6 @@ def file_sha256(path: str) -> str:
     """Returns a file's SHA-256 in hexadecimal."""
     digest = hashlib.sha256()
     with of(path).open_read(path) as stream:
-        while block := stream.read(1 << 20):
+        while block := stream.read(COPY_BLOCK_BYTES):
             digest.update(block)
     return digest.hexdigest()

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from algpt2 import storage
-from algpt2.checkpoints.folder import MODEL_NAME, find_checkpoint
+from algpt2.checkpoints.folder import MODEL_NAME, Checkpoint, find_checkpoint
 from algpt2.checkpoints.tensor_files import assign_tensors, read_tensors
 from algpt2.config.model import GPTConfig, load_config
 from algpt2.data.tokenizer import Tokenizer
@@ -15,13 +14,14 @@ from algpt2.runs.plan import InitialWeights
 SAME_FIELDS = ("vocab_size", "seq_len", "d_model", "n_head", "feed_forward_size", "embedding_size")
 
 
-def find_initial_weights(initial: InitialWeights, config: GPTConfig, tokenizer_sha256: str) -> str:
-    """Returns the folder of a checkpoint whose weights fit a model and the tokenizer of its records.
+def find_initial_weights(initial: InitialWeights, config: GPTConfig, tokenizer_sha256: str) -> Checkpoint:
+    """Returns a checkpoint whose weights fit a model and the tokenizer of its records.
 
     Raises:
       UserError: no intact checkpoint, another tokenizer, or a model that its weights do not fit.
     """
-    folder = find_checkpoint(initial.path)
+    checkpoint = find_checkpoint(initial.path)
+    folder = checkpoint.folder
     if Tokenizer.load(folder).sha256 != tokenizer_sha256:
         raise UserError(
             f"--initialize_from must have the tokenizer of the training records, and {folder} has another: make "
@@ -36,14 +36,14 @@ def find_initial_weights(initial: InitialWeights, config: GPTConfig, tokenizer_s
             )
     if source.n_block != config.n_block:
         _require_duplication(folder, source.n_block, config.n_block, initial.duplicate_layers)
-    return folder
+    return checkpoint
 
 
-def set_initial_weights(model: GPT, folder: str) -> None:
+def set_initial_weights(model: GPT, checkpoint: Checkpoint) -> None:
     """Sets a model's parameters to those of a checkpoint that fits, repeating blocks where the model has more."""
-    tensors = read_tensors(storage.join(folder, MODEL_NAME))
-    n_blocks = load_config(folder).n_block
-    assign_tensors(with_duplicated_blocks(tensors, n_blocks, model.config.n_block), model.named_parameters(), folder)
+    tensors = read_tensors(checkpoint.local_file(MODEL_NAME))
+    tensors = with_duplicated_blocks(tensors, load_config(checkpoint.folder).n_block, model.config.n_block)
+    assign_tensors(tensors, model.named_parameters(), checkpoint.folder)
 
 
 def with_duplicated_blocks(tensors: dict[str, np.ndarray], n_blocks: int, wanted: int) -> dict[str, np.ndarray]:

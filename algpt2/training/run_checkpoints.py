@@ -12,9 +12,9 @@ from algpt2 import storage
 from algpt2.checkpoints.background_writer import CheckpointWriter
 from algpt2.checkpoints.folder import (
     MARKER_NAME,
+    Checkpoint,
     CheckpointState,
     checkpoint_folder,
-    checkpoint_step,
     delete_old_checkpoints,
     delete_unfinished_checkpoints,
     newest_intact_checkpoint,
@@ -47,7 +47,7 @@ class RunCheckpoints:
             storage.delete_temporary_files(self.run.model_dir)
             delete_unfinished_checkpoints(self.run.model_dir)
             newest = newest_intact_checkpoint(self.run.model_dir)
-        step = self.workers.from_chief(checkpoint_step(newest) if newest else 0)
+        step = self.workers.from_chief(newest.step if newest else 0)
         if step == 0:
             return 0
         folder = checkpoint_folder(self.run.model_dir, step)
@@ -55,7 +55,7 @@ class RunCheckpoints:
             raise UserError(
                 f"every worker must see the same --model_dir, and this one has no {folder}: share the folder."
             )
-        state = restore_checkpoint(folder, self.train_step.model, self.train_step.optimizer)
+        state = restore_checkpoint(newest or Checkpoint(folder), self.train_step.model, self.train_step.optimizer)
         logging.info("resuming from %s", folder)
         if state.skips:
             window_steps = self.train_step.skips.window.shape[1]

@@ -53,7 +53,7 @@ def test_the_result_is_a_committed_checkpoint_that_says_what_was_averaged(tmp_pa
         "state.json",
         "COMMITTED",
     }
-    assert find_checkpoint(mean) == mean, "intact: every hash is right"
+    assert find_checkpoint(mean).folder == mean, "intact: every hash is right"
     assert json.loads((Path(mean) / "state.json").read_text()) == state
     assert set(state["files_sha256"]) == {"model.safetensors", "config.json", "tokenizer.json"}
     origins = [(origin["checkpoint"], origin["step"], origin["tokens"]) for origin in state["averaged"]]

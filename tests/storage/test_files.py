@@ -1,5 +1,6 @@
 """Storage: whole files or none, and the same behaviour on disk and on a local Cloud Storage server."""
 
+import gc
 import json
 import os
 import stat
@@ -33,6 +34,23 @@ def test_what_is_written_is_read(root):
     assert storage.of(path).crc32c(path) == CRC32C_OF_123456789
     with storage.local_copy(path) as local_file:
         assert Path(local_file).read_bytes() == b"123456789"
+
+
+def test_local_copies_are_made_once_and_deleted_with_their_owner(root):
+    path = storage.join(root, "a")
+    storage.write_text(path, "one")
+    copies = storage.LocalCopies()
+    file = copies.file(path)
+    assert Path(file).read_text() == "one"
+    assert (file == path) == (not storage.is_remote(path)), "what is on a disk is not copied"
+    if storage.is_remote(path):
+        storage.write_text(path, "two")
+        storage.write_text(path + "b", "other")
+        again, other = copies.file(path), copies.file(path + "b")
+        assert (Path(again).read_text(), Path(other).read_text()) == ("one", "other")
+        del copies
+        gc.collect()  # the client library leaves a cycle behind that holds its callers
+        assert not Path(file).parent.exists()
 
 
 def test_a_folder_exists_when_it_holds_a_file(root):

@@ -27,8 +27,9 @@ def save(records_folder):
 def initialised(folder, config, duplicate_layers=False):
     model = GPT(config, seed=9)
     sha256 = Tokenizer.load(folder).sha256
-    assert find_initial_weights(InitialWeights(folder, duplicate_layers), config, sha256) == folder
-    set_initial_weights(model, folder)
+    checkpoint = find_initial_weights(InitialWeights(folder, duplicate_layers), config, sha256)
+    assert checkpoint.folder == folder
+    set_initial_weights(model, checkpoint)
     return {name: parameter.numpy() for name, parameter in model.named_parameters().items()}
 
 
