@@ -8,7 +8,7 @@ import numpy as np
 
 from algpt2 import storage
 from algpt2.data.manifest import Manifest, counts, read_manifest
-from algpt2.data.record_set import load_tokenizer, require_intact
+from algpt2.data.record_set import load_tokenizer, require_checksum, require_size
 from algpt2.data.tfrecords import read_records
 from algpt2.errors import UserError
 
@@ -33,6 +33,7 @@ def _records(folder: str, manifest: Manifest, split: str) -> Iterator[tuple[str,
     """Yields (shard's name, ids); a shard is checked when its first record is asked for."""
     for shard in getattr(manifest, split).shards:
         file = storage.join(folder, shard.name)
-        require_intact(file, shard)
+        require_size(file, shard)
+        require_checksum(file, shard)
         for ids in read_records(file, manifest.seq_len, manifest.vocab_size, manifest.record_format):
             yield shard.name, ids

@@ -83,7 +83,7 @@ class RunRequest:
         """Returns the records of --train_path."""
         if not self.flags.train_path:
             raise UserError("--train_path must name folders or shards of records, and it was not given.")
-        train_records = open_record_set(self.flags.train_path, "train")
+        train_records = self._open_records(self.flags.train_path, "train")
         if self.flags.train_len not in (None, train_records.records):
             raise UserError(
                 f"--train_len must be the number of training records, which is {train_records.records} by the "
@@ -93,7 +93,7 @@ class RunRequest:
 
     def val_records(self) -> RecordSet | None:
         """Returns the records of --val_path."""
-        return open_record_set(self.flags.val_path, "val") if self.flags.val_path else None
+        return self._open_records(self.flags.val_path, "val") if self.flags.val_path else None
 
     def cadence(self) -> Cadence:
         """Returns how often the run logs, validates and saves."""
@@ -111,6 +111,10 @@ class RunRequest:
         if self.flags.duplicate_layers and not path:
             raise UserError("--duplicate_layers needs --initialize_from, and it was not given: leave the flag out.")
         return InitialWeights(path, self.flags.duplicate_layers) if path else None
+
+    def _open_records(self, paths: list[str], split: str) -> RecordSet:
+        """Reads no shard on a disk for --dry_run and --rehearse, which only count records."""
+        return open_record_set(paths, split, check_content=not (self.flags.dry_run or self.flags.rehearse))
 
     def _defaults(self, given: dict[str, object]) -> dict[str, object]:
         """The defaults that depend on other flags."""

@@ -10,6 +10,7 @@ from algpt2.data.manifest import Manifest, Split, write_manifest
 from algpt2.data.record_set import open_record_set
 from algpt2.data.tfrecords import write_shard
 from algpt2.errors import UserError
+from algpt2.storage.local import LocalStorage
 
 SEQ_LEN, VOCAB_SIZE = 4, 64
 EMPTY_SPLIT = Split(documents=0, text_bytes=0, input_tokens=0, target_tokens=0, tail_tokens=0, shards=())
@@ -124,6 +125,18 @@ def test_one_changed_bit_of_a_shard_is_found_by_its_checksum(folder, place):
     with pytest.raises(UserError, match="damaged"):
         open_train(shard(folder, 0), shard(folder, 1))
     assert open_train(shard(folder, 0)).records == 2, "only the shards that are named are read"
+
+
+def test_without_a_check_of_the_content_no_shard_is_read_and_the_sizes_are_compared_all_the_same(folder, monkeypatch):
+    expected = open_train(folder)
+    monkeypatch.setattr(LocalStorage, "crc32c", lambda self, path: pytest.fail(f"{path} is read"))
+    assert open_record_set([str(folder)], "train", check_content=False) == expected
+    shard(folder, 1).write_bytes(shard(folder, 1).read_bytes()[:-1])
+    with pytest.raises(UserError, match="truncated"):
+        open_record_set([str(folder)], "train", check_content=False)
+    shard(folder, 1).unlink()
+    with pytest.raises(UserError, match="is missing"):
+        open_record_set([str(folder)], "train", check_content=False)
 
 
 @pytest.mark.parametrize("name", ["", "train-00000-of-00002.tfrecord", "train-*"])
