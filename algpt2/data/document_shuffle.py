@@ -21,9 +21,9 @@ HEADER = struct.Struct(f"<{KEY_BYTES}sQ")
 FLUSH_BYTES = 1 << 17
 
 
-def content_digest(document: str) -> bytes:
-    """Returns 16 bytes that only the same text has."""
-    return hashlib.blake2b(document.encode("utf-8"), digest_size=16, person=b"algpt2-document").digest()
+def content_digest(utf8: bytes) -> bytes:
+    """Returns 16 bytes that only the same text has, which is given as UTF-8."""
+    return hashlib.blake2b(utf8, digest_size=16, person=b"algpt2-document").digest()
 
 
 class DocumentShuffle:

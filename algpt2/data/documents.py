@@ -1,9 +1,9 @@
-"""Documents of plain text, JSON lines and Parquet files, local or on `gs://`, one string each."""
+"""Documents of plain text, JSON lines and Parquet files, local or on `gs://`."""
 
 import importlib.util
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from algpt2 import storage
 from algpt2.data.decompression import open_decompressed
@@ -18,9 +18,16 @@ PARQUET_BATCH_ROWS = 1024
 PACKAGE_OF_SUFFIX = {".zst": "zstandard", PARQUET_SUFFIX: "pyarrow"}
 
 
+class Document(NamedTuple):
+    """A text, and the same text as UTF-8, which is made once: to check it, to count its bytes and to hash it."""
+
+    text: str
+    utf8: bytes
+
+
 def iterate_documents(
     paths: Sequence[str], text_key: str = "text", on_bytes: Callable[[int], Any] | None = None
-) -> Iterator[str]:
+) -> Iterator[Document]:
     """Returns an iterator over the documents of files, folders and patterns, in the order given.
 
     A `.txt` or `.raw` file is one document; a `.jsonl` file holds one JSON object a line; these may be compressed
@@ -57,7 +64,7 @@ def input_bytes(paths: Sequence[str]) -> int:
     return sum(storage.of(file).size_bytes(file) for file in input_files(paths))
 
 
-def require_documents(documents: Iterable[str]) -> Iterator[str]:
+def require_documents(documents: Iterable[Document]) -> Iterator[Document]:
     """Yields the documents; raises `UserError` if there is not one."""
     count = 0
     for count, document in enumerate(documents, start=1):  # noqa: B007
@@ -102,13 +109,15 @@ def _check_suffix(file: str) -> None:
         )
 
 
-def _documents_of_files(files: list[str], text_key: str, on_bytes: Callable[[int], Any]) -> Iterator[str]:
+def _documents_of_files(files: list[str], text_key: str, on_bytes: Callable[[int], Any]) -> Iterator[Document]:
     for file in files:
         with storage.of(file).open_read(file) as stored:
             yield from _documents_of_file(file, stored, text_key, on_bytes)
 
 
-def _documents_of_file(file: str, stored: BinaryIO, text_key: str, on_bytes: Callable[[int], Any]) -> Iterator[str]:
+def _documents_of_file(
+    file: str, stored: BinaryIO, text_key: str, on_bytes: Callable[[int], Any]
+) -> Iterator[Document]:
     content, compression = _suffixes(file)
     if content == PARQUET_SUFFIX:
         yield from _documents_of_parquet(file, stored, text_key)
@@ -120,19 +129,20 @@ def _documents_of_file(file: str, stored: BinaryIO, text_key: str, on_bytes: Cal
     if content == LINES_SUFFIX:
         yield from _documents_of_lines(file, stream, text_key)
     else:
-        yield _decode(stream.read(), file, first_byte=0)
+        utf8 = stream.read()
+        yield Document(_decode(utf8, file, first_byte=0), utf8)
 
 
-def _documents_of_lines(file: str, stream: BinaryIO, text_key: str) -> Iterator[str]:
+def _documents_of_lines(file: str, stream: BinaryIO, text_key: str) -> Iterator[Document]:
     first_byte = 0
     for number, line in enumerate(stream, start=1):
         if not line.strip() and not stream.read(1):
             return  # one empty line at the end is how many writers finish a file
-        yield _text_of_line(_decode(line, file, first_byte), f"{file}, line {number}", text_key)
+        yield _document_of_line(_decode(line, file, first_byte), f"{file}, line {number}", text_key)
         first_byte += len(line)
 
 
-def _text_of_line(line: str, place: str, text_key: str) -> str:
+def _document_of_line(line: str, place: str, text_key: str) -> Document:
     try:
         fields = json_files.parse_object(line)
     except ValueError as error:
@@ -142,20 +152,19 @@ def _text_of_line(line: str, place: str, text_key: str) -> str:
             f"every JSON object must have the key {text_key!r}, and {place} has only {sorted(fields)}: "
             "name the key of the text with --text_key."
         )
-    return _checked_text(fields[text_key], place, text_key)
+    return _document(fields[text_key], place, text_key)
 
 
-def _checked_text(text: Any, place: str, text_key: str) -> str:
+def _document(text: Any, place: str, text_key: str) -> Document:
     if not isinstance(text, str):
         raise UserError(f"{text_key!r} must be a string, and in {place} it is a {type(text).__name__}: mend it.")
     try:
-        text.encode("utf-8")
+        return Document(text, text.encode("utf-8"))
     except UnicodeEncodeError as error:
         raise UserError(
             f"a text must be encodable as UTF-8, and in {place} character {error.start} is the lone surrogate "
             f"U+{ord(text[error.start]):04X}: mend it."
         ) from error
-    return text
 
 
 def _decode(data: bytes, file: str, first_byte: int) -> str:
@@ -168,7 +177,7 @@ def _decode(data: bytes, file: str, first_byte: int) -> str:
         ) from error
 
 
-def _documents_of_parquet(file: str, stored: BinaryIO, text_key: str) -> Iterator[str]:
+def _documents_of_parquet(file: str, stored: BinaryIO, text_key: str) -> Iterator[Document]:
     import pyarrow
     import pyarrow.parquet
 
@@ -182,7 +191,7 @@ def _documents_of_parquet(file: str, stored: BinaryIO, text_key: str) -> Iterato
             )
         for batch in table.iter_batches(PARQUET_BATCH_ROWS, columns=[text_key]):
             for row, text in enumerate(batch.column(0).to_pylist(), start=first_row):
-                yield _checked_text(text, f"{file}, row {row}", text_key)
+                yield _document(text, f"{file}, row {row}", text_key)
             first_row += batch.num_rows
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UserError(f"{file} is not a whole Parquet file of UTF-8 text ({error}): make it again.") from error

@@ -11,7 +11,7 @@ import numpy as np
 from algpt2 import storage
 from algpt2.config.records import RecordOptions
 from algpt2.data.document_shuffle import DocumentShuffle, content_digest
-from algpt2.data.documents import input_bytes, iterate_documents, require_documents
+from algpt2.data.documents import Document, input_bytes, iterate_documents, require_documents
 from algpt2.data.manifest import Manifest, Split, counts, write_manifest
 from algpt2.data.packing import pack_documents, record_count
 from algpt2.data.tfrecords import id_dtype, write_shard
@@ -127,18 +127,19 @@ def _tokenise(
     with progress_bar("tokenising", "B", input_bytes(inputs)) as progress:
         documents = require_documents(iterate_documents(inputs, options.text_key, progress.update))
         for batch in _batches(documents):
-            for document, ids in zip(batch, tokenizer.encode_batch(batch), strict=True):
-                digest = content_digest(document)
+            ids_of_texts = tokenizer.encode_batch([document.text for document in batch])
+            for document, ids in zip(batch, ids_of_texts, strict=True):
+                digest = content_digest(document.utf8)
                 split = val if is_held_out(digest, options.val_fraction) else train
-                split.add(digest, len(document.encode("utf-8")), ids)
+                split.add(digest, len(document.utf8), ids)
 
 
-def _batches(documents: Iterable[str]) -> Iterator[list[str]]:
+def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
     """Yields lists of documents, bounded in number and, but for one longer document, in characters."""
     batch, characters = [], 0
     for document in documents:
         batch.append(document)
-        characters += len(document)
+        characters += len(document.text)
         if len(batch) >= BATCH_DOCUMENTS or characters >= BATCH_CHARACTERS:
             yield batch
             batch, characters = [], 0

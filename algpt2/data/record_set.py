@@ -54,8 +54,8 @@ def open_record_set(paths: Sequence[str], split: str, check_content: bool = True
       paths: folders made by data_tools/make_tfrecords.py or indexed, of which the shards of `split` are taken, or shard
         files or patterns of them.
       split: `train` or `val`.
-      check_content: whether to compare every shard's checksum, for which a shard on a disk is read. Without it, only the
-        sizes are compared: enough where the records are counted and not used.
+      check_content: whether to compare every shard's checksum, for which a shard on a disk is read. Without it, only
+        the sizes are compared: enough where the records are counted and not used.
 
     Raises:
       UserError: nothing there, no manifest, a shard that the manifest does not list, folders that disagree, no

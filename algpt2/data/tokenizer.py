@@ -87,9 +87,12 @@ class Tokenizer:
         Raises:
           UnicodeEncodeError: a text has a lone surrogate, which UTF-8 cannot spell.
         """
-        for text in texts:
-            text.encode("utf-8")
-        return [encoding.ids for encoding in self._backend.encode_batch_fast(texts, add_special_tokens=False)]
+        try:
+            return [encoding.ids for encoding in self._backend.encode_batch_fast(texts, add_special_tokens=False)]
+        except TypeError:  # the library says of a lone surrogate only that the text is no text
+            for text in texts:
+                text.encode("utf-8")
+            raise
 
     def decode(self, ids: Sequence[int]) -> str:
         """Returns the text that ids spell; bytes that are not UTF-8 become U+FFFD, EOS becomes `<|endoftext|>`.

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from algpt2 import storage
-from algpt2.data.documents import input_bytes, iterate_documents, require_documents
+from algpt2.data.documents import Document, input_bytes, iterate_documents, require_documents
 from algpt2.data.tokenizer import Tokenizer, check_vocab_size
 from algpt2.progress import progress_bar
 
@@ -24,13 +24,13 @@ def train_tokenizer(inputs: Sequence[str], vocab_size: int, output: str, text_ke
     counts = {"documents": 0, "bytes": 0}
     with progress_bar("reading documents", "B", input_bytes(inputs)) as progress:
         documents = require_documents(iterate_documents(inputs, text_key, progress.update))
-        tokenizer = Tokenizer.train(_counted(documents, counts), vocab_size)
+        tokenizer = Tokenizer.train(_counted_texts(documents, counts), vocab_size)
     tokenizer.save(output)
     return {"vocab_size": tokenizer.vocab_size, "eos_id": tokenizer.eos_id, **counts, "sha256": tokenizer.sha256}
 
 
-def _counted(documents: Iterable[str], counts: dict[str, int]) -> Iterator[str]:
+def _counted_texts(documents: Iterable[Document], counts: dict[str, int]) -> Iterator[str]:
     for document in documents:
         counts["documents"] += 1
-        counts["bytes"] += len(document.encode("utf-8"))
-        yield document
+        counts["bytes"] += len(document.utf8)
+        yield document.text

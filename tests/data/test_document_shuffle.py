@@ -13,7 +13,7 @@ DOCUMENTS = [f"document {number}" for number in range(500)] + ["", "twice", "twi
 def shuffled(documents, seed=0, buckets=8, dtype="<u2"):
     with DocumentShuffle(seed, np.dtype(dtype), buckets) as shuffle:
         for document in documents:
-            shuffle.add(content_digest(document), np.frombuffer(document.encode(), np.uint8).astype(np.int32))
+            shuffle.add(content_digest(document.encode()), np.frombuffer(document.encode(), np.uint8).astype(np.int32))
         return [bytes(ids.astype(np.uint8)).decode() for ids in shuffle.documents()]
 
 
@@ -41,7 +41,7 @@ def test_the_order_has_nothing_to_do_with_the_input_s():
 
 def test_ids_above_16_bits_survive():
     with DocumentShuffle(0, np.dtype("<i4"), buckets=2) as shuffle:
-        shuffle.add(content_digest("x"), np.array([250_000, 1]))
+        shuffle.add(content_digest(b"x"), np.array([250_000, 1]))
         assert [ids.tolist() for ids in shuffle.documents()] == [[250_000, 1]]
 
 
@@ -53,4 +53,4 @@ def test_documents_larger_than_a_buffer_survive_and_no_file_stays(tmp_path, monk
 
 
 def test_different_texts_have_different_digests():
-    assert len({content_digest(document) for document in DOCUMENTS}) == len(DOCUMENTS) - 1
+    assert len({content_digest(document.encode()) for document in DOCUMENTS}) == len(DOCUMENTS) - 1

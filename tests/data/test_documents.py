@@ -28,6 +28,12 @@ def write(path, data):
     return str(path)
 
 
+def texts_of(paths, **options):
+    documents = list(iterate_documents(paths, **options))
+    assert all(document.utf8 == document.text.encode() for document in documents)
+    return [document.text for document in documents]
+
+
 def read_error(path, **options):
     with pytest.raises(UserError) as raised:
         list(iterate_documents([path], **options))
@@ -37,13 +43,13 @@ def read_error(path, **options):
 @pytest.mark.parametrize("suffix", ["", ".gz", ".xz", ".zst"])
 def test_json_lines_give_every_text_unchanged(tmp_path, suffix):
     path = write(tmp_path / f"a.jsonl{suffix}", compress(json_lines(TEXTS), suffix))
-    assert list(iterate_documents([path])) == TEXTS
+    assert texts_of([path]) == TEXTS
 
 
 @pytest.mark.parametrize("suffix", [".txt", ".raw", ".txt.gz", ".txt.xz", ".raw.zst"])
 def test_a_text_file_is_one_document_with_its_line_ends(tmp_path, suffix):
     data = compress(TEXTS[2].encode(), "." + suffix.split(".")[2] if suffix.count(".") == 2 else "")
-    assert list(iterate_documents([write(tmp_path / f"a{suffix}", data)])) == [TEXTS[2]]
+    assert texts_of([write(tmp_path / f"a{suffix}", data)]) == [TEXTS[2]]
 
 
 def test_parquet_gives_one_document_a_row(tmp_path):
@@ -51,7 +57,7 @@ def test_parquet_gives_one_document_a_row(tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet")
     texts = [str(number) for number in range(3000)]
     parquet.write_table(pyarrow.table({"body": texts, "n": range(3000)}), tmp_path / "a.parquet")
-    assert list(iterate_documents([str(tmp_path / "a.parquet")], text_key="body")) == texts
+    assert texts_of([str(tmp_path / "a.parquet")], text_key="body") == texts
     assert "'text'" in read_error(str(tmp_path / "a.parquet"))
     assert "row 1 " in read_error(str(tmp_path / "a.parquet"), text_key="n")
     write(tmp_path / "b.parquet", (tmp_path / "a.parquet").read_bytes()[:-100])
@@ -69,13 +75,13 @@ def test_paths_keep_their_order_and_a_folder_is_sorted(tmp_path):
     for name in ("folder/b.txt", "folder/a.txt", "folder/c/d.txt", "z.txt"):
         write(tmp_path / name, name.encode())
     paths = [str(tmp_path / "z.txt"), str(tmp_path / "folder")]
-    assert list(iterate_documents(paths)) == ["z.txt", "folder/a.txt", "folder/b.txt", "folder/c/d.txt"]
+    assert texts_of(paths) == ["z.txt", "folder/a.txt", "folder/b.txt", "folder/c/d.txt"]
 
 
 def test_members_one_after_the_other_are_all_read(tmp_path):
     for suffix in (".gz", ".xz", ".zst"):
         data = b"".join(compress(json_lines([text]), suffix) for text in TEXTS)
-        assert list(iterate_documents([write(tmp_path / f"a.jsonl{suffix}", data)])) == TEXTS
+        assert texts_of([write(tmp_path / f"a.jsonl{suffix}", data)]) == TEXTS
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".xz", ".zst"])
@@ -107,11 +113,11 @@ def test_a_wrong_line_is_an_error_that_names_the_line(tmp_path, line, expected):
 
 
 def test_one_empty_line_at_the_end_is_no_document(tmp_path):
-    assert list(iterate_documents([write(tmp_path / "a.jsonl", json_lines(["x"]) + b"\n")])) == ["x"]
+    assert texts_of([write(tmp_path / "a.jsonl", json_lines(["x"]) + b"\n")]) == ["x"]
 
 
 def test_the_last_line_may_lack_its_newline(tmp_path):
-    assert list(iterate_documents([write(tmp_path / "a.jsonl", json_lines(["x", "y"])[:-1])])) == ["x", "y"]
+    assert texts_of([write(tmp_path / "a.jsonl", json_lines(["x", "y"])[:-1])]) == ["x", "y"]
 
 
 @pytest.mark.parametrize("suffix", [".txt", ".jsonl", ".jsonl.gz"])

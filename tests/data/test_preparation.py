@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from algpt2 import storage
 from algpt2.config.records import RecordOptions
 from algpt2.data import preparation
 from algpt2.data.document_shuffle import content_digest
@@ -14,6 +15,7 @@ from algpt2.data.manifest import read_manifest
 from algpt2.data.preparation import is_held_out, make_tfrecords
 from algpt2.data.tfrecords import read_records
 from algpt2.data.tokenizer import Tokenizer
+from algpt2.data.tokenizer_training import train_tokenizer
 from algpt2.errors import UserError
 from algpt2.storage.files import LocalStorage
 
@@ -60,7 +62,7 @@ def targets(folder, split):
 
 def test_the_shards_spell_the_documents_of_both_splits(workplace):
     manifest, tokenizer = read_manifest(str(workplace / "data")), Tokenizer.load(str(workplace / "data"))
-    split_of = {document: is_held_out(content_digest(document), 0.2) for document in DOCUMENTS}
+    split_of = {document: is_held_out(content_digest(document.encode()), 0.2) for document in DOCUMENTS}
     for name, held_out in (("train", False), ("val", True)):
         documents = [document for document in DOCUMENTS if split_of[document] == held_out]
         split = getattr(manifest, name)
@@ -127,7 +129,7 @@ def test_without_a_held_out_part_every_document_is_trained_on(workplace):
 
 
 def test_the_split_takes_about_the_fraction_asked_for():
-    digests = [content_digest(str(number)) for number in range(20_000)]
+    digests = [content_digest(str(number).encode()) for number in range(20_000)]
     assert 0.045 < np.mean([is_held_out(digest, 0.05) for digest in digests]) < 0.055
     held_out = {digest for digest in digests if is_held_out(digest, 0.05)}
     assert held_out <= {digest for digest in digests if is_held_out(digest, 0.1)}
@@ -170,6 +172,22 @@ def test_too_few_documents_are_an_error_before_anything_is_written(workplace, tm
             inputs, str(workplace / "tokenizer"), str(tmp_path / "out"), dataclasses.replace(OPTIONS, **changes)
         )
     assert not (tmp_path / "out").exists()
+
+
+def test_documents_tokenizer_and_records_on_cloud_storage_are_those_on_disk(bucket, tmp_path):
+    lines = "".join(json.dumps({"text": f"the cat sat on mat {number}"}) + "\n" for number in range(200))
+    options, made = RecordOptions(seq_len=8, num_shards=3, val_fraction=0.2), {}
+    for root in (str(tmp_path), f"{bucket}/whole"):
+        source, tokenizer, data = (storage.join(root, name) for name in ("in/a.jsonl", "tokenizer", "data"))
+        storage.write_text(source, lines)
+        train_tokenizer([storage.join(root, "in")], 280, tokenizer)
+        make_tfrecords([source], tokenizer, data, options)
+        made[root] = {storage.base_name(file): storage.read_bytes(file) for file in storage.expand(data)}
+        with pytest.raises(UserError, match="new or empty"):
+            make_tfrecords([source], tokenizer, data, options)
+    on_disk, on_cloud = made.values()
+    assert on_disk == on_cloud
+    assert len(on_disk) == 3 + 1 + 4
 
 
 def test_an_output_folder_that_holds_something_is_refused_before_any_work(workplace):

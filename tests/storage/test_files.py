@@ -1,7 +1,6 @@
 """Storage: whole files or none, and the same behaviour on disk and on a local Cloud Storage server."""
 
 import gc
-import json
 import os
 import stat
 from pathlib import Path
@@ -9,10 +8,6 @@ from pathlib import Path
 import pytest
 
 from algpt2 import storage
-from algpt2.config.records import RecordOptions
-from algpt2.data.documents import iterate_documents
-from algpt2.data.preparation import make_tfrecords
-from algpt2.data.tokenizer import Tokenizer
 from algpt2.errors import UserError
 
 CRC32C_OF_123456789 = "e3069283"  # the check value of the CRC-32/ISCSI definition
@@ -225,22 +220,6 @@ def test_paths_are_taken_apart_alike_on_both_storages():
     assert storage.join("gs://b/a/", "c") == "gs://b/a/c"
     assert (storage.base_name("gs://b/a/c"), storage.parent("gs://b/a/c")) == ("c", "gs://b/a")
     assert (storage.base_name("a/c/"), storage.parent("a/c"), storage.parent("c")) == ("c", "a", ".")
-
-
-def test_documents_tokenizer_and_records_on_cloud_storage_are_those_on_disk(bucket, tmp_path):
-    lines = "".join(json.dumps({"text": f"the cat sat on mat {number}"}) + "\n" for number in range(200))
-    options, made = RecordOptions(seq_len=8, num_shards=3, val_fraction=0.2), {}
-    for root in (str(tmp_path), f"{bucket}/whole"):
-        source, tokenizer, data = (storage.join(root, name) for name in ("in/a.jsonl", "tokenizer", "data"))
-        storage.write_text(source, lines)
-        Tokenizer.train(iterate_documents([storage.join(root, "in")]), 280).save(tokenizer)
-        make_tfrecords([source], tokenizer, data, options)
-        made[root] = {storage.base_name(file): storage.read_bytes(file) for file in storage.expand(data)}
-        with pytest.raises(UserError, match="new or empty"):
-            make_tfrecords([source], tokenizer, data, options)
-    on_disk, on_cloud = made.values()
-    assert on_disk == on_cloud
-    assert len(on_disk) == 3 + 1 + 4
 
 
 @pytest.mark.parametrize("name", ["file/out", "file/a/b"])
