@@ -29,12 +29,17 @@ def main(argv: Sequence[str]) -> int:
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Returns the parsed command line."""
+    return build_parser().parse_args(argv)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of this script's flags."""
     parser = cli.argument_parser(__doc__)
     parser.add_argument("--checkpoint", required=True, metavar="DIR", help="a checkpoint, or a --model_dir with some")
     parser.add_argument("--ema", action="store_true", help="take the moving average of the weights (--ema_decay)")
     parser.add_argument("--prompt", default="", help="text to continue (default: the start of a document)")
     add_options(parser, SamplingConfig)
-    return parser.parse_args(argv)
+    return parser
 
 
 if __name__ == "__main__":

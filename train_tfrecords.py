@@ -44,13 +44,18 @@ def main(argv: Sequence[str]) -> int:
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Returns the parsed command line."""
+    return build_parser().parse_args(argv)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of this script's flags."""
     parser = cli.argument_parser(__doc__)
     _add_data_flags(parser)
     _add_run_flags(parser)
     add_options(parser, TrainConfig)
     add_options(parser, Cadence)
     add_options(parser, TrackingConfig)
-    return parser.parse_args(argv)
+    return parser
 
 
 def _add_data_flags(parser: argparse.ArgumentParser) -> None:

@@ -40,6 +40,11 @@ def main(argv: Sequence[str]) -> int:
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Returns the parsed command line."""
+    return build_parser().parse_args(argv)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of this script's flags."""
     parser = cli.argument_parser(__doc__)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--export", metavar="FILE", help="write our step as StableHLO, and stop; needs TensorFlow")
@@ -48,7 +53,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--batch_size", type=int, default=8, help="sequences of a step (default: 8)")
     parser.add_argument("--steps", type=int, default=20, help="steps of one turn (default: 20)")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each (default: 5)")
-    return parser.parse_args(argv)
+    return parser
 
 
 def _export(config: GPTConfig, batch_size: int, path: str) -> None:

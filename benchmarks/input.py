@@ -40,12 +40,17 @@ def main(argv: Sequence[str]) -> int:
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Returns the parsed command line."""
+    return build_parser().parse_args(argv)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of this script's flags."""
     parser = cli.argument_parser(__doc__)
     parser.add_argument("--records", type=int, default=80_000, help=f"records to write, in {SHARDS} shards")
     parser.add_argument("--seq_len", type=int, default=1024, help="target tokens of a record")
     parser.add_argument("--batch_size", type=int, default=32, help="records of a batch")
     parser.add_argument("--rounds", type=int, default=5, help="epochs of each, in turn")
-    return parser.parse_args(argv)
+    return parser
 
 
 def _write(folder: str, records_per_shard: int, seq_len: int) -> RecordSet:

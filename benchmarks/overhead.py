@@ -44,6 +44,11 @@ def main(argv: Sequence[str]) -> int:
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Returns the parsed command line."""
+    return build_parser().parse_args(argv)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of this script's flags."""
     parser = cli.argument_parser(__doc__)
     parser.add_argument("--train_path", required=True, metavar="DIR", help="folder of make_tfrecords.py")
     parser.add_argument("--config_path", default="gpt2-tiny", help="preset (default: gpt2-tiny)")
@@ -51,7 +56,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=200, help="steps of each run (default: 200)")
     parser.add_argument("--save_every_steps", type=int, default=50, help="steps between checkpoints (default: 50)")
     parser.add_argument("--rounds", type=int, default=3, help="pairs of runs (default: 3)")
-    return parser.parse_args(argv)
+    return parser
 
 
 def _seconds_per_step(run: Run) -> float:

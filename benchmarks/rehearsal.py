@@ -47,6 +47,11 @@ def main(argv: Sequence[str]) -> int:
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Returns the parsed command line."""
+    return build_parser().parse_args(argv)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of this script's flags."""
     parser = cli.argument_parser(__doc__)
     parser.add_argument("--presets", nargs="*", default=preset_names(), choices=preset_names(), help="models")
     parser.add_argument("--kinds", nargs="+", default=["v3", "v5e", "v6e"], choices=list(TPU_KINDS), help="TPUs")
@@ -58,7 +63,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--peer", nargs="*", default=[], choices=list(TPU_KINDS), help=f"{PEER} on these TPUs")
     parser.add_argument("--rows", metavar="FILE", help="JSON of rows made before, which are kept; new ones are added")
     parser.add_argument("--output", metavar="FILE", help="Markdown to write")
-    return parser.parse_args(argv)
+    return parser
 
 
 def _rows_made_before(arguments: argparse.Namespace) -> dict[Key, Row]:

@@ -31,6 +31,11 @@ def main(argv: Sequence[str]) -> int:
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Returns the parsed command line."""
+    return build_parser().parse_args(argv)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of this script's flags."""
     parser = cli.argument_parser(__doc__)
     parser.add_argument("--presets", nargs="+", choices=preset_names(), default=["gpt2", "algpt2-xl"], help="models")
     ours = ["ours", "ours_remat_block"]
@@ -38,7 +43,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--batch_size", type=int, default=1, help="sequences of the step")
     parser.add_argument("--seq_len", type=int, default=256, help="tokens of a sequence")
     parser.add_argument("--dropout", type=float, default=0.1, help="instead of the models' own")
-    return parser.parse_args(argv)
+    return parser
 
 
 if __name__ == "__main__":

@@ -50,6 +50,11 @@ def main(argv: Sequence[str]) -> int:
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Returns the parsed command line."""
+    return build_parser().parse_args(argv)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of this script's flags."""
     parser = cli.argument_parser(__doc__)
     parser.add_argument("--config_path", default="gpt2", help="a preset or a config file")
     parser.add_argument("--dropout", type=float, default=0.0, help="of all contenders, instead of the config's")
@@ -60,7 +65,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--contender", nargs="+", choices=list(CONTENDERS), help="who runs; those in float32, if not given"
     )
-    return parser.parse_args(argv)
+    return parser
 
 
 if __name__ == "__main__":

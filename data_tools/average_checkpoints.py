@@ -24,11 +24,16 @@ def main(argv: Sequence[str]) -> int:
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Returns the parsed command line."""
+    return build_parser().parse_args(argv)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of this script's flags."""
     parser = cli.argument_parser(__doc__)
     checkpoint_help = "two or more checkpoints, or --model_dir folders, each of which stands for its newest"
     parser.add_argument("--checkpoint", nargs="+", required=True, metavar="DIR", help=checkpoint_help)
     parser.add_argument("--output", required=True, metavar="DIR", help="a new or empty folder, on disk or gs://")
-    return parser.parse_args(argv)
+    return parser
 
 
 if __name__ == "__main__":

@@ -21,12 +21,17 @@ def main(argv: Sequence[str]) -> int:
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Returns the parsed command line."""
+    return build_parser().parse_args(argv)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of this script's flags."""
     parser = cli.argument_parser(__doc__)
     parser.add_argument("--run", nargs="+", required=True, metavar="DIR", help="folders (--model_dir) of finished runs")
     parser.add_argument("--val_path", nargs="+", required=True, metavar="PATH", help="what they were validated on")
     evaluation_help = "JSON results of eval/wikitext.py, one for each run in the same order"
     parser.add_argument("--evaluation", nargs="+", default=[], metavar="FILE", help=evaluation_help)
-    return parser.parse_args(argv)
+    return parser
 
 
 if __name__ == "__main__":

@@ -19,13 +19,18 @@ def main(argv: Sequence[str]) -> int:
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Returns the parsed command line."""
+    return build_parser().parse_args(argv)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of this script's flags."""
     parser = cli.argument_parser(__doc__)
     input_help = "folder with TFRecord files of `ids`, or of `inputs` and `labels`, on disk or gs://"
     parser.add_argument("--input", required=True, metavar="DIR", help=input_help)
     parser.add_argument("--tokenizer", required=True, metavar="DIR", help="what the records were made with")
     val_help = "names of the files to validate on; all others are to train on (default: val*)"
     parser.add_argument("--val_pattern", default="val*", metavar="PATTERN", help=val_help)
-    return parser.parse_args(argv)
+    return parser
 
 
 if __name__ == "__main__":

@@ -41,6 +41,11 @@ def _one_folder(arguments: argparse.Namespace) -> str:
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Returns the parsed command line."""
+    return build_parser().parse_args(argv)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of this script's flags."""
     parser = cli.argument_parser(__doc__)
     parser.add_argument(
         "--input",
@@ -53,7 +58,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=1, help="number of records to show (default: 1)")
     parser.add_argument("--replay", type=int, metavar="STEP", help="show the batch of this step (0-based) of a run")
     parser.add_argument("--model_dir", metavar="DIR", help="--replay: the run's folder")
-    return parser.parse_args(argv)
+    return parser
 
 
 if __name__ == "__main__":

@@ -16,9 +16,14 @@ def main(argv: Sequence[str]) -> int:
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Returns the parsed command line."""
+    return build_parser().parse_args(argv)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of this script's flags."""
     parser = cli.argument_parser(__doc__)
     parser.add_argument("--output", required=True, help="new folder, local or gs://, for corpus.jsonl and heldout.txt")
-    return parser.parse_args(argv)
+    return parser
 
 
 if __name__ == "__main__":

@@ -22,6 +22,11 @@ def main(argv: Sequence[str]) -> int:
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Returns the parsed command line."""
+    return build_parser().parse_args(argv)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of this script's flags."""
     parser = cli.argument_parser(__doc__)
     input_help = "files, folders or patterns of documents, on disk or gs://"
     parser.add_argument("--input", nargs="+", required=True, metavar="PATH", help=input_help)
@@ -30,7 +35,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="new folder, on disk or gs://")
     add_options(parser, RecordOptions)
-    return parser.parse_args(argv)
+    return parser
 
 
 if __name__ == "__main__":

@@ -16,11 +16,16 @@ def main(argv: Sequence[str]) -> int:
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Returns the parsed command line."""
+    return build_parser().parse_args(argv)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of this script's flags."""
     parser = cli.argument_parser(__doc__)
     parser.add_argument("run", nargs="+", metavar="RUN", help="folders (--model_dir) of runs")
     parser.add_argument("--output", required=True, metavar="FILE", help="the page (.html), on disk or gs://")
     parser.add_argument("--overwrite", action="store_true", help="replace --output where it exists")
-    return parser.parse_args(argv)
+    return parser
 
 
 if __name__ == "__main__":

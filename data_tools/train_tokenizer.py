@@ -16,12 +16,17 @@ def main(argv: Sequence[str]) -> int:
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Returns the parsed command line."""
+    return build_parser().parse_args(argv)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of this script's flags."""
     parser = cli.argument_parser(__doc__)
     parser.add_argument("--input", nargs="+", required=True, help="files, folders or patterns of documents")
     parser.add_argument("--vocab_size", type=int, required=True, help="ids to make, <|endoftext|> included; from 257")
     parser.add_argument("--output", required=True, help="new folder, local or gs://")
     parser.add_argument("--text_key", default="text", help="JSON key or Parquet column of the text (default: text)")
-    return parser.parse_args(argv)
+    return parser
 
 
 if __name__ == "__main__":

@@ -35,6 +35,11 @@ def main(argv: Sequence[str]) -> int:
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Returns the parsed command line."""
+    return build_parser().parse_args(argv)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of this script's flags."""
     parser = cli.argument_parser(__doc__)
     parser.add_argument("--checkpoint", required=True, metavar="DIR", help="a checkpoint, or a --model_dir with some")
     parser.add_argument("--ema", action="store_true", help="take the moving average of the weights (--ema_decay)")
@@ -42,7 +47,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--protocol", choices=("hf", "raw"), default="hf", help="what is scored (default: hf)")
     parser.add_argument("--stride", type=int, help="positions between windows (default: the model's seq_len)")
     parser.add_argument("--batch_size", type=int, default=8, help="windows a forward pass (default: 8)")
-    return parser.parse_args(argv)
+    return parser
 
 
 if __name__ == "__main__":
