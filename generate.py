@@ -13,10 +13,10 @@ def main(argv: Sequence[str]) -> int:
     """Prints prompt and continuation as JSON."""
     arguments = parse(argv)
     config = SamplingConfig(**given_options(arguments, SamplingConfig))
-    wheels.require_tensorflow()
+    wheels.load_tensorflow()
 
     from algpt2.checkpoints.folder import find_checkpoint
-    from algpt2.checkpoints.save_load import load_model  # TensorFlow may be missing until checked
+    from algpt2.checkpoints.save_load import load_model
     from algpt2.data.tokenizer import Tokenizer
     from algpt2.evaluation.generation import CachedDecoder, generate
 

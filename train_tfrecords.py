@@ -14,31 +14,25 @@ from algpt2.devices import wheels
 from algpt2.devices.chips import device_kind_of
 from algpt2.errors import UserError
 from algpt2.preflight import doctor, rehearsal
+from algpt2.runs.plan import Run
 from algpt2.runs.request import RunRequest
+from algpt2.runs.rewind import rewind
 
 
 def main(argv: Sequence[str]) -> int:
-    """Trains, and prints the final figures as JSON."""
+    """Trains, or does what another flag asks for instead, and prints the outcome."""
     arguments = parse(argv)
     if arguments.doctor:
         return doctor.report(doctor.examine(_intent(arguments)))
     if arguments.rewind_to is not None:
-        cli.print_json(_rewind(arguments))
-        return cli.EXIT_OK
-    wheels.require_tensorflow()
-    if arguments.rehearse:
-        return rehearsal.report(rehearsal.rehearse(*RunRequest(arguments).step(), arguments.rehearse))
-    if not arguments.model_dir and not arguments.dry_run:
-        raise UserError("--model_dir must name a folder for checkpoints, and it was not given.")
-    run = RunRequest(arguments).run()
-    if arguments.dry_run:
-        cli.print_json(run.describe())
-        return cli.EXIT_OK
-    from algpt2.devices import strategies  # TensorFlow takes seconds to import, and may be missing until checked
-    from algpt2.training.loop import train
-
-    strategies.require_readable_by_tpu(arguments.tpu, run.data_paths())
-    cli.print_json(train(run, strategies.create_strategy(arguments.tpu)))
+        result = _rewind(arguments)
+    elif arguments.rehearse:
+        return _rehearse(arguments)
+    elif arguments.dry_run:
+        result = _planned_run(arguments).describe()
+    else:
+        result = _train(arguments)
+    cli.print_json(result)
     return cli.EXIT_OK
 
 
@@ -109,11 +103,37 @@ def _add_run_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _rewind(arguments: argparse.Namespace) -> dict[str, Any]:
-    if not arguments.model_dir:
-        raise UserError("--rewind_to needs --model_dir, the folder of a run, and it was not given.")
-    from algpt2.runs.rewind import rewind  # what checkpoints are made of is slow to import
-
+    _require_model_dir(arguments, "--rewind_to needs --model_dir, the folder of a run, and it was not given.")
     return rewind(arguments.model_dir, arguments.rewind_to)
+
+
+def _rehearse(arguments: argparse.Namespace) -> int:
+    step = RunRequest(arguments).step()
+    wheels.load_tensorflow()
+    return rehearsal.report(rehearsal.rehearse(*step, arguments.rehearse))
+
+
+def _train(arguments: argparse.Namespace) -> dict[str, Any]:
+    wheels.require_tensorflow()
+    _require_model_dir(arguments, "--model_dir must name a folder for checkpoints, and it was not given.")
+    run = _planned_run(arguments)
+    wheels.load_tensorflow()
+
+    from algpt2.devices import strategies
+    from algpt2.training.loop import train
+
+    strategies.require_readable_by_tpu(arguments.tpu, run.data_paths())
+    return train(run, strategies.create_strategy(arguments.tpu))
+
+
+def _planned_run(arguments: argparse.Namespace) -> Run:
+    wheels.require_tensorflow()
+    return RunRequest(arguments).run()
+
+
+def _require_model_dir(arguments: argparse.Namespace, otherwise: str) -> None:
+    if not arguments.model_dir:
+        raise UserError(otherwise)
 
 
 def _intent(arguments: argparse.Namespace) -> doctor.Intent:

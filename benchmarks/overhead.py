@@ -19,7 +19,7 @@ from algpt2.runs.plan import Run
 def main(argv: Sequence[str]) -> int:
     """Prints the time of a step, everything included, with and without, and the ratio as the median of pairs."""
     arguments = parse(argv)
-    wheels.require_tensorflow()
+    wheels.load_tensorflow()
     bare = Run(
         model_config=load_config(arguments.config_path),
         train_config=TrainConfig(total_steps=arguments.steps, batch_size=arguments.batch_size),

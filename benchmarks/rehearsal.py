@@ -30,7 +30,7 @@ FIGURES = (
 def main(argv: Sequence[str]) -> int:
     """Prints every row as JSON and as a table, which is written after each row, for all of them take hours."""
     arguments = parse(argv)
-    wheels.require_tensorflow()
+    wheels.load_tensorflow()
     rows = _rows_made_before(arguments)
     for key in _keys(arguments):
         if key in rows and not (arguments.search and rows[key]["largest_batch_per_core"] is None):

@@ -13,9 +13,9 @@ from algpt2.devices import wheels
 def main(argv: Sequence[str]) -> int:
     """Averages, and prints what was averaged as JSON."""
     arguments = parse(argv)
-    wheels.require_tensorflow()
+    wheels.load_tensorflow()
 
-    from algpt2.checkpoints.averaging import average_checkpoints  # TensorFlow may be missing until checked
+    from algpt2.checkpoints.averaging import average_checkpoints
 
     state = average_checkpoints(arguments.checkpoint, arguments.output)
     cli.print_json({"checkpoint": arguments.output, **state})

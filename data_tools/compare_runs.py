@@ -10,7 +10,7 @@ from algpt2.tracking.comparison import compare_runs, format_table
 
 
 def main(argv: Sequence[str]) -> int:
-    """Prints the comparison."""
+    """Prints the table and the rows."""
     arguments = parse(argv)
     val_records = open_record_set(arguments.val_path, "val", check_content=False)  # only their counts are compared
     rows = compare_runs(arguments.run, arguments.evaluation, val_records)

@@ -10,8 +10,9 @@ from algpt2.devices import wheels
 def main(argv: Sequence[str]) -> int:
     """Indexes the folder, and prints its counts as JSON."""
     arguments = parse(argv)
-    wheels.require_tensorflow()
-    from algpt2.data.indexing import index_tfrecords  # TensorFlow may be missing until checked
+    wheels.load_tensorflow()
+
+    from algpt2.data.indexing import index_tfrecords
 
     cli.print_json(index_tfrecords(arguments.input, arguments.tokenizer, arguments.val_pattern))
     return cli.EXIT_OK

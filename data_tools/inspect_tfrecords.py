@@ -1,6 +1,6 @@
-"""Prints what a folder of TFRecord shards holds: its counts, and its first records as text.
+"""Print what a folder of TFRecord shards holds: its counts, and its first records as text.
 
-With --replay, prints the records that a run trained on at one step instead.
+With --replay, print the records that a run trained on at one step instead.
 """
 
 import argparse
@@ -12,10 +12,11 @@ from algpt2.errors import UserError
 
 
 def main(argv: Sequence[str]) -> int:
-    """prints the counts and the records."""
+    """Prints the counts and the records as JSON."""
     arguments = parse(argv)
-    wheels.require_tensorflow()
-    from algpt2.data.inspection import inspect  # imports TensorFlow, which takes seconds
+    wheels.load_tensorflow()
+
+    from algpt2.data.inspection import inspect
     from algpt2.tracking.replay import replay
 
     if arguments.replay is not None:

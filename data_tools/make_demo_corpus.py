@@ -1,4 +1,4 @@
-"""Writes a demonstration corpus: the docstrings of the Python packages installed here. No download."""
+"""Write a demonstration corpus: the docstrings of the Python packages installed here. No download."""
 
 import argparse
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from algpt2.data.demo_corpus import write_demo_corpus
 
 
 def main(argv: Sequence[str]) -> int:
-    """writes the corpus, prints its counts."""
+    """Writes the corpus, and prints its counts as JSON."""
     arguments = parse(argv)
     cli.print_json(write_demo_corpus(arguments.output))
     return cli.EXIT_OK

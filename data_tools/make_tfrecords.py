@@ -13,8 +13,9 @@ def main(argv: Sequence[str]) -> int:
     """Writes the shards, and prints their counts as JSON."""
     arguments = parse(argv)
     options = RecordOptions(**given_options(arguments, RecordOptions))
-    wheels.require_tensorflow()
-    from algpt2.data.preparation import make_tfrecords  # TensorFlow may be missing until checked
+    wheels.load_tensorflow()
+
+    from algpt2.data.preparation import make_tfrecords
 
     cli.print_json(make_tfrecords(arguments.input, arguments.tokenizer, arguments.output, options))
     return cli.EXIT_OK

@@ -8,7 +8,7 @@ from algpt2.tracking.report import write_report
 
 
 def main(argv: Sequence[str]) -> int:
-    """Writes the page."""
+    """Writes the page, and prints where it is as JSON."""
     arguments = parse(argv)
     cli.print_json(write_report(arguments.run, arguments.output, arguments.overwrite))
     return cli.EXIT_OK

@@ -1,4 +1,4 @@
-"""Trains GPT-2's kind of tokenizer, byte-level BPE, and writes tokenizer.json, vocab.json and merges.txt."""
+"""Train GPT-2's kind of tokenizer, byte-level BPE, and write tokenizer.json, vocab.json and merges.txt."""
 
 import argparse
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from algpt2.data.tokenizer_training import train_tokenizer
 
 
 def main(argv: Sequence[str]) -> int:
-    """trains, prints what came out."""
+    """Trains, and prints the tokenizer's size and checksum as JSON."""
     arguments = parse(argv)
     cli.print_json(train_tokenizer(arguments.input, arguments.vocab_size, arguments.output, arguments.text_key))
     return cli.EXIT_OK

@@ -12,10 +12,10 @@ from algpt2.errors import UserError
 def main(argv: Sequence[str]) -> int:
     """Prints the scores and their protocol as JSON."""
     arguments = parse(argv)
-    wheels.require_tensorflow()
+    wheels.load_tensorflow()
 
     from algpt2.checkpoints.folder import find_checkpoint
-    from algpt2.checkpoints.save_load import load_model  # TensorFlow may be missing until checked
+    from algpt2.checkpoints.save_load import load_model
     from algpt2.data.tokenizer import Tokenizer
     from algpt2.evaluation.perplexity import PROTOCOLS, evaluate_text
 

@@ -1,32 +1,64 @@
 """Which TensorFlow wheel is installed, and what to install when it is none or a wrong mix."""
 
+import contextlib
 import os
+import sys
 from importlib import metadata
 
+from absl import logging
+
+from algpt2.devices.startup_chatter import filtered_stderr
 from algpt2.errors import UserError
 
 EXTRA_OF_WHEEL = {"tensorflow-cpu": "cpu", "tensorflow": "gpu", "tensorflow-tpu": "tpu"}
-WORKING_LIBTPU = ((0, 0, 14), (0, 0, 30))
+OLDEST_LIBTPU, NEWEST_LIBTPU = (0, 0, 14), (0, 0, 30)
+LOG_LEVEL, ALL_MESSAGES, ERRORS_ONLY = "TF_CPP_MIN_LOG_LEVEL", "0", "2"
 
 
 def require_tensorflow() -> None:
     """Checks, without importing it, that exactly one usable TensorFlow wheel is installed.
 
-    Also selects TensorFlow as Keras' backend, so it must run before the first `import keras`.
+    It also selects TensorFlow as the backend of Keras and how much TensorFlow's C++ code logs, which both must happen
+    before the first import of Keras or TensorFlow.
 
     Raises:
-      UserError: no wheel, several wheels (they overwrite each other's files), or a libtpu that makes
-        `import tensorflow` abort the process.
+      UserError: there is no wheel, there are several (they overwrite each other's files), or libtpu is one with which
+        `import tensorflow` aborts the process.
     """
-    wheels = [wheel for wheel in EXTRA_OF_WHEEL if _installed_version(wheel)]
-    _check_wheels(wheels, _installed_version("libtpu"))
+    wheels = [wheel for wheel in EXTRA_OF_WHEEL if installed_version(wheel)]
+    _check_wheels(wheels, installed_version("libtpu"))
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if logging.level_debug():
+        os.environ[LOG_LEVEL] = ALL_MESSAGES
+    else:
+        os.environ.setdefault(LOG_LEVEL, ERRORS_ONLY)
+
+
+def load_tensorflow() -> None:
+    """Imports TensorFlow, after `require_tensorflow`, without the messages that its libraries write as they start.
+
+    `--verbosity 1`, or a `TF_CPP_MIN_LOG_LEVEL` below 2 in the environment, shows them.
+
+    Raises:
+      UserError: as `require_tensorflow`.
+    """
+    require_tensorflow()
+    is_filtered = os.environ[LOG_LEVEL] >= ERRORS_ONLY and "tensorflow" not in sys.modules
+    with filtered_stderr() if is_filtered else contextlib.nullcontext():
+        import tensorflow  # noqa: F401
 
 
 def has_host_compiler() -> bool:
     """Returns whether XLA can compile for this machine's CPU or GPU; the tensorflow-tpu wheel compiles for TPU only."""
-    return _installed_version("tensorflow-tpu") is None
+    return installed_version("tensorflow-tpu") is None
+
+
+def installed_version(distribution: str) -> str | None:
+    """Returns the version of an installed distribution, such as `libtpu`, or None if it is not installed."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _check_wheels(wheels: list[str], libtpu_version: str | None) -> None:
@@ -48,17 +80,9 @@ def _check_wheels(wheels: list[str], libtpu_version: str | None) -> None:
 
 
 def _works(libtpu_version: str | None) -> bool:
-    oldest, newest = WORKING_LIBTPU
-    return libtpu_version is not None and oldest <= _release(libtpu_version) <= newest
-
-
-def _installed_version(distribution: str) -> str | None:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None
+    return libtpu_version is not None and OLDEST_LIBTPU <= _release(libtpu_version) <= NEWEST_LIBTPU
 
 
 def _release(version: str) -> tuple[int, ...]:
-    """'0.0.52' -> (0, 0, 52); a nightly's suffix is ignored."""
+    """'0.0.52.dev20260101+nightly' -> (0, 0, 52)."""
     return tuple(int(part) for part in version.split(".")[:3] if part.isdigit())

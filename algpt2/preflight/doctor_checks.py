@@ -46,7 +46,7 @@ class Devices:
 
 def tensorflow(tpu: str | None) -> Verdict:
     """Exactly one usable TensorFlow wheel, and the one that drives TPUs if one is asked for."""
-    wheels.require_tensorflow()
+    wheels.load_tensorflow()
     versions = {name: _version(name) for name in PACKAGES}
     found = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
     if tpu and not versions["tensorflow-tpu"]:

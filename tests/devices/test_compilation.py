@@ -25,7 +25,7 @@ def test_functions_are_compiled_unless_asked_not_to():
 
 
 def test_the_tpu_wheel_on_the_host_compiles_nothing(monkeypatch):
-    monkeypatch.setattr(wheels, "_installed_version", {"tensorflow-tpu": "2.20.0"}.get)
+    monkeypatch.setattr(wheels, "installed_version", {"tensorflow-tpu": "2.20.0"}.get)
     assert not is_compiled(graph_function(length))
 
 

@@ -1,15 +1,24 @@
 """Which TensorFlow wheel is installed: checked before TensorFlow is imported, which may abort the process."""
 
+import json
 import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 from places import REPOSITORY
+from tiny_checkpoints import save_random
+from tiny_models import ALGPT2_CONFIG
 
+from algpt2.checkpoints.folder import checkpoint_folder
+from algpt2.config.training import TrainConfig
 from algpt2.devices import wheels
 from algpt2.errors import UserError
+from algpt2.runs.folder import RunIdentity, claim_run_folder
 
+HELP_SECONDS = 3  # 0.1 to 0.5 on an idle machine, where TensorFlow alone takes as long as this
 SCRIPTS = ["train_tfrecords.py", "generate.py", "eval/wikitext.py"]
 SCRIPTS += [str(path.relative_to(REPOSITORY)) for path in sorted((REPOSITORY / "data_tools").glob("*.py"))]
 # Makes one distribution look missing, and fails loudly if TensorFlow or Keras is imported all the same.
@@ -30,7 +39,7 @@ sys.modules["tensorflow"] = sys.modules["keras"] = None
 
 def set_installed(monkeypatch, versions):
     """Lets `require_tensorflow` see these distributions only."""
-    monkeypatch.setattr(wheels, "_installed_version", versions.get)
+    monkeypatch.setattr(wheels, "installed_version", versions.get)
 
 
 @pytest.mark.parametrize(
@@ -97,21 +106,24 @@ def test_a_script_without_tensorflow_ends_with_status_2_and_one_sentence(tmp_pat
     assert ended.stderr.count("\n") == 1
 
 
-def test_help_needs_neither_tensorflow_nor_keras_installed(tmp_path):
-    """Help in a second, and the sentence about a missing wheel, both rest on late imports."""
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_is_soon_there_and_needs_neither_tensorflow_nor_keras_installed(tmp_path, script):
+    """Without late imports it would take seconds, and the sentence about a missing wheel would be a traceback."""
     (tmp_path / "sitecustomize.py").write_text(SITECUSTOMIZE)
-    program = """
-import contextlib, io, runpy, sys
-for script in sys.argv[1:]:
-    sys.argv = [script, "--help"]
-    text = io.StringIO()
-    try:
-        with contextlib.redirect_stdout(text):
-            runpy.run_path(script, run_name="__main__")
-    except SystemExit as ended:
-        print(script, ended.code or 0, text.getvalue().startswith("usage: "))
-    for name in [name for name in sys.modules if name.startswith("algpt2")]:
-        del sys.modules[name]
-"""
-    ended = python("-c", program, *SCRIPTS, path=[tmp_path])
-    assert ended.stdout.splitlines() == [f"{script} 0 True" for script in SCRIPTS], ended.stderr
+    begin = time.monotonic()
+    ended = python(script, "--help", path=[tmp_path])
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith(f"usage: {Path(script).name}")
+    assert time.monotonic() - begin < HELP_SECONDS
+
+
+def test_a_run_is_set_back_without_tensorflow(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(SITECUSTOMIZE)
+    run = tmp_path / "run"
+    claim_run_folder(str(run), RunIdentity(ALGPT2_CONFIG, TrainConfig(total_steps=20), "abc"))
+    for step in (10, 20):
+        save_random(checkpoint_folder(str(run), step), step)
+    ended = python("train_tfrecords.py", "--model_dir", str(run), "--rewind_to", "10", path=[tmp_path])
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["moved"] == 1
+    assert [folder.name for folder in (run / "checkpoints").iterdir()] == ["step_00000010"]
