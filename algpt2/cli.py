@@ -1,10 +1,12 @@
-"""What every script shares: its parser, its exit status, and its result as JSON on stdout."""
+"""What every script shares: its parser, its exit status, its log lines on stderr and its result as JSON on stdout."""
 
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from absl import flags, logging
+from absl import flags
+from absl import logging as absl_logging
 from absl.flags import argparse_flags
 
 from algpt2.errors import Interrupted, TrainingStopped, UserError
@@ -13,7 +15,20 @@ from algpt2.storage import json_files
 EXIT_OK = 0
 EXIT_FAILURE = 1
 EXIT_USER_ERROR = 2
-EXIT_INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: try again
+EXIT_INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: the same command may succeed later
+
+
+class LogFormatter(logging.Formatter):
+    """Log lines such as `11-25 00:34:24 step 350/800  loss 4.2` and `11-25 00:34:24 warning: ...`."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(message)s", datefmt="%m-%d %H:%M:%S")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802, the name is the standard library's
+        """Returns the line of a record: only what is more or less than information says its level."""
+        if record.levelno != logging.INFO:
+            record.message = f"{record.levelname.lower()}: {record.message}"
+        return super().formatMessage(record)
 
 
 def argument_parser(description: str) -> argparse_flags.ArgumentParser:
@@ -23,16 +38,31 @@ def argument_parser(description: str) -> argparse_flags.ArgumentParser:
 
 def run(main: Callable[[Sequence[str]], int]) -> None:
     """Ends the process with the `exit_status` of `main` and the process's arguments."""
-    logging.use_absl_handler()
-    logging.set_verbosity(logging.INFO)
+    set_up_logging()
     sys.exit(exit_status(main, sys.argv[1:]))
 
 
-def exit_status(main: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
-    """Returns what `main` returns, or prints one line on stderr: 2 for what a user can mend, 1 for a stopped run,
-    75 for one that a signal interrupted after saving.
+def set_up_logging() -> None:
+    """Sends log lines to stderr, in the format of `LogFormatter` and from `info` on unless `--verbosity` is given.
 
-    An `OSError` that names a file (not found, no permission, no space left) is the user's to mend too.
+    Other packages' lines begin at `warning`. `--verbosity 1` shows every line of every package.
+    """
+    absl_logging.use_absl_handler()
+    absl_logging.set_verbosity(absl_logging.INFO)
+    handler = absl_logging.get_absl_handler()
+    handler.setFormatter(LogFormatter())
+    handler.addFilter(_is_shown)
+
+
+def exit_status(main: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
+    """Returns what `main` returns, or prints the reason why it raised as one line on stderr.
+
+    Returns:
+      The status of `main`; 2 if the user can mend what is wrong, which includes an `OSError` that names a file (not
+      found, no permission, no space left); 75 if a signal stopped a run after it had saved; 1 if a run cannot go on.
+
+    Raises:
+      Exception: any other one, which is a fault of the program, so that its traceback is seen.
     """
     try:
         return main(arguments)
@@ -54,6 +84,11 @@ def exit_status(main: Callable[[Sequence[str]], int], arguments: Sequence[str]) 
 def print_json(result: Any) -> None:
     """Prints a result on stdout: the only thing a script writes there."""
     print(json_files.dumps(result, indent=2), flush=True)
+
+
+def _is_shown(record: logging.LogRecord) -> bool:
+    is_ours = record.name == absl_logging.get_absl_logger().name
+    return is_ours or record.levelno >= logging.WARNING or absl_logging.level_debug()
 
 
 def _report(sentence: str, status: int) -> int:

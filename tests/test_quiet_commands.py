@@ -1,0 +1,93 @@
+"""What the scripts write to stderr as real processes: their own lines, and TensorFlow's only when asked.
+
+Not here is make_demo_corpus.py, which imports no TensorFlow and takes a minute.
+"""
+
+import logging
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+from command_line import COMPARE, EVALUATE, GENERATE, GOOD, INSPECT, RECORDS, TOKENIZER, TRAIN, to_arguments
+from places import REPOSITORY
+
+from algpt2.cli import LogFormatter
+
+AVERAGE, INDEX = "data_tools/average_checkpoints.py", "data_tools/index_tfrecords.py"
+FLAGS = {
+    **GOOD,
+    AVERAGE: {"checkpoint": ["{good}/gpt2", "{good}/gpt2"], "output": "{out}"},
+    INDEX: {"input": "{foreign}", "tokenizer": "{good}/tokenizer"},
+}
+QUIET = {
+    **{script: (script, {}) for script in (TOKENIZER, RECORDS, INDEX, COMPARE, EVALUATE)},
+    **{script: (script, {}) for script in (INSPECT, GENERATE, AVERAGE)},
+    "train": (TRAIN, {"steps": 5, "jit_compile": None, "log_every_steps": 2, "save_every_steps": 3}),
+    "dry run": (TRAIN, {"dry_run": True}),
+    "doctor": (TRAIN, {"doctor": True}),
+}
+SILENT = (INSPECT, GENERATE, AVERAGE, "dry run")
+LOG_LINE = r"\d\d-\d\d \d\d:\d\d:\d\d (step|resuming|\d+ parameters)"
+PROGRESS, TABLE, FINDING = r"[a-z ]+: +\d+%\|", r"\|", r"(ok|warning) +[a-z_ ]+: "
+OUR_LINE = re.compile(f"{LOG_LINE}|{PROGRESS}|{TABLE}|{FINDING}")
+TENSORFLOW_LINE = re.compile(r"\.(cc|h):\d+\] ")
+
+
+@pytest.fixture
+def places(good, tmp_path):
+    """What the braces in flags stand for."""
+    (tmp_path / "foreign").mkdir()
+    for shard in (good / "records").glob("*.tfrecord"):
+        shutil.copy(shard, tmp_path / "foreign")
+    return {"good": good, "out": tmp_path / "out", "foreign": tmp_path / "foreign"}
+
+
+def process(script, flags, places):
+    """Runs a script as a user does, whose environment does not say how much TensorFlow logs."""
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    command = [sys.executable, str(REPOSITORY / script), *to_arguments({**FLAGS[script], **flags}, places)]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    return [line for line in re.split(r"[\r\n]+", ended.stderr) if line.strip()]
+
+
+@pytest.mark.parametrize(
+    ("level", "said"),
+    [(logging.DEBUG, "debug: no news"), (logging.INFO, "no news"), (logging.WARNING, "warning: no news")],
+)
+def test_a_log_line_has_day_time_and_text_and_its_level_where_it_is_not_information(level, said):
+    line = LogFormatter().format(logging.LogRecord("absl", level, "file.py", 7, "no %s", ("news",), None))
+    assert re.fullmatch(rf"\d\d-\d\d \d\d:\d\d:\d\d {said}", line)
+
+
+@pytest.mark.parametrize("command", QUIET)
+def test_a_command_writes_only_its_own_lines_to_stderr(command, places):
+    script, flags = QUIET[command]
+    lines = process(script, flags, places)
+    assert [line for line in lines if not OUR_LINE.match(line)] == []
+    assert bool(lines) == (command not in SILENT)
+
+
+def test_a_report_writes_nothing_to_stderr(places):
+    pytest.importorskip("matplotlib", reason="needs the report extra")
+    command = [sys.executable, str(REPOSITORY / "data_tools/report.py"), str(places["good"] / "gpt2")]
+    ended = subprocess.run([*command, "--output", f"{places['out']}.html"], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_verbosity_brings_tensorflows_messages_back(places):
+    lines = process(INSPECT, {"verbosity": 1}, places)
+    assert any(TENSORFLOW_LINE.search(line) for line in lines)
+    assert any(re.match(r"\d\d-\d\d \d\d:\d\d:\d\d debug: ", line) for line in lines)
+
+
+def test_a_refused_rehearsal_is_one_line(places):
+    """It imports TensorFlow before it finds what is wrong."""
+    flags = {**GOOD[TRAIN], "rehearse": "v3-8", "batch_size": 4}
+    command = [sys.executable, str(REPOSITORY / TRAIN), *to_arguments(flags, places)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 2
+    assert re.fullmatch(r"error: .*\n", ended.stderr)
