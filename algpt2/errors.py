@@ -1,16 +1,19 @@
-"""The one exception for what a user can mend."""
+"""The exceptions that end a script with one sentence on stderr instead of a traceback (`algpt2.cli.exit_status`)."""
 
 
 class UserError(Exception):
-    """Wrong arguments or input: one sentence with the rule, what was received, and the remedy.
+    """Arguments or input are wrong, and the user can mend them: exit status 2.
 
-    Scripts print the sentence on stderr and exit with status 2, without a traceback.
+    Its message is one sentence with the rule, what was received, and the remedy.
     """
 
 
 class Interrupted(Exception):
-    """A run that a signal stopped after saving: exit status 75; the same command again goes on."""
+    """A signal stopped a run, which saved first: exit status 75. The same command again goes on with it."""
 
 
 class TrainingStopped(Exception):
-    """A run that cannot go on, through no wrong input: one sentence, exit status 1. Its checkpoints are intact."""
+    """A run cannot go on, although its input was right: exit status 1. Its checkpoints are intact.
+
+    Examples are a loss that is not finite, a lost worker, and a last checkpoint that could not be written.
+    """

@@ -1,4 +1,4 @@
-"""Progress on stderr: what is done, the rate, and what is left."""
+"""Progress on stderr: bars that show what is done, the rate and what is left, and a line that stays below the log."""
 
 import contextlib
 import sys
@@ -7,8 +7,9 @@ from typing import Any, TextIO
 from absl import logging
 from tqdm import tqdm
 
-TERMINAL_SECONDS = 0.5
-LOG_SECONDS = 10.0
+# How often a bar is drawn anew: on a terminal in place, in a log file as one more line.
+SECONDS_BETWEEN_DRAWINGS_ON_TERMINAL = 0.5
+SECONDS_BETWEEN_DRAWINGS_IN_FILE = 10.0
 LIVE_LINE_FORMAT = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} steps{postfix}"
 
 
@@ -17,24 +18,32 @@ def progress_bar(description: str, unit: str, total: int | None = None) -> tqdm:
 
     Args:
       description: what is being done, in two or three words.
-      unit: what is counted, for example `B`; large counts get a suffix (k, M, G).
-      total: how many there are, or None if unknown; with it the bar also shows the time left.
+      unit: what is counted, for example `B`; large counts are shown with k, M or G in front of it.
+      total: how many there are, or None if that is not known. With it the bar also shows the time left.
     """
     is_terminal = sys.stderr.isatty()
+    interval = SECONDS_BETWEEN_DRAWINGS_ON_TERMINAL if is_terminal else SECONDS_BETWEEN_DRAWINGS_IN_FILE
     return tqdm(
         desc=description,
         unit=unit,
         unit_scale=True,
         total=total,
         file=sys.stderr,
-        mininterval=TERMINAL_SECONDS if is_terminal else LOG_SECONDS,
-        maxinterval=TERMINAL_SECONDS if is_terminal else LOG_SECONDS,
+        mininterval=interval,
+        maxinterval=interval,
         dynamic_ncols=is_terminal,
     )
 
 
 class LiveLine:
-    """A bar of a run's steps on stderr, and nothing at all where that is no terminal."""
+    """A bar of a run's steps that stays the last line of a terminal, while log lines appear above it.
+
+    It writes nothing where stderr is not a terminal.
+
+    Args:
+      first_step: steps that were done before this process began.
+      total_steps: the steps of the whole run.
+    """
 
     def __init__(self, first_step: int, total_steps: int):
         self._bar: tqdm | None = None
@@ -46,49 +55,52 @@ class LiveLine:
                 bar_format=LIVE_LINE_FORMAT,
                 file=sys.stderr,
                 dynamic_ncols=True,
-                mininterval=TERMINAL_SECONDS,
+                mininterval=SECONDS_BETWEEN_DRAWINGS_ON_TERMINAL,
             )
             self._redirect(sys.stderr)
 
     def advance(self, n_steps: int, text: str) -> None:
-        """Moves the bar on and shows a text behind it."""
+        """Moves the bar on by a number of steps, and shows a text behind it."""
         if self._bar is not None:
-            # The bar may draw itself within `update`, so the text comes first.
+            # `update` may draw the bar, which should have the new text by then.
             self._bar.set_postfix_str(text, refresh=False)
             self._bar.update(n_steps)
 
     def close(self) -> None:
-        """Leaves the line as it is, and gives what is logged from now on its stream back."""
+        """Leaves the bar as it stands; what is written after this goes straight to stderr again."""
         if self._bar is not None:
             self._bar.close()
         self._redirected.close()
 
     def _redirect(self, terminal: TextIO) -> None:
-        """absl holds on to the stream that stderr was when it was imported, so both are replaced."""
-        above, handler = _Above(terminal), logging.get_absl_handler().python_handler
-        self._redirected.enter_context(contextlib.redirect_stderr(above))
+        """Sends both what is printed and what is logged above the bar.
+
+        Log lines need a step of their own: absl's handler keeps the stream that stderr was when absl was imported.
+        """
+        above_bar, handler = _AboveBar(terminal), logging.get_absl_handler().python_handler
+        self._redirected.enter_context(contextlib.redirect_stderr(above_bar))
         if handler.stream is terminal:
-            handler.stream = above
+            handler.stream = above_bar
             self._redirected.callback(setattr, handler, "stream", terminal)
-        self._redirected.callback(above.finish)
+        self._redirected.callback(above_bar.write_rest)
 
 
-class _Above:
-    """A stream whose lines tqdm writes above its bars, each when it is whole."""
+class _AboveBar:
+    """A stream that passes each line on, as soon as it is whole, to tqdm, which writes it above its bars."""
 
     def __init__(self, terminal: TextIO):
         self._terminal = terminal
-        self._begun = ""
+        self._unfinished_line = ""
 
     def write(self, text: str) -> int:
-        lines, newline, self._begun = (self._begun + text).rpartition("\n")
+        lines, newline, self._unfinished_line = (self._unfinished_line + text).rpartition("\n")
         if newline:
             tqdm.write(lines, file=self._terminal)
         return len(text)
 
-    def finish(self) -> None:
-        """Writes a line that was begun."""
-        self._terminal.write(self._begun)
+    def write_rest(self) -> None:
+        """Writes the line that was begun and has no end yet."""
+        self._terminal.write(self._unfinished_line)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._terminal, name)

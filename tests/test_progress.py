@@ -24,7 +24,7 @@ def log(text):
 def shown_on(monkeypatch, stream):
     """Returns what a line, log lines and another package's output leave on a stream."""
     handler = logging.get_absl_handler().python_handler
-    monkeypatch.setattr(progress, "TERMINAL_SECONDS", 0)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_DRAWINGS_ON_TERMINAL", 0)
     monkeypatch.setattr(handler, "stream", stream)
     with contextlib.redirect_stderr(stream):
         line = LiveLine(20, 100)

@@ -1,4 +1,4 @@
-"""Graph functions that XLA compiles where it can and should."""
+"""Graph functions, compiled by XLA where XLA can compile them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,16 +11,16 @@ from algpt2.devices import strategies, wheels
 def graph_function(
     function: Callable[..., Any], jit_compile: bool = True, strategy: tf.distribute.Strategy | None = None
 ) -> Callable[..., Any]:
-    """Returns `function` as a `tf.function`, compiled by XLA if asked for and possible here.
+    """Returns `function` as a `tf.function`, compiled by XLA if that is wanted and possible.
 
-    Not inside `strategy.run` on TPU, all of which is compiled anyway, where a nested `jit_compile` fails (keras
-    #19448). Not with the tensorflow-tpu wheel on the host: it has no XLA backend for CPUs ("could not find registered
-    transfer manager for platform Host").
+    It is not possible in two cases. On TPU all of `strategy.run` is compiled anyway, and a nested `jit_compile` fails
+    (keras issue #19448). And the tensorflow-tpu wheel has no XLA backend for the CPU of its host ("could not find
+    registered transfer manager for platform Host"), where evaluation and generation run.
 
     Args:
       function: takes and returns tensors.
       jit_compile: whether XLA is wanted.
-      strategy: the one whose replicas call it, if any.
+      strategy: the strategy whose replicas call the function, or None if no replica does.
     """
     possible = wheels.has_host_compiler() and not strategies.is_tpu(strategy)
     return tf.function(function, jit_compile=True if jit_compile and possible else None, autograph=False)

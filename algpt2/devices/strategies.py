@@ -1,4 +1,4 @@
-"""From `--tpu` and the devices at hand to a `tf.distribute` strategy."""
+"""Which `tf.distribute` strategy a run takes, by `--tpu`, `TF_CONFIG` and the devices at hand."""
 
 import json
 import os
@@ -17,15 +17,16 @@ ANSWER_TIMEOUT_SECONDS = 20
 
 
 def create_strategy(tpu: str | None = None) -> tf.distribute.Strategy:
-    """Returns the strategy for a TPU, for several workers, for several GPUs, or for the one device there is.
+    """Returns the strategy for the TPU that is asked for, else for several workers, several GPUs, or one device.
 
-    Several worker processes are told of each other by `TF_CONFIG`, as for every TensorFlow program.
+    Worker processes learn of each other from the environment variable `TF_CONFIG`, as in every TensorFlow program
+    (https://www.tensorflow.org/guide/distributed_training#setting_up_the_tf_config_environment_variable).
 
     Args:
       tpu: a Cloud TPU's name, `local` on a TPU VM, `grpc://host:port`, or None for no TPU.
 
     Raises:
-      UserError: the TPU cannot be found, reached or initialised, or `TF_CONFIG` is not what it must be.
+      UserError: the TPU cannot be found, reached or initialised, or `TF_CONFIG` does not name this process's place.
     """
     if tpu:
         return _tpu_strategy(tpu)
@@ -41,18 +42,18 @@ def is_tpu(strategy: tf.distribute.Strategy | None) -> bool:
 
 
 def host_device(strategy: tf.distribute.Strategy) -> str:
-    """Returns the device that is this machine's CPU.
+    """Returns the name of this machine's own CPU, for `tf.device`.
 
-    Where a TPU is reached over the network, 'CPU:0' alone means that of the TPU's machine, which
-    `experimental_connect_to_cluster` makes the default.
+    With a TPU that is reached over the network, 'CPU:0' alone would name the CPU of the TPU's machine, because
+    `experimental_connect_to_cluster` makes that machine the default.
     """
     return "/job:localhost/device:CPU:0" if is_tpu(strategy) else "CPU:0"
 
 
 def device_kind(strategy: tf.distribute.Strategy) -> str | None:
-    """Returns on what kind of device (a key of `flops.CHIPS`) a strategy's replicas are, or None if that is not known.
+    """Returns the kind of device (a key of `chips.CHIPS`) that a strategy's replicas run on, or None if it is unknown.
 
-    A TPU VM says what it drives in TPU_ACCELERATOR_TYPE, a GPU in its name.
+    A TPU VM names its TPU in the environment variable `TPU_ACCELERATOR_TYPE`; a GPU's kind is read from its name.
     """
     if is_tpu(strategy):
         return device_kind_of(os.environ.get("TPU_ACCELERATOR_TYPE"))
@@ -61,7 +62,11 @@ def device_kind(strategy: tf.distribute.Strategy) -> str | None:
 
 
 def require_readable_by_tpu(tpu: str | None, paths: list[str]) -> None:
-    """Raises `UserError` for data on a local disk that a TPU on another machine cannot see."""
+    """Checks that no path is on a local disk if the TPU, which reads the data, is on another machine.
+
+    Raises:
+      UserError: the TPU is named or has an address, and a path does not begin with `gs://`.
+    """
     local = [path for path in paths if not storage.is_remote(path)]
     if tpu and tpu != LOCAL_TPU and local:
         raise UserError(
@@ -105,14 +110,17 @@ def _tpu_strategy(tpu: str) -> tf.distribute.Strategy:
 
 
 def _require_answer(tpu: str, master: str) -> None:
-    """Waits for a gRPC handshake: TensorFlow itself would wait without end for an address that does not speak it."""
+    """Waits until the address answers a gRPC handshake, and gives up after `ANSWER_TIMEOUT_SECONDS`.
+
+    TensorFlow would wait without end for an address that takes connections and does not speak gRPC.
+    """
     if not master.startswith("grpc://"):
         return
     host, _, port = master.removeprefix("grpc://").rpartition(":")
     if not host or not port.isdigit():
         raise ValueError(f"the address must be grpc://host:port, found {master}")
     with socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_TIMEOUT_SECONDS):
-        pass  # an address that refuses does so at once, and gRPC would go on trying
+        pass  # An address that refuses connections is found out at once here; gRPC would go on trying.
     with grpc.insecure_channel(f"{host}:{port}") as channel:
         try:
             grpc.channel_ready_future(channel).result(timeout=ANSWER_TIMEOUT_SECONDS)

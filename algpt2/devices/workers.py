@@ -1,4 +1,7 @@
-"""What several worker processes of one run agree on. With one process, or one client of a TPU pod, nothing crosses."""
+"""How the worker processes of one run agree: on a number, on a decision, on the loss of one of them.
+
+A run in one process has one worker, and so has a TPU pod, which one process drives; nothing is sent then.
+"""
 
 import contextlib
 from collections.abc import Iterator
@@ -9,9 +12,18 @@ from algpt2.errors import TrainingStopped
 
 
 class Workers:
-    """The processes that share a strategy. One of them, the chief, writes; all of them decide alike.
+    """The processes that share a strategy. One of them, the chief, writes the run's files.
 
-    Every method that asks the others must be called by every worker, in the same order.
+    `total`, `from_chief` and `any` ask the other workers and wait for them, so every worker must call them in the same
+    order.
+
+    Attributes:
+      count: how many worker processes there are.
+      is_chief: whether this process is the chief.
+
+    Example:
+      workers = Workers(tf.distribute.get_strategy())
+      stop = workers.any(signal_came)  # true on all workers if the signal came to one of them
     """
 
     def __init__(self, strategy: tf.distribute.Strategy):
@@ -23,7 +35,7 @@ class Workers:
         """Returns the sum of every worker's value."""
         if self.count == 1:
             return value
-        # Each worker's replicas bring the same value, so the mean over replicas is that over workers.
+        # All replicas of a worker bring that worker's value, so the mean over replicas is the mean over workers.
         return float(self._mean_over_workers(tf.constant(value, tf.float64)).numpy()) * self.count
 
     def from_chief(self, value: int) -> int:
@@ -36,7 +48,7 @@ class Workers:
 
     def _mean(self, value: tf.Tensor) -> tf.Tensor:
         def replica_mean(value: tf.Tensor) -> tf.Tensor:
-            # The identity puts the value on the replica's device, which the reduction asks for.
+            # `all_reduce` wants a tensor on the replica's own device, and the identity puts the value there.
             return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, tf.identity(value))
 
         return self._strategy.experimental_local_results(self._strategy.run(replica_mean, args=(value,)))[0]
@@ -54,7 +66,7 @@ def _place(strategy: tf.distribute.Strategy) -> tuple[int, bool]:
 
 @contextlib.contextmanager
 def lost_workers() -> Iterator[None]:
-    """Turns what TensorFlow says when another worker process is gone into a `TrainingStopped`."""
+    """Turns the errors that TensorFlow raises when another worker process is gone into a `TrainingStopped`."""
     try:
         yield
     except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:

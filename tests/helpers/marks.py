@@ -1,4 +1,4 @@
-"""Why a test may be skipped on a machine."""
+"""Marks for tests that not every machine can run."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Where this checkout is, and the folder of real text that may lie beside it."""
+"""The folders that tests read: this checkout, and the real text that may lie beside it."""
 
 from pathlib import Path
 
