@@ -1,11 +1,9 @@
-"""The scripts as their users meet them, from text to scores, and the original's command line."""
+"""The scripts as functions, as their users meet them: from text to scores, and on with a run that was begun."""
 
 import json
 import math
 import re
 import shutil
-import subprocess
-import sys
 
 import pytest
 from command_line import (
@@ -17,14 +15,11 @@ from command_line import (
     INSPECT,
     SEQ_LEN,
     STEPS,
-    TOKENIZER,
     TRAIN,
     VOCAB_SIZE,
     WORDS,
     snapshot,
-    to_arguments,
 )
-from places import REPOSITORY
 
 from algpt2.tracking.metrics import read_metrics
 
@@ -145,119 +140,21 @@ def test_a_loss_that_is_not_finite_is_one_sentence_and_status_1(run_script, good
     assert "not finite at step" in outcome.sentence
 
 
-# ------------------------------------------------------------------------------------------ the original's flags
-
-
-def seed_flags(**changes):
-    """The original's command line, with a configuration whose seq_len --seq_len overrides."""
-    shards = [f"{{good}}/records/train-0000{i}-of-00003.tfrecord" for i in range(3)]
-    return {
-        **dict.fromkeys(GOOD[TRAIN]),
-        **{"tpu": "algpt2pod", "seq_len": SEQ_LEN, "batch_size": 4, "train_len": "{records}", "warmup_steps": 3},
-        **{"model_type": "algpt2", "config_path": "{long}", "epochs": 2, "train_path": shards},
-        **{"val_path": "{good}/records/val-00000-of-00001.tfrecord", "dry_run": True},
-        **changes,
-    }
-
-
-@pytest.fixture
-def places(good, outcomes, tmp_path):
-    """What the braces in flags stand for."""
-    long = tmp_path / "long.json"
-    long.write_text(json.dumps({**CONFIGS["algpt2"], "seq_len": 512}))
-    return {
-        "good": good,
-        "out": tmp_path / "out",
-        "records": outcomes["records"].result["train"]["records"],
-        "long": long,
-    }
-
-
-@pytest.mark.parametrize("changes", [{}, {"train_len": None}, {"model_dir": "{out}"}])
-def test_the_originals_command_line_means_what_it_meant_and_a_dry_run_writes_nothing(
-    run_script, places, tmp_path, changes
-):
-    before = snapshot(tmp_path)
-    plan = run_script(TRAIN, places, **seed_flags(**changes)).result
-    steps = 2 * places["records"] // 4
-    assert plan["model_config"]["seq_len"] == SEQ_LEN
-    assert (plan["train_records"], plan["steps"], plan["tokens"]) == (places["records"], steps, steps * 4 * SEQ_LEN)
-    assert plan["epochs"] == pytest.approx(steps * 4 / places["records"])
-    assert plan["train_config"]["warmup_steps"] == 3
-    assert plan["train_config"]["compute_dtype"] == "bfloat16"
-    # (300 + 16) x 8 tables; 8 x 32 in and 32 x 8 out, with biases; one block of width 32; the last LayerNorm.
-    assert plan["parameters"] == 2528 + 552 + (4224 + 8352 + 128) + 64
-    assert snapshot(tmp_path) == before
-
-
-def test_a_batch_that_is_not_full_at_the_end_of_the_epochs_is_no_step(run_script, places):
-    records = places["records"]
-    batch_size = next(size for size in range(4, 10) if 2 * records % size)
-    plan = run_script(TRAIN, places, **seed_flags(batch_size=batch_size)).result
-    assert plan["steps"] == plan["train_config"]["total_steps"] == math.floor(2 * records / batch_size)
-
-
-@pytest.mark.parametrize("changes", [{"tpu": None}, {"compute_dtype": "float32"}])
-def test_the_computation_is_in_float32_without_a_tpu_or_where_it_is_asked_for(run_script, places, changes):
-    plan = run_script(TRAIN, places, **seed_flags(**changes)).result
-    assert plan["train_config"]["compute_dtype"] == "float32"
-
-
-def test_a_train_len_that_is_not_the_number_of_records_is_refused(run_script, places):
-    outcome = run_script(TRAIN, places, **seed_flags(train_len=places["records"] + 1))
-    assert outcome.status == 2
-    assert f"--train_len must be the number of training records, which is {places['records']}" in outcome.sentence
-
-
-def test_a_dry_run_does_not_load_tensorflow(good):
-    arguments = to_arguments({**GOOD[TRAIN], "dry_run": True}, {"good": good, "out": good / "none"})
-    program = (
-        f"import runpy, sys; status = runpy.run_path({str(REPOSITORY / TRAIN)!r})['main'](sys.argv[1:]); "
-        "sys.exit(status or 'tensorflow' in sys.modules or 'keras' in sys.modules)"
-    )
-    ended = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=60)
-    assert ended.returncode == 0, ended.stderr[-2000:]
-    assert json.loads(ended.stdout)["steps"] == STEPS
-    assert not (good / "none").exists()
-
-
-# ------------------------------------------------------------------------------------------------ in real processes
-
-
-def process(script, flags, places):
-    command = [sys.executable, str(REPOSITORY / script), *to_arguments({**GOOD[script], **flags}, places)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
-
-
-def test_the_stdout_of_a_process_is_exactly_one_json_object(good, outcomes):
-    ended = process(INSPECT, {}, {"good": good})
-    assert ended.returncode == 0, ended.stderr[-2000:]
-    assert json.loads(ended.stdout) == outcomes["inspection"].result
-
-
-def test_a_users_error_in_a_process_is_one_line_on_stderr_without_a_traceback(tmp_path):
-    ended = process(TOKENIZER, {}, {"good": tmp_path / "none", "out": tmp_path / "out"})
-    assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr.startswith("error: ")
-    assert ended.stderr.count("\n") == 1
-    assert f"{tmp_path}/none/corpus.jsonl" in ended.stderr
-
-
-def only(**flags):
-    """Changes that leave the folders, and nothing else of the good training command."""
+def folders_and(**flags):
+    """Changes that leave nothing of the good training command but its folders, and add these flags."""
     return {**{name: None for name in GOOD[TRAIN] if name not in ("train_path", "val_path", "model_dir")}, **flags}
 
 
 @pytest.fixture
 def run_copy(good, tmp_path):
-    """A finished run of one's own: the folder's places."""
+    """The places of a finished run that the test may change."""
     shutil.copytree(good / "algpt2", tmp_path / "run")
     return {"good": good, "out": tmp_path / "run"}
 
 
 def test_a_run_keeps_the_settings_that_a_later_command_leaves_out(run_script, run_copy, outcomes):
-    assert run_script(TRAIN, run_copy, **only()).result == outcomes["algpt2"].result
-    longer = run_script(TRAIN, run_copy, **only(steps=STEPS + 2, learning_rate=5e-3)).result
+    assert run_script(TRAIN, run_copy, **folders_and()).result == outcomes["algpt2"].result
+    longer = run_script(TRAIN, run_copy, **folders_and(steps=STEPS + 2, learning_rate=5e-3)).result
     assert longer["step"] == STEPS + 2
     (entry,) = json.loads((run_copy["out"] / "run.json").read_text())["history"]
     assert entry["changes"] == {"total_steps": [STEPS, STEPS + 2], "learning_rate": [1e-2, 5e-3]}
@@ -302,7 +199,7 @@ def test_a_replay_needs_both_of_its_flags(run_script, good, flags, rule):
 
 def test_a_damaged_metrics_file_is_one_sentence_and_stays_as_it_is(run_script, run_copy):
     (run_copy["out"] / "metrics.jsonl").write_text('{"step": 5}\n{"st')
-    outcome = run_script(TRAIN, run_copy, **only(steps=STEPS + 2))
+    outcome = run_script(TRAIN, run_copy, **folders_and(steps=STEPS + 2))
     assert outcome.status == 2
     assert "metrics.jsonl must hold one JSON object a line" in outcome.stderr
     assert (run_copy["out"] / "metrics.jsonl").read_text() == '{"step": 5}\n{"st'

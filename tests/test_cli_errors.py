@@ -1,135 +1,35 @@
 """One sentence, status 2 and nothing written: what becomes of wrong input and wrong command lines."""
 
-import contextlib
-import dataclasses
-import json
-import resource
-import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 from command_line import (
     COMPARE,
-    CONFIGS,
     DEMO,
     EVALUATE,
     GENERATE,
     GOOD,
     INSPECT,
     RECORDS,
-    SEQ_LEN,
     STEPS,
     TOKENIZER,
     TRAIN,
     call,
     snapshot,
 )
+from wrong_input import write_wrong_input
 
-from algpt2 import cli, storage
-from algpt2.checkpoints import background_writer
-from algpt2.config.records import RecordOptions
-from algpt2.data.preparation import make_tfrecords
-from algpt2.data.tfrecords import write_shard
-from algpt2.data.tokenizer_training import train_tokenizer
+from algpt2 import cli
 from algpt2.devices import strategies
 from algpt2.errors import TrainingStopped, UserError
-
-
-def flip_bit(file, place=-1):
-    data = bytearray(file.read_bytes())
-    data[place] ^= 1
-    file.write_bytes(data)
-
-
-def edit_json(file, change):
-    fields = json.loads(file.read_text())
-    change(fields)
-    file.write_text(json.dumps(fields))
-
-
-def flip_bit_unnoticed(folder, split, place):
-    """Changes a bit of a split's first shard and gives the manifest the checksum of the changed file."""
-    manifest = json.loads((folder / "manifest.json").read_text())
-    shard = manifest[split]["shards"][0]
-    flip_bit(folder / shard["name"], place)
-    shard["crc32c"] = storage.of(str(folder)).crc32c(str(folder / shard["name"]))
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-
-
-def write_foreign_id(folder, split):
-    """Makes the first id of a split's first shard one that the vocabulary does not have; all else stays right."""
-    manifest = json.loads((folder / "manifest.json").read_text())
-    shard, size = manifest[split]["shards"][0], manifest["vocab_size"]
-    records = np.zeros((shard["records"], SEQ_LEN + 1), np.int64)
-    records[0, 0] = size
-    written = write_shard(str(folder / shard["name"]), records, np.ones(size + 1, np.int64))
-    manifest[split]["shards"][0] = dataclasses.asdict(written)
-    (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
 @pytest.fixture(scope="module")
 def bad(good, tmp_path_factory):
     """A folder of everything that is wrong. Read only."""
-    bad = tmp_path_factory.mktemp("bad")
-    (bad / "empty_folder").mkdir()
-    texts = {
-        "empty.jsonl": "",
-        "blank.jsonl": "\n",
-        "wrong_line.jsonl": '{"text": "a"}\n{"text": "b"\n',
-        "no_text.jsonl": '{"text": "a"}\n{"body": "b"}\n',
-        "number.jsonl": '{"text": 3}\n',
-        "table.csv": "a,b\n",
-        "spaces.txt": " \n",
-        "not.json": "{",
-        "list.json": "[]",
-        "heads.json": json.dumps({**CONFIGS["gpt2"], "n_head": 3}),
-        "unknown_key.json": json.dumps({**CONFIGS["gpt2"], "n_layers": 3}),
-        "small.json": json.dumps({**CONFIGS["gpt2"], "vocab_size": 257}),
-        "long.json": json.dumps({**CONFIGS["gpt2"], "seq_len": 32}),
-    }
-    for name, text in texts.items():
-        (bad / name).write_text(text)
-    (bad / "latin1.txt").write_bytes("caf\u00e9".encode("latin-1"))
-    (bad / "latin1.jsonl").write_bytes(b'{"text": "a"}\n' + '{"text": "\u00e9"}\n'.encode("latin-1"))
-
-    (bad / "other.jsonl").write_text('{"text": "one two three one two three"}\n' * 40)
-    train_tokenizer([str(bad / "other.jsonl")], 270, str(bad / "other_tokenizer"))
-    options = RecordOptions(seq_len=SEQ_LEN, num_shards=1, val_fraction=0)
-    make_tfrecords([str(bad / "other.jsonl")], str(bad / "other_tokenizer"), str(bad / "other_records"), options)
-    (bad / "half_tokenizer").mkdir()
-    shutil.copy(good / "tokenizer" / "vocab.json", bad / "half_tokenizer")
-
-    first_shard = "train-00000-of-00003.tfrecord"
-    changes = {
-        "no_manifest": lambda folder: (folder / "manifest.json").unlink(),
-        "wrong_manifest": lambda folder: edit_json(folder / "manifest.json", lambda fields: fields.pop("seq_len")),
-        "missing_shard": lambda folder: (folder / first_shard).unlink(),
-        "truncated": lambda folder: (folder / first_shard).write_bytes((folder / first_shard).read_bytes()[:-1]),
-        "changed": lambda folder: flip_bit(folder / first_shard),
-        "changed_data": lambda folder: flip_bit_unnoticed(folder, "train", 60),
-        "changed_val_data": lambda folder: flip_bit_unnoticed(folder, "val", 60),
-        "foreign_id": lambda folder: write_foreign_id(folder, "train"),
-        "foreign_val_id": lambda folder: write_foreign_id(folder, "val"),
-        "no_tokenizer": lambda folder: [(folder / n).unlink() for n in ("tokenizer.json", "vocab.json", "merges.txt")],
-        "swapped_tokenizer": lambda folder: shutil.copytree(bad / "other_tokenizer", folder, dirs_exist_ok=True),
-    }
-    for name, change in changes.items():
-        change(Path(shutil.copytree(good / "records", bad / name)))
-
-    last = f"checkpoints/step_{STEPS:08d}"
-    changes = {
-        "unfinished": lambda folder: (folder / "result.json").unlink(),
-        "wrong_result": lambda folder: (folder / "result.json").write_text("{"),
-        "flipped": lambda folder: [flip_bit(file) for file in folder.glob("checkpoints/*/model.safetensors")],
-        "wrong_marker": lambda folder: (folder / last / "COMMITTED").write_bytes(b"\xff"),
-        "no_tensors": lambda folder: (folder / last / "model.safetensors").unlink(),
-    }
-    for name, change in changes.items():
-        change(Path(shutil.copytree(good / "algpt2", bad / name)))
-
-    (bad / "evaluation_without_scores.json").write_text("{}")
-    return bad
+    folder = tmp_path_factory.mktemp("bad")
+    write_wrong_input(folder, good)
+    return folder
 
 
 # (script, what is changed of its command line, what the sentence must say). {occupied} is a folder that holds a
@@ -373,54 +273,6 @@ def test_every_script_explains_its_flags(scripts, script):
     outcome = call(scripts[script]["main"], ["--help"])
     assert outcome.status == 0
     assert all(f"--{name}" in outcome.stdout for name in GOOD[script])
-
-
-# ------------------------------------------------------------------------------------------------------ full disks
-
-
-@contextlib.contextmanager
-def files_limited_to(size_bytes):
-    """Lets the system refuse to let a file grow past a size: writes fail as they do on a full disk."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-
-
-@pytest.mark.parametrize("script", [TOKENIZER, RECORDS])
-def test_a_file_that_cannot_be_written_is_one_sentence_and_no_part_of_it_stays(run_script, good, tmp_path, script):
-    places = {"good": good, "out": tmp_path / "out"}
-    with files_limited_to(1000):
-        outcome = run_script(script, places)
-    assert (outcome.status, outcome.stdout) == (2, "")
-    assert "File too large" in outcome.sentence
-    assert str(tmp_path / "out") in outcome.sentence
-    assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
-    assert run_script(script, places).result, "the same command works once there is room"
-
-
-def test_a_checkpoint_that_cannot_be_written_is_one_sentence_and_the_run_can_go_on(
-    run_script, good, tmp_path, outcomes, monkeypatch
-):
-    monkeypatch.setattr(background_writer, "BACKOFF_SECONDS", ())
-    places = {"good": good, "out": tmp_path / "out"}
-    with files_limited_to(20_000):
-        outcome = run_script(TRAIN, places)
-    assert (outcome.status, outcome.stdout) == (1, "")
-    assert "File too large" in outcome.sentence
-    assert f"{tmp_path}/out/checkpoints/step_00000030/model.safetensors" in outcome.sentence
-    assert not list(tmp_path.rglob("COMMITTED"))
-    assert not list(tmp_path.rglob(".tmp-*"))
-    assert run_script(TRAIN, places).result["val_loss"] == outcomes["algpt2"].result["val_loss"]
-
-
-def test_a_full_folder_for_temporary_files_is_one_sentence(run_script, good, tmp_path):
-    with files_limited_to(10):
-        outcome = run_script(RECORDS, {"good": good, "out": tmp_path / "out"})
-    assert outcome.status == 2
-    assert "algpt2-shuffle-" in outcome.sentence
 
 
 @pytest.mark.parametrize(("error", "status"), [(UserError, 2), (TrainingStopped, 1)])

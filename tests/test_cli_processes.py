@@ -1,8 +1,9 @@
-"""What the scripts write to stderr as real processes: their own lines, and TensorFlow's only when asked.
+"""The scripts as real processes: one JSON object on stdout, and on stderr only lines of their own unless asked.
 
 Not here is make_demo_corpus.py, which imports no TensorFlow and takes a minute.
 """
 
+import json
 import logging
 import os
 import re
@@ -11,7 +12,7 @@ import subprocess
 import sys
 
 import pytest
-from command_line import COMPARE, EVALUATE, GENERATE, GOOD, INSPECT, RECORDS, TOKENIZER, TRAIN, to_arguments
+from command_line import COMPARE, EVALUATE, GENERATE, GOOD, INSPECT, RECORDS, STEPS, TOKENIZER, TRAIN, to_arguments
 from places import REPOSITORY
 
 from algpt2.cli import LogFormatter
@@ -49,7 +50,11 @@ def process(script, flags, places):
     """Runs a script as a user does, whose environment does not say how much TensorFlow logs."""
     environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
     command = [sys.executable, str(REPOSITORY / script), *to_arguments({**FLAGS[script], **flags}, places)]
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180)
+
+
+def lines_on_stderr(ended):
+    """Returns the lines, those that a bar of progress overwrites among them, of a process that must end well."""
     assert ended.returncode == 0, ended.stderr[-2000:]
     return [line for line in re.split(r"[\r\n]+", ended.stderr) if line.strip()]
 
@@ -66,7 +71,7 @@ def test_a_log_line_has_day_time_and_text_and_its_level_where_it_is_not_informat
 @pytest.mark.parametrize("command", QUIET)
 def test_a_command_writes_only_its_own_lines_to_stderr(command, places):
     script, flags = QUIET[command]
-    lines = process(script, flags, places)
+    lines = lines_on_stderr(process(script, flags, places))
     assert [line for line in lines if not OUR_LINE.match(line)] == []
     assert bool(lines) == (command not in SILENT)
 
@@ -79,15 +84,38 @@ def test_a_report_writes_nothing_to_stderr(places):
 
 
 def test_verbosity_brings_tensorflows_messages_back(places):
-    lines = process(INSPECT, {"verbosity": 1}, places)
+    lines = lines_on_stderr(process(INSPECT, {"verbosity": 1}, places))
     assert any(TENSORFLOW_LINE.search(line) for line in lines)
     assert any(re.match(r"\d\d-\d\d \d\d:\d\d:\d\d debug: ", line) for line in lines)
 
 
-def test_a_refused_rehearsal_is_one_line(places):
-    """It imports TensorFlow before it finds what is wrong."""
-    flags = {**GOOD[TRAIN], "rehearse": "v3-8", "batch_size": 4}
-    command = [sys.executable, str(REPOSITORY / TRAIN), *to_arguments(flags, places)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
+def test_a_rehearsal_that_is_refused_after_tensorflow_was_imported_is_one_line(places):
+    ended = process(TRAIN, {"rehearse": "v3-8", "batch_size": 4}, places)
     assert ended.returncode == 2
     assert re.fullmatch(r"error: .*\n", ended.stderr)
+
+
+def test_a_dry_run_does_not_load_tensorflow(good):
+    arguments = to_arguments({**GOOD[TRAIN], "dry_run": True}, {"good": good, "out": good / "none"})
+    program = (
+        f"import runpy, sys; status = runpy.run_path({str(REPOSITORY / TRAIN)!r})['main'](sys.argv[1:]); "
+        "sys.exit(status or 'tensorflow' in sys.modules or 'keras' in sys.modules)"
+    )
+    ended = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    assert json.loads(ended.stdout)["steps"] == STEPS
+    assert not (good / "none").exists()
+
+
+def test_the_stdout_of_a_process_is_exactly_one_json_object(places, outcomes):
+    ended = process(INSPECT, {}, places)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    assert json.loads(ended.stdout) == outcomes["inspection"].result
+
+
+def test_a_users_error_in_a_process_is_one_line_on_stderr_without_a_traceback(tmp_path):
+    ended = process(TOKENIZER, {}, {"good": tmp_path / "none", "out": tmp_path / "out"})
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("error: ")
+    assert ended.stderr.count("\n") == 1
+    assert f"{tmp_path}/none/corpus.jsonl" in ended.stderr
