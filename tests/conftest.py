@@ -71,10 +71,10 @@ def bucket():
         patch.setenv("STORAGE_EMULATOR_HOST", address)
         from algpt2.storage import cloud
 
-        cloud._client.cache_clear()
-        cloud._client().create_bucket("bucket")
+        cloud.gcs_client.cache_clear()
+        cloud.gcs_client().create_bucket("bucket")
         yield "gs://bucket"
-        cloud._client.cache_clear()
+        cloud.gcs_client.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -77,6 +77,15 @@ def test_these_are_imported_without_tensorflow(place):
     assert ended.returncode == 0, f"{place} imports TensorFlow or Keras {ended.stderr}"
 
 
+def test_a_test_imports_no_other_test():
+    """What two of them need is in `tests/helpers`."""
+    for file in (REPOSITORY / "tests").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not [name for name in names if name.split(".")[-1].startswith("test_")], file
+
+
 def test_nothing_imports_a_script_or_a_test():
     scripts = {file.stem for folder in (".", "data_tools", "eval") for file in (REPOSITORY / folder).glob("*.py")}
     for file in PACKAGE.rglob("*.py"):

@@ -19,7 +19,12 @@ from algpt2.errors import UserError
 
 
 @functools.cache
-def _client() -> gcs.Client:
+def gcs_client() -> gcs.Client:
+    """Returns the process's client of Cloud Storage, or of the emulator that `STORAGE_EMULATOR_HOST` names.
+
+    Raises:
+      UserError: no Google Cloud credentials are found.
+    """
     if os.environ.get("STORAGE_EMULATOR_HOST"):
         return gcs.Client(project="emulator", credentials=credentials.AnonymousCredentials())
     try:
@@ -96,7 +101,7 @@ class CloudStorage:
     def require_writable(self, folder: str) -> None:
         bucket, _ = _split(folder)
         try:
-            list(_client().list_blobs(bucket, max_results=1))
+            list(gcs_client().list_blobs(bucket, max_results=1))
         except exceptions.NotFound as error:
             raise _no_bucket(folder) from error
         except exceptions.Forbidden as error:
@@ -135,14 +140,14 @@ class CloudStorage:
 
     def _blob(self, path: str) -> gcs.Blob:
         bucket, name = _split(path)
-        return _client().bucket(bucket).blob(name)
+        return gcs_client().bucket(bucket).blob(name)
 
     def _find(self, path: str) -> gcs.Blob | None:
         bucket, name = _split(path)
         if not name:
             return None
         try:
-            return _client().bucket(bucket).get_blob(name)
+            return gcs_client().bucket(bucket).get_blob(name)
         except exceptions.Forbidden as error:
             raise _forbidden(path) from error
 
@@ -155,7 +160,7 @@ class CloudStorage:
     def _list(self, prefix: str, max_results: int | None = None) -> list[str]:
         bucket, name = _split(prefix)
         try:
-            blobs = list(_client().list_blobs(bucket, prefix=name, max_results=max_results))
+            blobs = list(gcs_client().list_blobs(bucket, prefix=name, max_results=max_results))
         except exceptions.NotFound:
             return []
         except exceptions.Forbidden as error:
