@@ -6,7 +6,7 @@ CONSTRAINTS ?= constraints.txt
 DEMO ?= demo
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test test-tpu bench lint format
+.PHONY: demo test test-tpu bench lint format reference
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -55,6 +55,10 @@ lint: $(VENV)/.dev-installed
 format: $(VENV)/.dev-installed
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
+
+# The pages of docs/reference; a test fails where they do not say what the code says.
+reference: $(VENV)/.run-installed
+	$(RUN) docs/reference/generate.py
 
 # From raw text to perplexity and generated text; an interrupted demo goes on where it was.
 DEMO_MODELS := gpt2-tiny algpt2-tiny
