@@ -9,8 +9,10 @@ import pytest
 from command_line import GENERATE, GOOD, INSPECT, call
 from places import REPOSITORY
 
-SCRIPT = r"train_tfrecords\.py|generate\.py|benchmarks/\w+\.py|data_tools/\w+\.py|eval/\w+\.py"
+SCRIPT = r"train_tfrecords\.py|generate\.py|(?:benchmarks|data_tools|eval|docs/reference)/\w+\.py|-m benchmarks\.\w+"
 COMMAND = re.compile(rf"(?<![\w/])(?:\S*/)?python3?\s+({SCRIPT})(?=\s|$)(.*)")
+BLOCK = re.compile(r"^ *```.*?\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
+INLINE = re.compile(r"`(python[^`]+)`")
 
 
 def commands_in(text):
@@ -21,16 +23,26 @@ def commands_in(text):
             lexer.whitespace_split = True
             arguments = list(lexer)
             ends = [i for i, word in enumerate(arguments) if word and set(word) <= set("|&;<>()")]
-            yield script, arguments[: min(ends, default=len(arguments))]
+            yield path_of(script), arguments[: min(ends, default=len(arguments))]
+
+
+def path_of(script):
+    """'-m benchmarks.step' -> 'benchmarks/step.py'."""
+    return script.removeprefix("-m ").replace(".", "/") + ".py" if script.startswith("-m ") else script
+
+
+def commands_of_document(text):
+    """Yields the commands in a document's code blocks, and those within its sentences and tables."""
+    for block in BLOCK.findall(text):
+        yield from commands_in(block)
+    for inline in INLINE.findall(BLOCK.sub("", text)):
+        yield from commands_in(" ".join(inline.split()))
 
 
 def documented_commands():
-    """Returns (file name, script, arguments) of the commands in the code blocks of all documents."""
-    found = []
-    for file in sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md")]):
-        for block in re.findall(r"^```.*?\n(.*?)^```", file.read_text(), re.DOTALL | re.MULTILINE):
-            found += [(file.name, *command) for command in commands_in(block)]
-    return found
+    """Returns (script, arguments) of the commands of all documents."""
+    files = [*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md")]
+    return [command for file in sorted(files) for command in commands_of_document(file.read_text(encoding="utf-8"))]
 
 
 def demo_commands():
@@ -50,8 +62,8 @@ def parse(scripts, script, arguments):
 
 def test_every_command_in_the_documents_is_one_that_its_script_understands(scripts):
     commands = documented_commands()
-    assert {script for file, script, _ in commands if file == "README.md"} >= set(GOOD), "a tool without an example"
-    for _, script, arguments in commands:
+    assert {script for script, _ in commands} >= set(scripts), "a script without an example"
+    for script, arguments in commands:
         parse(scripts, script, arguments)
 
 
@@ -67,3 +79,11 @@ def test_commands_are_found_whole_in_a_text():
         '$ make\n.venv/bin/python generate.py --prompt "a; b" \\\n  --seed 1 > x.json; python setup.py --seed 2 # c\n'
     )
     assert list(commands_in(text)) == [(GENERATE, ["--prompt", "a; b", "--seed", "1"])]
+
+
+def test_commands_are_found_in_blocks_and_in_sentences_of_a_document():
+    text = (
+        "Say `python -m benchmarks.step\n--steps 2` or\n\n1. this:\n\n   ```\n   python generate.py --seed 1\n   ```\n"
+    )
+    expected = [(GENERATE, ["--seed", "1"]), ("benchmarks/step.py", ["--steps", "2"])]
+    assert list(commands_of_document(text)) == expected
