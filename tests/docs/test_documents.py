@@ -20,9 +20,9 @@ FOLDERS = ("algpt2", "benchmarks", "data_tools", "docs", "eval", "tests")
 
 
 def prose_of(text):
-    """A document's lines outside code blocks, comments and tables, without the addresses of links."""
+    """A document's lines outside code blocks, headings, comments and tables, without the addresses of links."""
     text = re.sub(r"^ *```.*?^ *```", "", text, flags=re.DOTALL | re.MULTILINE)
-    text = re.sub(r"^ *\|.*$|^<!--.*-->$", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^ *\|.*$|^#.*$|^<!--.*-->$", "", text, flags=re.MULTILINE)
     return re.sub(r"\]\([^)]*\)", "]()", text)
 
 
