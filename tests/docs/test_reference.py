@@ -51,6 +51,15 @@ def test_every_flag_that_a_script_helps_with_has_an_entry_in_its_section(scripts
         assert helped <= set(entries[script]), script
 
 
+def test_every_flag_of_training_is_in_a_guide(scripts):
+    guides = "".join(file.read_text() for file in (REPOSITORY / "docs/guide").glob("*.md"))
+    told = {flag.replace("--no-", "--") for flag in FLAG.findall(guides)}
+    usage = call(scripts["train_tfrecords.py"]["parse"], ["--help"]).stdout.split("\n\n")[0]
+    flags = {flag.replace("--no-", "--") for flag in FLAG.findall(usage)} - {"--help", "--helpfull"}
+    assert len(flags) > 50
+    assert flags <= told
+
+
 def rows_of(section):
     """The first cells of a section's tables."""
     return "\n".join(line.split(" | ")[0] for line in section.splitlines() if line.startswith("| `"))
