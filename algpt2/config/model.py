@@ -85,6 +85,18 @@ class GPTConfig:
         layer_norms = 2 * (2 * d)
         return tables + projections + self.n_block * (attention + feed_forward + layer_norms) + 2 * d
 
+    @classmethod
+    def from_preset(cls, name: str) -> "GPTConfig":
+        """Returns a named model's config.
+
+        Args:
+          name: one of `preset_names()`, for example "gpt2" or "algpt2".
+
+        Raises:
+          UserError: no such name.
+        """
+        return preset(name)
+
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as plain JSON values."""
         return dataclasses.asdict(self)

@@ -40,7 +40,7 @@ class CachedDecoder:
         return logits[0, 0].numpy()
 
     def _cached_forward(self, ids: tf.Tensor, cache: Any, position: tf.Tensor) -> tuple[tf.Tensor, Any]:
-        return self.model(ids, cache=cache, position=position)
+        return self.model.call_with_cache(ids, cache, position)
 
 
 def generate(decoder: CachedDecoder, tokenizer: Tokenizer, prompt: str, config: SamplingConfig) -> str:

@@ -8,22 +8,48 @@ import numpy as np
 from keras import ops
 
 from algpt2.config.model import GPTConfig
-from algpt2.model.dropout import dropout
-from algpt2.model.layers import INITIAL_STDDEV, Block, layer_norm, normal
+from algpt2.model.dropout import Dropout
+from algpt2.model.layers import INITIAL_STDDEV, Block, LayerCache, Shape, layer_norm, normal_initializer
 from algpt2.model.losses import head_logits
 from algpt2.model.rematerialisation import rematerialised, rematerialised_loop
+from algpt2.model.tensors import Integer, Tensor, TensorLike
 
-Cache = tuple[tuple[Any, Any], ...]
+Cache = tuple[LayerCache, ...]
 
 
 class GPT(keras.Model):
     """GPT-2, or ALGPT-2 when the config factorizes embeddings or shares layers.
 
-    A plain `keras.Model`: int32 ids (B, L) -> float32 logits (B, L, V). Parameters are float32; `dtype` is the
-    policy of the computation (`"mixed_bfloat16"` on TPU). Initial parameters are a function of `seed`.
+    It is a plain `keras.Model`: `fit` trains it, and calling it with int32 ids (B, L) gives float32 logits (B, L, V) of
+    the token after each position. Parameters are float32, and they are created by the constructor.
+
+    Example:
+
+    >>> import numpy as np
+    >>> import algpt2
+    >>> config = algpt2.GPTConfig(vocab_size=300, seq_len=16, n_layer=2, n_head=2, d_model=32, share_layers=True)
+    >>> model = algpt2.GPT(config)
+    >>> model.count_params()
+    23360
+    >>> model(np.zeros((1, 8), "int32")).shape
+    TensorShape([1, 8, 300])
     """
 
-    def __init__(self, config: GPTConfig, seed: int = 0, dtype: Any = "float32", **kwargs: Any):
+    def __init__(
+        self,
+        config: GPTConfig,
+        seed: int = 0,
+        dtype: str | dict[str, Any] | keras.DTypePolicy = "float32",
+        **kwargs: Any,
+    ):
+        """Makes the model with initial parameters.
+
+        Args:
+          config: the shape of the model.
+          seed: of the initial parameters, which are a pure function of it, and of the dropout masks under `fit`.
+          dtype: the policy of the computation: `"float32"`, or `"mixed_bfloat16"` on TPU.
+          kwargs: `name` and what else every Keras model takes.
+        """
         super().__init__(dtype=dtype, **kwargs)
         self.config = config
         rng = np.random.default_rng(seed)
@@ -37,18 +63,31 @@ class GPT(keras.Model):
         self.dropout_seeds = keras.random.SeedGenerator(seed)
         self.build((None, config.seq_len))
 
-    def _table(self, name: str, rows: int, rng: np.random.Generator) -> Any:
-        # No autocast: the head needs the float32 table, the lookup casts only the rows it took.
-        shape = (rows, self.config.table_width)
-        return self.add_weight(name=name, shape=shape, initializer=normal(INITIAL_STDDEV, rng), autocast=False)
+    @classmethod
+    def from_preset(cls, name: str, **kwargs: Any) -> "GPT":
+        """Returns a new model of a named shape. Its parameters are initial ones: presets hold no trained weights.
+
+        Args:
+          name: one of `algpt2.config.model.preset_names()`, for example "gpt2" or "algpt2".
+          kwargs: `seed`, `dtype` and what else the constructor takes.
+
+        Raises:
+          UserError: no such name.
+        """
+        return cls(GPTConfig.from_preset(name), **kwargs)
+
+    def _table(self, name: str, rows: int, rng: np.random.Generator) -> keras.Variable:
+        # Without autocast: the head needs the float32 table, and `embed` casts only the rows that it looks up.
+        shape, initializer = (rows, self.config.table_width), normal_initializer(INITIAL_STDDEV, rng)
+        return self.add_weight(name=name, shape=shape, initializer=initializer, autocast=False)
 
     def _projection(self, name: str, width: int, rng: np.random.Generator) -> keras.layers.Dense:
         """E -> D or D -> E; keeps the variance of its input, so that a factorized stream starts as wide as GPT-2's."""
         fan_in = self.config.embedding_size if width == self.config.d_model else self.config.d_model
-        initializer = normal(fan_in**-0.5, rng)
+        initializer = normal_initializer(fan_in**-0.5, rng)
         return keras.layers.Dense(width, kernel_initializer=initializer, dtype=self.dtype_policy, name=name)
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         """Creates all parameters; called by the constructor."""
         stream = (*input_shape, self.config.d_model)
         if self.config.embedding_size:
@@ -58,84 +97,31 @@ class GPT(keras.Model):
             block.build(stream)
         self.ln_f.build(stream)
 
-    def call(
-        self,
-        ids: Any,
-        training: bool = False,
-        dropout_seed: Any = None,
-        cache: Cache | None = None,
-        position: Any = 0,
-    ) -> Any:
-        """Returns float32 logits (B, L, V) of the token after each position; with a cache, (logits, new cache).
+    def call(self, ids: TensorLike, training: bool = False, dropout_seed: TensorLike | None = None) -> Tensor:
+        """Returns the logits of the token after each position, float32 (B, L, V).
 
         Args:
           ids: int32 (B, L), L at most seq_len.
           training: whether dropout acts.
-          dropout_seed: int32 (2,), of which the masks are a pure function. None while training: drawn from the
-            model's own seed generator, as `fit` needs it.
-          cache: one (keys, values) per layer application, each (B, H, S, K): see `empty_cache`.
-          position: position of ids[:, 0]; only with a cache can it be other than 0.
+          dropout_seed: int32 (2,), of which the masks are a pure function. If it is None in training, one is drawn from
+            the model's own seed generator, because `fit` passes none.
         """
-        x, new_cache = self._final_states(ids, training, dropout_seed, cache, position)
-        logits = head_logits(x, self.wte)
-        return logits if cache is None else (logits, new_cache)
+        return head_logits(self.hidden_states(ids, training, dropout_seed), self.wte)
 
-    def hidden_states(self, ids: Any, training: bool = False, dropout_seed: Any = None, remat: str = "none") -> Any:
-        """Returns what the tied head is applied to, (B, L, E) in the compute dtype; arguments as in `call`.
+    def call_with_cache(self, ids: TensorLike, cache: Cache, position: Integer) -> tuple[Tensor, Cache]:
+        """Returns the logits, float32 (B, L, V), of the next L positions, and the cache with them in it. No dropout.
 
-        `remat` is what the backward pass computes anew: "none" or "block".
+        Args:
+          ids: int32 (B, L), the tokens from `position` on.
+          cache: keys and values of the positions before, from `empty_cache` or an earlier call.
+          position: int32 (), that of ids[:, 0]; position + L is at most seq_len.
         """
-        return self._final_states(ids, training, dropout_seed, None, 0, remat)[0]
-
-    def _final_states(
-        self,
-        ids: Any,
-        training: bool,
-        dropout_seed: Any,
-        cache: Cache | None,
-        position: Any,
-        remat: str = "none",
-    ) -> tuple[Any, Cache]:
-        if not training:
-            dropout_seed = None
-        elif dropout_seed is None and self.config.dropout:
-            # Hashed, because the generator counts up by one, as the sites within a model do.
-            dropout_seed = keras.random.randint((2,), 0, 2**31 - 1, dtype="int32", seed=self.dropout_seeds)
-        x = self.embed(ids, position, dropout_seed)
+        x = self.embed(ids, position)
         new_cache = []
-        if cache is None:
-            x = self._apply_blocks(x, dropout_seed, remat)
-        else:
-            for application, layer_cache in enumerate(cache):
-                block = self.h[application % self.config.n_block]
-                x, layer_cache = block(x, application=application, cache=layer_cache, position=position)
-                new_cache.append(layer_cache)
-        x = self.ln_f(x)
-        if self.config.embedding_size:
-            x = self.head_projection(x)
-        return x, tuple(new_cache)
-
-    def _apply_blocks(self, x: Any, dropout_seed: Any, remat: str) -> Any:
-        """(B, L, D) -> (B, L, D)."""
-
-        def apply(block: Block, x: Any, application: Any) -> Any:
-            return block(x, dropout_seed=dropout_seed, application=application)
-
-        if remat == "block" and self.config.share_layers:
-            return rematerialised_loop(functools.partial(apply, self.h[0]), x, self.config.n_layer)
-        for application in range(self.config.n_layer):
-            apply_own = functools.partial(apply, self.h[application % self.config.n_block])
-            x = rematerialised(apply_own, x, application) if remat == "block" else apply_own(x, application)
-        return x
-
-    def embed(self, ids: Any, position: Any = 0, dropout_seed: Any = None) -> Any:
-        """int32 (B, L) -> (B, L, D): token plus position, then E -> D if factorized."""
-        positions = position + ops.arange(ids.shape[1], dtype="int32")
-        x = ops.take(self.wte, ids, axis=0) + ops.take(self.wpe, positions, axis=0)
-        x = ops.cast(x, self.compute_dtype)
-        if self.config.embedding_size:
-            x = self.embedding_projection(x)
-        return dropout(x, self.config.dropout, dropout_seed, site=0)
+        for application, layer_cache in enumerate(cache):
+            x, layer_cache = self._block_of(application).call_with_cache(x, layer_cache, position)
+            new_cache.append(layer_cache)
+        return head_logits(self._head_input(x), self.wte), tuple(new_cache)
 
     def empty_cache(self, batch_size: int) -> Cache:
         """Returns zeros for the keys and values of every layer application, each (B, H, seq_len, K)."""
@@ -144,6 +130,62 @@ class GPT(keras.Model):
             (ops.zeros(shape, self.compute_dtype), ops.zeros(shape, self.compute_dtype))
             for _ in range(self.config.n_layer)
         )
+
+    def hidden_states(
+        self, ids: TensorLike, training: bool = False, dropout_seed: TensorLike | None = None, remat: str = "none"
+    ) -> Tensor:
+        """Returns what the tied head is applied to, (B, L, E or D) in the compute dtype.
+
+        Args:
+          ids: as in `call`, like `training` and `dropout_seed`.
+          training: whether dropout acts.
+          dropout_seed: int32 (2,) or None.
+          remat: what the backward pass computes anew instead of keeping it: "none" or "block".
+        """
+        if not training:
+            dropout_seed = None
+        elif dropout_seed is None and self.config.dropout:
+            # The generator counts up by one, as the dropout sites within a model do. Its count is hashed, or the masks
+            # of one step would come again at other sites in the next.
+            dropout_seed = keras.random.randint((2,), 0, 2**31 - 1, dtype="int32", seed=self.dropout_seeds)
+        x = self.embed(ids, 0, dropout_seed)
+        return self._head_input(self._apply_blocks(x, dropout_seed, remat))
+
+    def embed(self, ids: TensorLike, position: Integer = 0, dropout_seed: TensorLike | None = None) -> Tensor:
+        """Returns the sum of token and position embeddings, (B, L, D), projected from E to D if factorized.
+
+        Args:
+          ids: int32 (B, L).
+          position: int32 (), that of ids[:, 0].
+          dropout_seed: int32 (2,), or None without dropout.
+        """
+        positions = position + ops.arange(ids.shape[1], dtype="int32")
+        x = ops.take(self.wte, ids, axis=0) + ops.take(self.wpe, positions, axis=0)
+        x = ops.cast(x, self.compute_dtype)
+        if self.config.embedding_size:
+            x = self.embedding_projection(x)
+        return Dropout(self.config.dropout, dropout_seed, site=0)(x)
+
+    def _apply_blocks(self, x: Tensor, dropout_seed: TensorLike | None, remat: str) -> Tensor:
+        """(B, L, D) -> (B, L, D)."""
+
+        def apply(block: Block, x: Tensor, application: Integer) -> Tensor:
+            return block(x, dropout_seed=dropout_seed, application=application)
+
+        if remat == "block" and self.config.share_layers:
+            return rematerialised_loop(functools.partial(apply, self.h[0]), x, self.config.n_layer)
+        for application in range(self.config.n_layer):
+            apply_own = functools.partial(apply, self._block_of(application))
+            x = rematerialised(apply_own, x, application) if remat == "block" else apply_own(x, application)
+        return x
+
+    def _block_of(self, application: int) -> Block:
+        return self.h[application % self.config.n_block]
+
+    def _head_input(self, x: Tensor) -> Tensor:
+        """(B, L, D) -> (B, L, E), or (B, L, D) if the embeddings are not factorized."""
+        x = self.ln_f(x)
+        return self.head_projection(x) if self.config.embedding_size else x
 
     def named_parameters(self) -> dict[str, keras.Variable]:
         """Returns every parameter under its published GPT-2 name; a shared block is `h.0`."""

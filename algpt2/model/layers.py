@@ -1,8 +1,7 @@
 """The parts of a GPT: causal self-attention, feed-forward, block.
 
 Written with `keras.ops`. Attributes carry GPT-2's published names (`ln_1`, `attn.c_attn`, ...), which are also the
-names in a checkpoint. Shapes: B batch, L positions, S cached positions, D d_model, H heads, K head size,
-F feed-forward.
+names in a checkpoint. Shapes: B batch, L positions, S cached positions, D d_model, H heads, K head size.
 """
 
 from typing import Any
@@ -13,19 +12,24 @@ from keras import ops
 
 from algpt2.config.model import GPTConfig
 from algpt2.model.attention import causal_attention, masked_scores
-from algpt2.model.dropout import dropout
+from algpt2.model.dropout import Dropout
+from algpt2.model.tensors import Integer, Tensor, TensorLike
 
 LAYER_NORM_EPSILON = 1e-5
 INITIAL_STDDEV = 0.02
-DROPOUT_SITES_PER_BLOCK = 3
+# Attention weights, attention output, feed-forward output.
+DROPOUTS_PER_BLOCK = 3
+
+LayerCache = tuple[Tensor, Tensor]
+Shape = tuple[int | None, ...]
 
 
-def normal(stddev: float, rng: np.random.Generator) -> keras.initializers.Initializer:
+def normal_initializer(stddev: float, rng: np.random.Generator) -> keras.initializers.Initializer:
     """Returns a normal initializer with a seed of its own, drawn from `rng`."""
     return keras.initializers.RandomNormal(stddev=stddev, seed=int(rng.integers(2**31)))
 
 
-def layer_norm(dtype: Any, name: str) -> keras.layers.LayerNormalization:
+def layer_norm(dtype: keras.DTypePolicy, name: str) -> keras.layers.LayerNormalization:
     """Returns a layer norm over the last axis, whose statistics are float32 under every dtype policy."""
     return keras.layers.LayerNormalization(epsilon=LAYER_NORM_EPSILON, dtype=dtype, name=name)
 
@@ -34,45 +38,57 @@ class CausalSelfAttention(keras.layers.Layer):
     """Multi-head attention in which a position sees itself and earlier ones; softmax in float32."""
 
     def __init__(self, config: GPTConfig, rng: np.random.Generator, **kwargs: Any):
+        """Makes the layer, its parameters not yet created.
+
+        Args:
+          config: of the model.
+          rng: from which each kernel's seed is drawn.
+          kwargs: `dtype`, `name` and what else every Keras layer takes.
+        """
         super().__init__(**kwargs)
         self.config = config
-        d_model = config.d_model
-        self.c_attn = keras.layers.Dense(
-            3 * d_model, kernel_initializer=normal(INITIAL_STDDEV, rng), dtype=self.dtype_policy, name="c_attn"
-        )
-        self.c_proj = keras.layers.Dense(
-            d_model, kernel_initializer=normal(residual_stddev(config), rng), dtype=self.dtype_policy, name="c_proj"
-        )
+        d_model, policy = config.d_model, self.dtype_policy
+        into, out_of = normal_initializer(INITIAL_STDDEV, rng), normal_initializer(residual_stddev(config), rng)
+        self.c_attn = keras.layers.Dense(3 * d_model, kernel_initializer=into, dtype=policy, name="c_attn")
+        self.c_proj = keras.layers.Dense(d_model, kernel_initializer=out_of, dtype=policy, name="c_proj")
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         """Creates the parameters for inputs of shape (B, L, D)."""
         self.c_attn.build(input_shape)
         self.c_proj.build(input_shape)
 
-    def call(self, x: Any, dropout_seed: Any = None, first_site: int = 0, cache: Any = None, position: Any = 0) -> Any:
-        """(B, L, D) -> (B, L, D), and with a cache also the cache with these positions' keys and values in it.
+    def call(self, x: Tensor, dropout_seed: TensorLike | None = None, first_site: Integer = 0) -> Tensor:
+        """Returns the attention's contribution to the residual stream, (B, L, D).
 
         Args:
           x: (B, L, D).
-          dropout_seed: int32 (2,) or None.
+          dropout_seed: int32 (2,), or None without dropout.
           first_site: dropout site of the attention weights.
-          cache: (keys, values), each (B, H, S, K), or None.
-          position: the position of x[:, 0]; scalar int32.
         """
         query, key, value = self._query_key_value(x)
-        if cache is None:
-            attended = causal_attention(query, key, value, self.config.dropout, dropout_seed, first_site)
-            return self._project(attended)
+        return self._project(
+            causal_attention(query, key, value, Dropout(self.config.dropout, dropout_seed, first_site))
+        )
+
+    def call_with_cache(self, x: Tensor, cache: LayerCache, position: Integer) -> tuple[Tensor, LayerCache]:
+        """Returns what `call` would without dropout, and the cache with these positions' keys and values in it.
+
+        Args:
+          x: (B, L, D), the positions from `position` on.
+          cache: keys and values of all positions before, each (B, H, S, K).
+          position: int32 (), that of x[:, 0]; position + L is at most S.
+        """
+        query, *new = self._query_key_value(x)
         key, value = cache = tuple(
-            ops.slice_update(old, (0, 0, position, 0), new) for old, new in zip(cache, (key, value), strict=True)
+            ops.slice_update(old, (0, 0, position, 0), update) for old, update in zip(cache, new, strict=True)
         )
         weights = ops.softmax(masked_scores(query, key, position), axis=-1)
         return self._project(ops.matmul(ops.cast(weights, value.dtype), value)), cache
 
-    def _query_key_value(self, x: Any) -> list[Any]:
+    def _query_key_value(self, x: Tensor) -> list[Tensor]:
         """(B, L, D) -> three of (B, H, L, K).
 
-        By three products: one whose result is split would keep both the result and its parts for the backward pass.
+        By three products, because the backward pass would keep both the result of a single product and its parts.
         """
         heads, size = self.config.n_head, self.config.head_size
         kernels = ops.split(ops.cast(self.c_attn.kernel, x.dtype), 3, axis=-1)
@@ -82,7 +98,7 @@ class CausalSelfAttention(keras.layers.Layer):
             for kernel, bias in zip(kernels, biases, strict=True)
         ]
 
-    def _project(self, heads: Any) -> Any:
+    def _project(self, heads: Tensor) -> Tensor:
         """(B, H, L, K) -> (B, L, D)."""
         kernel = ops.cast(self.c_proj.kernel, heads.dtype)
         kernel = ops.reshape(kernel, (heads.shape[1], heads.shape[3], kernel.shape[1]))
@@ -90,38 +106,32 @@ class CausalSelfAttention(keras.layers.Layer):
 
 
 class FeedForward(keras.layers.Layer):
-    """D -> F -> D with tanh-approximated gelu."""
+    """D -> feed_forward_size -> D with tanh-approximated gelu."""
 
     def __init__(self, config: GPTConfig, rng: np.random.Generator, **kwargs: Any):
+        """Makes the layer, its parameters not yet created; arguments as of `CausalSelfAttention`."""
         super().__init__(**kwargs)
         self.config = config
-        self.c_fc = keras.layers.Dense(
-            config.feed_forward_size,
-            kernel_initializer=normal(INITIAL_STDDEV, rng),
-            dtype=self.dtype_policy,
-            name="c_fc",
-        )
-        self.c_proj = keras.layers.Dense(
-            config.d_model,
-            kernel_initializer=normal(residual_stddev(config), rng),
-            dtype=self.dtype_policy,
-            name="c_proj",
-        )
+        hidden, policy = config.feed_forward_size, self.dtype_policy
+        into, out_of = normal_initializer(INITIAL_STDDEV, rng), normal_initializer(residual_stddev(config), rng)
+        self.c_fc = keras.layers.Dense(hidden, kernel_initializer=into, dtype=policy, name="c_fc")
+        self.c_proj = keras.layers.Dense(config.d_model, kernel_initializer=out_of, dtype=policy, name="c_proj")
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         """Creates the parameters for inputs of shape (B, L, D)."""
         self.c_fc.build(input_shape)
         self.c_proj.build((*input_shape[:-1], self.config.feed_forward_size))
 
-    def call(self, x: Any) -> Any:
+    def call(self, x: Tensor) -> Tensor:
         """(B, L, D) -> (B, L, D)."""
         return self.c_proj(ops.gelu(self.c_fc(x), approximate=True))
 
 
 class Block(keras.layers.Layer):
-    """A pre-norm transformer block. Applied several times when layers are shared."""
+    """A pre-norm transformer block. It is applied several times when layers are shared."""
 
     def __init__(self, config: GPTConfig, rng: np.random.Generator, **kwargs: Any):
+        """Makes the block, its parameters not yet created; arguments as of `CausalSelfAttention`."""
         super().__init__(**kwargs)
         self.config = config
         self.ln_1 = layer_norm(self.dtype_policy, "ln_1")
@@ -129,29 +139,37 @@ class Block(keras.layers.Layer):
         self.ln_2 = layer_norm(self.dtype_policy, "ln_2")
         self.mlp = FeedForward(config, rng, dtype=self.dtype_policy, name="mlp")
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         """Creates the parameters for inputs of shape (B, L, D)."""
         for layer in (self.ln_1, self.attn, self.ln_2, self.mlp):
             layer.build(input_shape)
 
-    def call(self, x: Any, dropout_seed: Any = None, application: int = 0, cache: Any = None, position: Any = 0) -> Any:
-        """(B, L, D) -> (B, L, D), and with a cache also the new cache (see `CausalSelfAttention.call`).
+    def call(self, x: Tensor, dropout_seed: TensorLike | None = None, application: Integer = 0) -> Tensor:
+        """Returns the residual stream after this block, (B, L, D).
 
-        `application` counts the model's block applications from 0: a shared block draws new masks in each.
+        Args:
+          x: the residual stream, (B, L, D).
+          dropout_seed: int32 (2,), or None without dropout.
+          application: which of the model's block applications this is, from 0: a shared block draws new masks in each.
         """
-        site = 1 + DROPOUT_SITES_PER_BLOCK * application
-        attended = self.attn(self.ln_1(x), dropout_seed=dropout_seed, first_site=site, cache=cache, position=position)
-        if cache is not None:
-            attended, cache = attended
-        x = x + dropout(attended, self.config.dropout, dropout_seed, site + 1)
-        x = x + dropout(self.mlp(self.ln_2(x)), self.config.dropout, dropout_seed, site + 2)
-        return x if cache is None else (x, cache)
+        # Site 0 is that of the embeddings.
+        first_site = 1 + DROPOUTS_PER_BLOCK * application
+        attended = self.attn(self.ln_1(x), dropout_seed=dropout_seed, first_site=first_site)
+        x = x + Dropout(self.config.dropout, dropout_seed, first_site + 1)(attended)
+        return x + Dropout(self.config.dropout, dropout_seed, first_site + 2)(self.mlp(self.ln_2(x)))
+
+    def call_with_cache(self, x: Tensor, cache: LayerCache, position: Integer) -> tuple[Tensor, LayerCache]:
+        """Returns the residual stream, without dropout, and the new cache: see `CausalSelfAttention`."""
+        attended, cache = self.attn.call_with_cache(self.ln_1(x), cache, position)
+        x = x + attended
+        return x + self.mlp(self.ln_2(x)), cache
 
 
 def residual_stddev(config: GPTConfig) -> float:
-    """Standard deviation of the projections into the residual stream, which 2 n_layer of them add up in (GPT-2).
+    """Returns the standard deviation of the kernels whose outputs are added to the residual stream.
 
-    A shared block's outputs add up coherently, faster than GPT-2's independent ones; with this scaling the stream
-    still starts out below 1 (`docs/design.md`, initialisation).
+    There are 2 n_layer such additions, so GPT-2 divides by the square root of that. The outputs of a shared block are
+    alike, so their sum grows faster than that of GPT-2's independent blocks; with this division the stream's standard
+    deviation still starts out below 1.5 (docs/design/model.md, initialisation).
     """
     return INITIAL_STDDEV / (2 * config.n_layer) ** 0.5

@@ -1,19 +1,18 @@
 """Next-token cross-entropy in float32. The shift into inputs and targets is here and nowhere else."""
 
-from typing import Any
-
 from keras import ops
 
 from algpt2.model.ordering import computed_after
 from algpt2.model.sizes import chunk_tokens
+from algpt2.model.tensors import Tensor, TensorLike
 
 
-def inputs_and_targets(records: Any) -> tuple[Any, Any]:
+def inputs_and_targets(records: TensorLike) -> tuple[TensorLike, TensorLike]:
     """int32 (..., L + 1) -> inputs (..., L) and targets (..., L): each target is the token after its input."""
     return records[..., :-1], records[..., 1:]
 
 
-def token_nats(logits: Any, targets: Any) -> Any:
+def token_nats(logits: TensorLike, targets: TensorLike) -> Tensor:
     """Returns the negative log-likelihood of each target: float32 (B, L), in nats.
 
     Args:
@@ -25,7 +24,7 @@ def token_nats(logits: Any, targets: Any) -> Any:
     return ops.logsumexp(logits, axis=-1) - target_logits
 
 
-def head_logits(hidden: Any, table: Any) -> Any:
+def head_logits(hidden: Tensor, table: TensorLike) -> Tensor:
     """Returns the logits of a tied head, float32 (..., V).
 
     Args:
@@ -36,38 +35,48 @@ def head_logits(hidden: Any, table: Any) -> Any:
     return ops.matmul(ops.cast(hidden, "float32"), ops.transpose(ops.convert_to_tensor(table)))
 
 
-def head_nats(hidden: Any, table: Any, targets: Any) -> Any:
-    """Returns the negative log-likelihood of each target, float32 (B, L), chunk by chunk; it has no fast gradient.
+def head_nats(hidden: Tensor, table: TensorLike, targets: TensorLike) -> Tensor:
+    """Returns the negative log-likelihood of each target, float32 (B, L), in nats.
+
+    Works chunk by chunk, so that it never holds all logits. For evaluation: the gradient that TensorFlow derives would
+    keep them all, which `mean_head_nats` avoids.
 
     Args:
       hidden: (B, L, E), any floating dtype; B and L are known when the graph is made.
       table: float32 (V, E), the tied head.
       targets: int (B, L), each in [0, V).
     """
-    chunks = _chunks(hidden, targets)
+    chunks = token_chunks(hidden, targets)
     nats = [token_nats(head_logits(some_hidden, table), some_targets) for some_hidden, some_targets in chunks]
     return ops.reshape(ops.concatenate(nats), targets.shape)
 
 
-def mean_head_nats(hidden: Any, table: Any, targets: Any, count: int) -> Any:
-    """Returns the sum of `head_nats` over `count`, float32 scalar, without ever holding all logits.
+def mean_head_nats(hidden: Tensor, table: TensorLike, targets: TensorLike, count: int) -> Tensor:
+    """Returns the sum of `head_nats` over `count`, float32 (), without ever holding all logits.
 
-    The gradients are computed beside the loss, while a chunk's logits are at hand: nothing of (B, L, V) is kept or
-    computed twice. `count` is the number of tokens of the whole batch, of which these may be a part.
+    The gradients are computed beside the loss, while a chunk's logits are there: nothing of (B, L, V) is kept or
+    computed twice.
+
+    Args:
+      hidden: (B, L, E), any floating dtype; B and L are known when the graph is made.
+      table: float32 (V, E), the tied head.
+      targets: int (B, L), each in [0, V).
+      count: the number of tokens of the whole batch, of which these may be a part.
     """
 
-    def total(hidden: Any, table: Any) -> tuple[Any, Any]:
-        parts, d_table = [], None
-        for some_hidden, some_targets in _chunks(hidden, targets):
-            # One chunk at a time: else the compiler keeps the logits of several.
-            some_hidden = some_hidden if d_table is None else computed_after(some_hidden, d_table)
-            loss, d_hidden, more = _chunk_loss(some_hidden, some_targets, table, count)
-            parts.append((loss, d_hidden))
-            d_table = more if d_table is None else d_table + more
-        losses, d_hidden = zip(*parts, strict=True)
-        d_hidden = ops.reshape(ops.concatenate(d_hidden), hidden.shape)
+    def total(hidden: Tensor, table: Tensor) -> tuple[Tensor, object]:
+        losses, d_hiddens, d_table = [], [], None
+        for some_hidden, some_targets in token_chunks(hidden, targets):
+            if d_table is not None:
+                # One chunk comes after the other, or the compiler would keep the logits of several.
+                some_hidden = computed_after(some_hidden, d_table)
+            loss, d_hidden, d_table_of_chunk = _chunk_loss(some_hidden, some_targets, table, count)
+            losses.append(loss)
+            d_hiddens.append(d_hidden)
+            d_table = d_table_of_chunk if d_table is None else d_table + d_table_of_chunk
+        d_hidden = ops.reshape(ops.concatenate(d_hiddens), hidden.shape)
 
-        def gradient(*upstream: Any, **_: Any) -> tuple[Any, Any]:
+        def gradient(*upstream: Tensor, **_: object) -> tuple[Tensor, Tensor]:
             (scale,) = upstream
             return d_hidden * ops.cast(scale, d_hidden.dtype), d_table * scale
 
@@ -76,19 +85,27 @@ def mean_head_nats(hidden: Any, table: Any, targets: Any, count: int) -> Any:
     return ops.custom_gradient(total)(hidden, ops.convert_to_tensor(table))
 
 
-def _chunks(hidden: Any, targets: Any) -> list[tuple[Any, Any]]:
-    """Returns pieces of hidden (N, E) and targets (N,), N = B x L."""
+def token_chunks(hidden: Tensor, targets: TensorLike) -> list[tuple[Tensor, Tensor]]:
+    """Returns the pieces, `chunk_tokens` long, of hidden (B, L, E) as (n, E) and of targets (B, L) as (n,)."""
     hidden, targets = ops.reshape(hidden, (-1, hidden.shape[-1])), ops.reshape(targets, (-1,))
     tokens = hidden.shape[0]
     size = chunk_tokens(tokens)
     return [(hidden[start : start + size], targets[start : start + size]) for start in range(0, tokens, size)]
 
 
-def _chunk_loss(hidden: Any, targets: Any, table: Any, count: int) -> tuple[Any, Any, Any]:
-    """Returns the sum of a chunk's nats over `count`, and its gradients with respect to hidden and table."""
-    wide_hidden, target_rows = ops.cast(hidden, "float32"), ops.take(table, targets, axis=0)
+def _chunk_loss(hidden: Tensor, targets: Tensor, table: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns the sum of a chunk's nats over `count`, and its gradients with respect to hidden and table.
+
+    Args:
+      hidden: (n, E), any floating dtype.
+      targets: int (n,).
+      table: float32 (V, E).
+      count: what the sum is divided by.
+    """
+    float32_hidden, target_rows = ops.cast(hidden, "float32"), ops.take(table, targets, axis=0)
     is_target = ops.arange(table.shape[0], dtype=targets.dtype) == targets[:, None]
-    margins = _margins(hidden, head_logits(hidden, table), ops.sum(wide_hidden * target_rows, axis=-1, keepdims=True))
+    logits = head_logits(hidden, table)
+    margins = _margins(hidden, logits, ops.sum(float32_hidden * target_rows, axis=-1, keepdims=True))
     target_margins = ops.sum(ops.where(is_target, margins, 0.0), axis=-1, keepdims=True)
     largest = ops.max(margins, axis=-1, keepdims=True)
     log_sums = largest + ops.log(ops.sum(ops.exp(margins - largest), axis=-1, keepdims=True))
@@ -96,13 +113,19 @@ def _chunk_loss(hidden: Any, targets: Any, table: Any, count: int) -> tuple[Any,
     d_hidden = (ops.matmul(probabilities, table) - target_rows) / count
     d_logits = (probabilities - ops.cast(is_target, "float32")) / count
     loss = ops.sum(log_sums - target_margins) / count
-    return loss, ops.cast(d_hidden, hidden.dtype), ops.matmul(ops.transpose(d_logits), wide_hidden)
+    return loss, ops.cast(d_hidden, hidden.dtype), ops.matmul(ops.transpose(d_logits), float32_hidden)
 
 
-def _margins(hidden: Any, logits: Any, target_logits: Any) -> Any:
-    """Returns float32 logits less those of the targets, rounded to the dtype of `hidden`, in which they are stored.
+def _margins(hidden: Tensor, logits: Tensor, target_logits: Tensor) -> Tensor:
+    """Returns float32 logits minus those of the targets, rounded to the dtype of `hidden`, in which they are stored.
 
-    Most of the loss's memory and traffic are these. Logits may share an offset, as GPT-2's do, of which bfloat16
-    would leave little else; these are small, and so are their errors, where a probability is large.
+    These differences are most of the loss's memory and traffic, so they are stored in the compute dtype. Plain logits
+    could not be: those of GPT-2 share an offset of about -100, where the steps of bfloat16 are 0.5. A difference is
+    small where its probability is large, and its rounding error is in proportion to it.
+
+    Args:
+      hidden: (n, E), whose dtype is the compute dtype.
+      logits: float32 (n, V).
+      target_logits: float32 (n, 1).
     """
     return ops.cast(ops.cast(logits - target_logits, hidden.dtype), "float32")

@@ -1,15 +1,20 @@
 """An order of computation that compilers keep."""
 
-from typing import Any
-
 from keras import ops
 
+from algpt2.model.tensors import Tensor
 
-def computed_after(x: Any, earlier: Any) -> Any:
-    """Returns `x`, any floating tensor, unchanged, but not before some of `earlier`, a nonempty one, is computed.
 
-    XLA knows no control dependencies: it computes equal expressions once and keeps the result, and computes early what
-    it can. It cannot leave out 0 times a number, which may not be finite (then neither is the result).
+def computed_after(x: Tensor, earlier: Tensor) -> Tensor:
+    """Returns `x` unchanged, in a way that the compiler cannot compute before an element of `earlier`.
+
+    XLA has no control dependencies: it computes equal expressions once and keeps the result, and it computes early
+    whatever it can. So 0 x (an element of `earlier`) is added to `x`. XLA cannot drop that product, because the element
+    may turn out to be infinite or not a number, which then spoils the result.
+
+    Args:
+      x: any floating tensor.
+      earlier: any floating tensor with at least one element.
     """
     nothing = 0 * earlier[(0,) * len(earlier.shape)]
     return x + ops.cast(nothing, x.dtype)

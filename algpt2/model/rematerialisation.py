@@ -1,27 +1,30 @@
 """Rematerialisation: what a block computes is not kept for the backward pass, but computed again there.
 
-Only the input of each application of a block is kept (Chen et al. 2016, arXiv:1604.06174), for a forward pass more.
+Only the input of each application of a block is kept, at the price of one more forward pass (Chen et al. 2016,
+arXiv:1604.06174).
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
 from algpt2.model.ordering import computed_after
+from algpt2.model.tensors import Integer
 
 # (input, number of the application) -> output of the same shape.
-Apply = Callable[[tf.Tensor, Any], tf.Tensor]
+Apply = Callable[[tf.Tensor, Integer], tf.Tensor]
+Variables = Sequence[tf.Variable]
 
 
 def rematerialised(apply: Apply, x: tf.Tensor, application: int) -> tf.Tensor:
     """Returns apply(x, application), of which only `x` is kept for the backward pass."""
 
     @tf.custom_gradient
-    def forward(x: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Any]]:
-        def gradient(upstream: tf.Tensor, variables: Any = ()) -> tuple[tf.Tensor, list[tf.Tensor]]:
-            # Else the compiler sees that it is computed twice, and keeps it.
-            d_x, *d_variables = _gradients(apply, computed_after(x, upstream), application, variables, upstream)
+    def forward(x: tf.Tensor) -> tuple[tf.Tensor, object]:
+        def gradient(upstream: tf.Tensor, variables: Variables = ()) -> tuple[tf.Tensor, list[tf.Tensor]]:
+            # Without this order the compiler would find the forward pass computed twice, and keep its results.
+            x_again = computed_after(x, upstream)
+            d_x, *d_variables = _gradients(apply, x_again, application, variables, upstream)
             return d_x, d_variables
 
         return apply(x, application), gradient
@@ -32,14 +35,14 @@ def rematerialised(apply: Apply, x: tf.Tensor, application: int) -> tf.Tensor:
 def rematerialised_loop(apply: Apply, x: tf.Tensor, n_applications: int) -> tf.Tensor:
     """Returns x after `apply` with the numbers 0 to n_applications - 1, of which only the inputs are kept.
 
-    Forward and backward pass are a loop each: the program does not grow with the number of applications.
+    Forward and backward pass are a loop each, so the program does not grow with the number of applications.
     """
 
     @tf.custom_gradient
-    def forward(x: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Any]]:
+    def forward(x: tf.Tensor) -> tuple[tf.Tensor, object]:
         output, inputs = _apply_all(apply, x, n_applications)
 
-        def gradient(upstream: tf.Tensor, variables: Any = ()) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        def gradient(upstream: tf.Tensor, variables: Variables = ()) -> tuple[tf.Tensor, list[tf.Tensor]]:
             def step_back(i: tf.Tensor, d_x: tf.Tensor, *sums: tf.Tensor) -> tuple[tf.Tensor, ...]:
                 d_x, *more = _gradients(apply, inputs[i], i, variables, d_x)
                 return i - 1, d_x, *(a + b for a, b in zip(sums, more, strict=True))
@@ -66,7 +69,9 @@ def _apply_all(apply: Apply, x: tf.Tensor, n_applications: int) -> tuple[tf.Tens
     return output, inputs.stack()
 
 
-def _gradients(apply: Apply, x: tf.Tensor, application: Any, variables: Any, upstream: tf.Tensor) -> list[tf.Tensor]:
+def _gradients(
+    apply: Apply, x: tf.Tensor, application: Integer, variables: Variables, upstream: tf.Tensor
+) -> list[tf.Tensor]:
     """Returns the gradients of x and of each variable."""
     with tf.GradientTape() as tape:
         tape.watch(x)

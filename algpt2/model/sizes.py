@@ -5,23 +5,24 @@ import dataclasses
 from algpt2.config.model import GPTConfig
 from algpt2.devices.chips import peak_flops
 
-# Each chunk reads the token table and adds to its gradient, so small chunks cost traffic; a chunk of logits is
-# (tokens, V), in bfloat16 206 MB for 2048 tokens and GPT-2's vocabulary.
+# The loss works in chunks of tokens. Each reads the token table and adds to its gradient, so small chunks cost memory
+# traffic; the logits of one are (tokens, V), in bfloat16 206 MB for 2048 tokens and GPT-2's vocabulary.
 LEAST_CHUNK_TOKENS = 2048
-# All chunks are in the graph, so their number is bounded.
+# Each chunk is a part of the graph of its own, so their number is bounded.
 MOST_CHUNKS = 8
 
 
 def chunk_tokens(tokens: int) -> int:
-    """Returns the size of the chunks, the last of which may be smaller, that so many tokens are cut into."""
+    """Returns how many of `tokens` tokens make one chunk of the loss; the last chunk may be smaller."""
     return min(tokens, max(LEAST_CHUNK_TOKENS, -(-tokens // MOST_CHUNKS)))
 
 
 def training_flops_per_token(config: GPTConfig) -> int:
-    """Returns the FLOPs of one token's forward and backward pass: 6 N + 12 L H K T.
+    """Returns the FLOPs of one token's forward and backward pass: 6 N + 12 n_layer d_model seq_len.
 
     N counts the parameters that a token is multiplied with: a shared block once for each application, the token table
-    once (as the head), the dense layers of a factorized model, and not the position table, which is only looked up.
+    once (as the head), the dense layers of a factorized model, and not the position table, which is only looked up. The
+    second term is attention's (PaLM, arXiv:2204.02311, appendix B).
     """
     applied = dataclasses.replace(config, share_layers=False).parameter_count()
     n = applied - config.seq_len * config.table_width
@@ -29,7 +30,13 @@ def training_flops_per_token(config: GPTConfig) -> int:
 
 
 def mfu(config: GPTConfig, tokens_per_second: float, n_replicas: int, device_kind: str) -> float:
-    """Returns the fraction of the devices' peak that a training throughput amounts to.
+    """Returns the model FLOPs utilisation: the fraction of the devices' peak that a training throughput amounts to.
+
+    Args:
+      config: of the model.
+      tokens_per_second: target tokens, of all replicas together.
+      n_replicas: cores on TPU v2 and v3, chips on later ones, GPUs.
+      device_kind: one of `algpt2.devices.chips.CHIPS`.
 
     Raises:
       UserError: a kind of device whose peak is not known here.

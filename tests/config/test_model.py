@@ -111,6 +111,8 @@ def test_d_model_must_be_a_multiple_of_n_head():
 def test_an_unknown_preset_is_refused_with_the_known_ones():
     with pytest.raises(UserError, match=r"gpt2-xl.*received 'gpt5'"):
         preset("gpt5")
+    with pytest.raises(UserError, match=r"gpt2-xl.*received 'gpt5'"):
+        GPTConfig.from_preset("gpt5")
 
 
 @pytest.mark.parametrize("config", [GPT2_CONFIG, ALGPT2_CONFIG])
@@ -130,7 +132,7 @@ def test_a_checkpoints_config_is_read_from_its_nested_fields_only(tmp_path):
 
 
 def test_a_presets_name_means_the_preset():
-    assert load_config("algpt2-medium") == preset("algpt2-medium")
+    assert load_config("algpt2-medium") == GPTConfig.from_preset("algpt2-medium") == preset("algpt2-medium")
 
 
 @pytest.mark.parametrize(

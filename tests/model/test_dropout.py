@@ -6,14 +6,14 @@ import tensorflow as tf
 from marks import needs_host_compiler
 
 from algpt2.devices.compilation import graph_function
-from algpt2.model.dropout import DropoutMask, dropout
+from algpt2.model.dropout import Dropout
 from algpt2.preflight.step_export import export
 
 SEED = np.array([3, -4], "int32")
 
 
 def mask(seed=SEED, site=0, rate=0.1, shape=(64, 64), dtype="float32"):
-    return np.array(dropout(tf.ones(shape, dtype), rate, tf.constant(seed), site)).astype("float64")
+    return np.array(Dropout(rate, tf.constant(seed), site)(tf.ones(shape, dtype))).astype("float64")
 
 
 def lowbias32(x):
@@ -79,30 +79,31 @@ def test_masks_of_sites_are_not_one_another_shifted():
 
 
 def test_a_block_has_its_part_of_the_whole_mask():
-    part = DropoutMask(0.1, SEED, 0, (2, 3, 8, 9)).apply(tf.ones((2, 3, 4, 2)), start=(3, 5))
+    whole = Dropout(0.1, SEED, site=0).mask((2, 3, 8, 9))
+    part = whole.apply(tf.ones((2, 3, 4, 2)), start=(3, 5))
     np.testing.assert_array_equal(part, mask(shape=(2, 3, 8, 9)).astype("float32")[:, :, 3:7, 5:7])
 
 
 @needs_host_compiler
 def test_compiled_it_is_the_same():
-    compiled = graph_function(lambda x, seed: dropout(x, 0.1, seed, 0))(tf.ones((64, 64)), tf.constant(SEED))
+    compiled = graph_function(lambda x, seed: Dropout(0.1, seed, site=0)(x))(tf.ones((64, 64)), tf.constant(SEED))
     np.testing.assert_array_equal(compiled, mask())
 
 
 @needs_host_compiler
 def test_a_compiled_program_does_not_hold_the_places_of_all_elements():
-    """TensorFlow folds sums of constants: those of rows and columns made a program of 43 MB of two layers."""
+    """TensorFlow folds sums of constants: those of rows and columns once made a program of 43 MB for two layers."""
     arguments = tf.TensorSpec((64, 64, 64), tf.float32), tf.TensorSpec((2,), tf.int32)
-    assert len(export(lambda x, seed: dropout(x, 0.1, seed, 0), *arguments)) < 64**2 * 4
+    assert len(export(lambda x, seed: Dropout(0.1, seed, site=0)(x), *arguments)) < 64**2 * 4
 
 
 def test_the_batch_may_be_unknown_to_the_graph():
-    function = tf.function(lambda x: dropout(x, 0.1, tf.constant(SEED), 0), autograph=False)
+    function = tf.function(Dropout(0.1, tf.constant(SEED), site=0), autograph=False)
     traced = function.get_concrete_function(tf.TensorSpec((None, 64)))
     np.testing.assert_array_equal(traced(tf.ones((64, 64))), mask())
 
 
 def test_dropout_without_a_seed_or_a_rate_changes_nothing():
     x = tf.constant([[1.0, 2.0]])
-    assert dropout(x, 0.5, None, 0) is x
-    assert dropout(x, 0, SEED, 0) is x
+    assert Dropout(0.5, None, site=0)(x) is x
+    assert Dropout(0.0, SEED, site=0)(x) is x

@@ -66,6 +66,13 @@ def test_a_built_preset_has_the_parameters_that_its_config_counts(name):
     assert GPT(config).count_params() == config.parameter_count()
 
 
+def test_a_model_of_a_presets_name_has_its_shape_and_the_constructors_options():
+    model = GPT.from_preset("algpt2-tiny", seed=1, dtype="mixed_bfloat16")
+    assert model.config == preset("algpt2-tiny")
+    assert model.compute_dtype == "bfloat16"
+    np.testing.assert_array_equal(model.wte.numpy(), GPT(model.config, seed=1).wte.numpy())
+
+
 def test_sharing_applies_one_block_n_layer_times(rng):
     shared = randomised(dataclasses.replace(GPT2_CONFIG, share_layers=True), rng)
     unshared = GPT(GPT2_CONFIG)
@@ -159,7 +166,7 @@ def test_the_model_trains_with_keras_fit(rng):
 
 
 def test_keras_fit_draws_unrelated_masks_in_each_step():
-    """The generator counts up by one; so must not the seeds, or step n + 1 would repeat step n's masks."""
+    """The generator counts up by one, as the sites do; such seeds would repeat masks of step n in step n + 1."""
     model = GPT(dataclasses.replace(GPT2_CONFIG, dropout=0.5))
     ids = np.zeros((1, 16), "int32")
     seeds = []

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from algpt2.model import losses, sizes
-from algpt2.model.losses import head_logits, head_nats, inputs_and_targets, mean_head_nats, token_nats
+from algpt2.model import sizes
+from algpt2.model.losses import head_logits, head_nats, inputs_and_targets, mean_head_nats, token_chunks, token_nats
 
 
 def exact_nats(logits, targets):
@@ -85,7 +85,7 @@ def test_nats_in_chunks_are_those_of_whole_logits(head_inputs):
 
 
 def test_the_mean_in_chunks_and_its_gradients_are_those_of_whole_logits(head_inputs):
-    """Also where other arithmetic follows: the gradients from above are 3, not 1."""
+    """The loss is scaled afterwards, so the gradient that arrives from above is 3: catches one that is taken for 1."""
     hidden, table, targets = head_inputs
     with tf.GradientTape(persistent=True) as tape:
         tape.watch([hidden, table])
@@ -117,5 +117,5 @@ def test_no_more_than_the_stated_chunks_are_made_of_any_number_of_tokens(monkeyp
     monkeypatch.setattr(sizes, "LEAST_CHUNK_TOKENS", 4)
     monkeypatch.setattr(sizes, "MOST_CHUNKS", 3)
     for length, chunk_sizes in ((3, [3]), (9, [4, 4, 1]), (16, [6, 6, 4])):
-        chunks = losses._chunks(tf.zeros((1, length, 2)), tf.zeros((1, length), tf.int32))
+        chunks = token_chunks(tf.zeros((1, length, 2)), tf.zeros((1, length), tf.int32))
         assert [hidden.shape[0] for hidden, _ in chunks] == chunk_sizes
