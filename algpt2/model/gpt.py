@@ -30,7 +30,7 @@ class GPT(keras.Model):
     >>> config = algpt2.GPTConfig(vocab_size=300, seq_len=16, n_layer=2, n_head=2, d_model=32, share_layers=True)
     >>> model = algpt2.GPT(config)
     >>> model.count_params()
-    23360
+    22880
     >>> model(np.zeros((1, 8), "int32")).shape
     TensorShape([1, 8, 300])
     """
