@@ -18,6 +18,7 @@ def main(argv: Sequence[str]) -> int:
     from algpt2.checkpoints.save_load import load_model
     from algpt2.data.tokenizer import Tokenizer
     from algpt2.evaluation.perplexity import PROTOCOLS, evaluate_text
+    from algpt2.evaluation.scorer import Scorer
 
     text = documents.read_text_file(arguments.data)
     checkpoint = find_checkpoint(arguments.checkpoint)
@@ -28,7 +29,8 @@ def main(argv: Sequence[str]) -> int:
     if arguments.batch_size < 1:
         raise UserError(f"--batch_size must be at least 1, received {arguments.batch_size}.")
     protocol = PROTOCOLS[arguments.protocol]
-    result = evaluate_text(model, Tokenizer.load(checkpoint.folder), text, protocol, stride, arguments.batch_size)
+    scorer = Scorer(model, arguments.batch_size)
+    result = evaluate_text(scorer, Tokenizer.load(checkpoint.folder), text, protocol, stride)
     cli.print_json({"checkpoint": checkpoint.folder, "data": arguments.data, **result})
     return cli.EXIT_OK
 

@@ -5,23 +5,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from numpy_gpt import forward
-from tiny_models import ALGPT2_CONFIG, GPT2_CONFIG
+from tiny_models import ALGPT2_CONFIG, GPT2_CONFIG, randomised
 
 from algpt2.config.model import preset
 from algpt2.model.gpt import GPT
 from algpt2.model.losses import inputs_and_targets, token_nats
 
 
-def randomised(config, rng, **kwargs):
-    """A model whose every parameter, biases and layer norms too, is random: nothing hides behind a 0 or a 1."""
-    model = GPT(config, **kwargs)
-    for parameter in model.named_parameters().values():
-        parameter.assign(rng.normal(scale=0.3, size=parameter.shape))
-    return model
-
-
 def test_logits_agree_with_an_independent_numpy_forward_pass(tiny_config, rng):
-    model = randomised(tiny_config, rng)
+    model = randomised(tiny_config)
     ids = rng.integers(tiny_config.vocab_size, size=(2, tiny_config.seq_len))
     parameters = {name: parameter.numpy() for name, parameter in model.named_parameters().items()}
     expected = forward(parameters, ids, tiny_config.n_layer, tiny_config.n_head)
@@ -31,7 +23,7 @@ def test_logits_agree_with_an_independent_numpy_forward_pass(tiny_config, rng):
 
 
 def test_a_later_position_has_exactly_no_effect_on_earlier_logits(tiny_config, rng):
-    model = randomised(tiny_config, rng)
+    model = randomised(tiny_config)
     ids = tf.constant(rng.integers(tiny_config.vocab_size, size=(2, tiny_config.seq_len)), tf.int32)
     t = 9
     with tf.GradientTape() as tape:
@@ -74,7 +66,7 @@ def test_a_model_of_a_presets_name_has_its_shape_and_the_constructors_options():
 
 
 def test_sharing_applies_one_block_n_layer_times(rng):
-    shared = randomised(dataclasses.replace(GPT2_CONFIG, share_layers=True), rng)
+    shared = randomised(dataclasses.replace(GPT2_CONFIG, share_layers=True))
     unshared = GPT(GPT2_CONFIG)
     for name, parameter in unshared.named_parameters().items():
         parameter.assign(shared.named_parameters()[name.replace("h.1.", "h.0.")])
@@ -129,8 +121,8 @@ def test_the_stream_is_bfloat16_and_logits_are_float32_under_mixed_precision(tin
     assert {parameter.dtype for parameter in model.trainable_variables} == {"float32"}
 
 
-def test_mixed_precision_logits_are_not_rounded_to_bfloat16(tiny_config, rng):
-    logits = randomised(tiny_config, rng, dtype="mixed_bfloat16")(np.zeros((1, 16), "int32"))
+def test_mixed_precision_logits_are_not_rounded_to_bfloat16(tiny_config):
+    logits = randomised(tiny_config, dtype="mixed_bfloat16")(np.zeros((1, 16), "int32"))
     assert (tf.cast(tf.cast(logits, tf.bfloat16), tf.float32) != logits).numpy().mean() > 0.9
 
 
