@@ -1,4 +1,4 @@
-"""How much arithmetic training takes, and what part of a chip's peak a run reaches (model FLOPs utilisation, MFU)."""
+"""Accelerators: their peak arithmetic, their memory, and how a device's name tells which one it is."""
 
 import dataclasses
 import re
@@ -8,7 +8,7 @@ from algpt2.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """An accelerator's dense bfloat16 peak in FLOP/s, its memory in bytes, and into how many replicas it divides."""
+    """An accelerator's dense bfloat16 peak in FLOP/s, its memory in bytes, and how many replicas it makes."""
 
     peak_flops: float
     memory_bytes: int
@@ -16,7 +16,8 @@ class Chip:
 
 
 GIB = 2**30
-# The makers' data sheets. TensorFlow counts the two cores of a v2 or v3 chip as replicas, later chips as one.
+# Peaks and memory are those of the makers' data sheets. TensorFlow makes a replica of each of the two cores of a v2 or
+# v3 chip, and one of every later chip.
 CHIPS = {
     "v2": Chip(45e12, 16 * GIB, replicas=2),
     "v3": Chip(123e12, 32 * GIB, replicas=2),

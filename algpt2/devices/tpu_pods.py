@@ -9,28 +9,37 @@ from algpt2.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class TpuKind:
-    """A generation of TPU, beside what `flops.CHIPS` says of it.
+    """What a generation of TPU has besides what `chips.CHIPS` says of it.
 
-    `topology` is libtpu's name for a small slice, `chip_config` how the cores of a chip are joined in it. The number in
-    a pod's name counts cores, or chips where `names_count_chips`, `most` of them. Bandwidths are bytes per second of a
-    chip: of its memory, and of its links to other chips, one way, all together.
+    Attributes:
+      topology: libtpu's name for a small slice of it.
+      names_count_chips: whether the number in a pod's name counts chips; otherwise it counts cores.
+      largest_number: the largest number in a pod's name.
+      memory_bandwidth: bytes per second between a chip and its memory.
+      link_bandwidth: bytes per second that a chip sends over all its links to other chips together.
+      cores: of a chip.
+      chip_config: libtpu's name for the way in which the cores of a chip are joined to one device, if they are.
     """
 
     topology: str
     names_count_chips: bool
-    most: int
+    largest_number: int
     memory_bandwidth: float
     link_bandwidth: float
     cores: int = 1
     chip_config: str | None = None
 
 
-# Memory and links of v5e, v5p and v6e: docs.cloud.google.com/tpu/docs/{v5e,v5p,v6e} (half of the links' bidirectional
-# figure); memory of v2, v3 and v4: cloud.google.com/tpu/docs/{v2,v3,v4}; links of v2 and v3, four of 496 and of 656
-# Gbit/s: Jouppi et al. 2020, doi.org/10.1145/3360307; of v4, six of 50 GB/s: arXiv:2304.01433. The same pages give the
-# all-reduce bandwidth of whole pods: 340 TB/s over 1024 v3 chips is 332 GB/s each, where we say 328, and 1.1 PB/s over
-# 4096 v4 chips is 269, where we say 300. "megacore" makes the two cores of a chip one device, as TensorFlow counts
-# them: AI-Hypercomputer/maxtext, accelerator_to_spec_map.py.
+# Sources.
+# - Memory of v2, v3 and v4: cloud.google.com/tpu/docs/{v2,v3,v4}.
+# - Memory and links of v5e, v5p and v6e: docs.cloud.google.com/tpu/docs/{v5e,v5p,v6e}. They give the links' rate in
+#   both directions together; half of it counts here.
+# - Links of v2 and v3, four of 496 and of 656 Gbit/s: Jouppi et al. 2020, doi.org/10.1145/3360307.
+# - Links of v4, six of 50 GB/s: arXiv:2304.01433.
+# Google's pages also give the all-reduce bandwidth of whole pods, which agrees: 340 TB/s over 1024 v3 chips is 332 GB/s
+# for each, where this table has 328, and 1.1 PB/s over 4096 v4 chips is 269, where it has 300.
+# "megacore" makes the two cores of a chip one device, which is how TensorFlow counts v4 and v5p:
+# AI-Hypercomputer/maxtext, accelerator_to_spec_map.py.
 TPU_KINDS = {
     "v2": TpuKind("v2:2x2", False, 512, 700e9, 4 * 62e9, cores=2),
     "v3": TpuKind("v3:2x2", False, 2048, 900e9, 4 * 82e9, cores=2),
@@ -90,7 +99,7 @@ def pod_named(name: str) -> Pod:
         kind = {"v5litepod": "v5e"}.get(found[1], found[1])
         number, known = int(found[2]), TPU_KINDS[kind]
         n_chips, rest = (number, 0) if known.names_count_chips else divmod(number, known.cores)
-        if not rest and number <= known.most:
+        if not rest and number <= known.largest_number:
             return Pod(name, kind, n_chips)
     raise UserError(
         f"a pod must be one of {_every_name()}, whose number counts chips for v5e and v6e, and cores, two a chip, for "
@@ -99,16 +108,13 @@ def pod_named(name: str) -> Pod:
 
 
 def _every_name() -> str:
-    listed = ", ".join(f"{kind}-N (N up to {known.most})" for kind, known in TPU_KINDS.items())
+    listed = ", ".join(f"{kind}-N (N up to {known.largest_number})" for kind, known in TPU_KINDS.items())
     return listed.replace("v5e-N", "v5litepod-N or v5e-N")
 
 
 @dataclasses.dataclass(frozen=True)
 class Roofline:
-    """Lower bounds of parts of a step, in seconds (Williams et al. 2009, doi.org/10.1145/1498765.1498785).
-
-    Arithmetic and memory traffic are taken to overlap perfectly, the all-reduce with neither.
-    """
+    """Times of a step's parts at the makers' peak rates (Williams et al. 2009, doi.org/10.1145/1498765.1498785)."""
 
     compute_seconds: float
     memory_seconds: float
@@ -116,26 +122,21 @@ class Roofline:
 
     @property
     def seconds(self) -> float:
-        """The whole step."""
+        """The whole step, if arithmetic and memory traffic overlap perfectly, and the all-reduce with neither."""
         return max(self.compute_seconds, self.memory_seconds) + self.all_reduce_seconds
 
-    @property
-    def bound_by(self) -> str:
-        """Which of arithmetic and memory traffic takes longer."""
-        return "compute" if self.compute_seconds >= self.memory_seconds else "memory"
 
-
-def roofline(pod: Pod, flops: float, bytes_accessed: float, reduced_bytes: float) -> Roofline:
-    """Returns the roofline of a step in which each replica of a pod does so many FLOPs and accesses so many bytes.
+def roofline(pod: Pod, flops: float, hbm_bytes_moved: float, reduced_bytes: float) -> Roofline:
+    """Returns the roofline of a step in which all replicas of a pod do the same.
 
     Args:
       pod: where it runs.
       flops: of one replica.
-      bytes_accessed: between one replica and its memory.
+      hbm_bytes_moved: what one replica reads and writes in its memory.
       reduced_bytes: what each replica brings to the all-reduce.
     """
     return Roofline(
         flops / pod.replica_flops,
-        bytes_accessed / pod.replica_memory_bandwidth,
+        hbm_bytes_moved / pod.replica_memory_bandwidth,
         pod.all_reduce_seconds(reduced_bytes),
     )

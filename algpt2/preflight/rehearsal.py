@@ -1,4 +1,4 @@
-"""`--rehearse`: the very step of a run, compiled for a TPU pod that is not there: does it fit, how fast can it be."""
+"""`--rehearse`: the step of a run, compiled for a TPU pod that is not there. Does it fit, and how fast could it be?"""
 
 import dataclasses
 import math
@@ -15,32 +15,43 @@ from algpt2.devices.chips import GIB
 from algpt2.devices.tpu_pods import TPU_KINDS, Pod, pod_named, roofline
 from algpt2.model.sizes import training_flops_per_token
 from algpt2.preflight import tpu_compiler
-from algpt2.preflight.batch_search import largest_fitting
+from algpt2.preflight.batch_search import Trial, largest_fitting
 from algpt2.preflight.memory_estimate import FLOAT32_BYTES, optimizer_state_bytes
 from algpt2.preflight.tpu_compiler import Compiled
 
-# What of a rehearsal is no measurement; each entry says in what way.
+# The figures of a rehearsal that are no measurement, and how each of them comes about.
 ESTIMATES = {
-    "peak_hbm_bytes": "the compiler's, of the step without its all-reduce; at least, where the step does not fit",
-    "bytes_accessed": "the compiler's count of all operands and results, those that stay on the chip too: from above",
+    "peak_hbm_bytes": "the compiler's, of the step without its all-reduce; where the step does not fit, at least",
+    "flops": "the compiler's cost analysis, loops included; element-wise work counts as matrix products do",
+    "hbm_bytes_moved": "counted in the compiled program, each part of an operand once: it moves at least these",
+    "on_chip_bytes_moved": "counted in the same way; they cost no memory bandwidth and enter no time here",
+    "all_reduce_seconds": "float32 gradients over all of a chip's links at their full rate: it takes no less",
     "roofline_seconds": "compute and memory overlap perfectly at the maker's peak rates, the all-reduce with neither",
-    "all_reduce_seconds": "float32 gradients over all of a chip's links at their full rate: from below",
-    "mfu_bound": "model FLOPs, with the masked half of attention that the step leaves out, over those of the peak rate",
-    "tokens_per_second_bound": "the global batch in roofline_seconds",
-    "hours": "all steps in roofline_seconds; no input, validation, checkpoints",
+    "mfu_at_roofline": "model FLOPs in roofline_seconds; they count the masked half of attention, so it may pass 100%",
+    "tokens_per_second_at_roofline": "the global batch in roofline_seconds",
+    "hours_at_roofline": "all steps in roofline_seconds; no input, validation or checkpoints",
 }
 
 
 @dataclasses.dataclass(frozen=True)
-class Bounds:
-    """What no run can beat: times of one step, of its parts, of all steps, and what they amount to."""
+class SpeedAtRoofline:
+    """How fast a run would be if each part of a step ran at the maker's peak rate. All of it is an estimate.
+
+    Attributes:
+      compute_seconds: the arithmetic of one step.
+      memory_seconds: the traffic of one step between a replica and its memory.
+      roofline_seconds: one step, its all-reduce included.
+      mfu_at_roofline: the model FLOPs of a step over those that the pod could do in that time.
+      tokens_per_second_at_roofline: of the whole pod.
+      hours_at_roofline: all steps of the run.
+    """
 
     compute_seconds: float
     memory_seconds: float
     roofline_seconds: float
-    mfu_bound: float
-    tokens_per_second_bound: float
-    hours: float
+    mfu_at_roofline: float
+    tokens_per_second_at_roofline: float
+    hours_at_roofline: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +59,8 @@ class Rehearsal:
     """What a rehearsal found. FLOPs and bytes are those of one replica's step, None where it does not fit.
 
     `largest_batch_per_core` is that of one replica and step, with the run's accumulation; 0 if none was found to fit,
-    and `too_large_batch_per_core` is the smallest found not to, None if all that were tried fit.
+    and None if none was searched for. `too_large_batch_per_core` is the smallest that was found not to fit, None if all
+    that were tried fit. `uncounted_loops` is how many loops count as one round because their rounds are unknown.
     """
 
     pod: str
@@ -63,18 +75,19 @@ class Rehearsal:
     largest_batch_per_core: int | None
     too_large_batch_per_core: int | None
     flops: float | None
-    bytes_accessed: float | None
+    hbm_bytes_moved: float | None
+    on_chip_bytes_moved: float | None
     uncounted_loops: int
     all_reduce_seconds: float
     link_bytes_per_second: float
-    bounds: Bounds | None
+    speed: SpeedAtRoofline | None
 
     def figures(self) -> dict[str, Any]:
-        """Returns all of it as plain JSON values, the bounds, None where there are none, beside the rest."""
-        names = [field.name for field in dataclasses.fields(Bounds)]
+        """Returns all of it as one flat object of JSON values; those of the speed are None where there is none."""
+        names = [field.name for field in dataclasses.fields(SpeedAtRoofline)]
         found = dataclasses.asdict(self)
-        bounds = found.pop("bounds") or dict.fromkeys(names)
-        return {**found, **bounds, "estimates": ESTIMATES}
+        speed = found.pop("speed") or dict.fromkeys(names)
+        return {**found, **speed, "estimates": ESTIMATES}
 
 
 class Rehearser:
@@ -85,6 +98,7 @@ class Rehearser:
         self.train_config = train_config
         self.pod = pod
         self.micro_batch_size = train_config.micro_batch_size(pod.n_replicas)
+        self.gradient_bytes = FLOAT32_BYTES * model_config.parameter_count()
 
     def rehearse(self, search: bool = True) -> Rehearsal:
         """Compiles the run's own batch and, with `search`, others, for the largest that fits."""
@@ -107,26 +121,19 @@ class Rehearser:
         return compiled
 
     def _largest(self, compiled: Compiled) -> tuple[int, int | None]:
-        def peak_of(micro_batch_size: int) -> tuple[int, bool]:
-            tried = self.compile(micro_batch_size)
-            return tried.peak_hbm_bytes, tried.fits
+        """Returns the largest batch of a core that fits and the smallest that does not, as `largest_fitting` does."""
 
-        fixed = FLOAT32_BYTES * self.model_config.parameter_count()
-        fixed += optimizer_state_bytes(self.model_config, self.train_config)
-        largest, too_large = largest_fitting(
-            peak_of,
-            self.micro_batch_size,
-            compiled.peak_hbm_bytes,
-            compiled.fits,
-            fixed,
-            self.pod.replica_hbm_bytes,
-        )
+        def compile_batch(micro_batch_size: int) -> Trial:
+            return trial_of(micro_batch_size, self.compile(micro_batch_size))
+
+        fixed_bytes = self.gradient_bytes + optimizer_state_bytes(self.model_config, self.train_config)
+        first = trial_of(self.micro_batch_size, compiled)
+        largest, too_large = largest_fitting(compile_batch, first, fixed_bytes, self.pod.replica_hbm_bytes)
         accumulation_steps = self.train_config.accumulation_steps
         return largest * accumulation_steps, too_large and too_large * accumulation_steps
 
     def _rehearsal(self, compiled: Compiled, largest: int | None, too_large: int | None) -> Rehearsal:
         config, pod = self.train_config, self.pod
-        gradient_bytes = FLOAT32_BYTES * self.model_config.parameter_count()
         return Rehearsal(
             pod=pod.name,
             replicas=pod.n_replicas,
@@ -140,35 +147,39 @@ class Rehearser:
             largest_batch_per_core=largest,
             too_large_batch_per_core=too_large,
             flops=compiled.flops,
-            bytes_accessed=compiled.bytes_accessed,
+            hbm_bytes_moved=compiled.hbm_bytes_moved,
+            on_chip_bytes_moved=compiled.on_chip_bytes_moved,
             uncounted_loops=compiled.uncounted_loops,
-            all_reduce_seconds=pod.all_reduce_seconds(gradient_bytes),
+            all_reduce_seconds=pod.all_reduce_seconds(self.gradient_bytes),
             link_bytes_per_second=TPU_KINDS[pod.kind].link_bandwidth,
-            bounds=self._bounds(compiled, gradient_bytes),
+            speed=self._speed(compiled) if compiled.fits else None,
         )
 
-    def _bounds(self, compiled: Compiled, gradient_bytes: int) -> Bounds | None:
-        if compiled.flops is None:
-            return None
+    def _speed(self, compiled: Compiled) -> SpeedAtRoofline:
         pod, config = self.pod, self.train_config
-        parts = roofline(pod, compiled.flops, compiled.bytes_accessed, gradient_bytes)
+        parts = roofline(pod, compiled.flops, compiled.hbm_bytes_moved, self.gradient_bytes)
         tokens = config.batch_size * self.model_config.seq_len
         model_seconds = tokens * training_flops_per_token(self.model_config) / (pod.n_replicas * pod.replica_flops)
-        return Bounds(
+        return SpeedAtRoofline(
             compute_seconds=parts.compute_seconds,
             memory_seconds=parts.memory_seconds,
             roofline_seconds=parts.seconds,
-            mfu_bound=model_seconds / parts.seconds,
-            tokens_per_second_bound=tokens / parts.seconds,
-            hours=config.total_steps * parts.seconds / 3600,
+            mfu_at_roofline=model_seconds / parts.seconds,
+            tokens_per_second_at_roofline=tokens / parts.seconds,
+            hours_at_roofline=config.total_steps * parts.seconds / 3600,
         )
+
+
+def trial_of(batch: int, compiled: Compiled) -> Trial:
+    """Returns what the search for the largest batch needs of a compiled step."""
+    return Trial(batch, compiled.peak_hbm_bytes, compiled.fits)
 
 
 def config_of_one_replica(config: TrainConfig, pod: Pod, micro_batch_size: int) -> TrainConfig:
     """Returns the configuration with which one replica alone runs the step that each runs on the pod.
 
-    XLA compiles the whole step there, not parts of it as on a CPU. The run's tokens stay, or more, so that lengths
-    given in tokens still fit it.
+    `jit_compile` is off, because XLA compiles the whole step for a TPU, and not parts of it as on a CPU. The steps grow
+    as the batch shrinks, so that the run keeps at least its tokens and a warm-up given in tokens still fits it.
     """
     batch_size = micro_batch_size * config.accumulation_steps
     steps = math.ceil(config.total_steps * max(1, config.batch_size / batch_size))
@@ -213,20 +224,25 @@ def table_of(found: Rehearsal) -> list[tuple[str, str]]:
     ]
     if found.largest_batch_per_core is not None:
         lines.append(("largest batch of a core", f"{found.largest_batch_per_core} ({larger})"))
-    return lines + (_lines_of_bounds(found, found.bounds) if found.bounds else [])
+    return lines + (_lines_of_speed(found, found.speed) if found.speed else [])
 
 
-def _lines_of_bounds(found: Rehearsal, bounds: Bounds) -> list[tuple[str, str]]:
+def _lines_of_speed(found: Rehearsal, speed: SpeedAtRoofline) -> list[tuple[str, str]]:
+    arithmetic = f"{found.flops / 1e12:.3f} TFLOP, {speed.compute_seconds * 1e3:.2f} ms at the peak rate"
+    memory = f"at least {found.hbm_bytes_moved / 1e9:.2f} GB, {speed.memory_seconds * 1e3:.2f} ms at the peak rate"
     reduction = f"{found.all_reduce_seconds * 1e3:.2f} ms at {found.link_bytes_per_second / 1e9:.0f} GB/s a chip"
+    mfu = f"{speed.mfu_at_roofline:.1%}; may pass 100%, as it counts the masked half of attention, which the step omits"
     lines = [
-        ("arithmetic", f"{found.flops / 1e12:.3f} TFLOP, {bounds.compute_seconds * 1e3:.2f} ms at the peak"),
-        ("memory traffic (estimate)", f"{found.bytes_accessed / 1e9:.2f} GB, {bounds.memory_seconds * 1e3:.2f} ms"),
-        ("all-reduce (estimate)", reduction),
-        ("step, at least (estimate)", f"{bounds.roofline_seconds * 1e3:.2f} ms"),
-        ("MFU, at most (estimate)", f"{bounds.mfu_bound:.1%}"),
-        ("tokens/s, at most (estimate)", f"{bounds.tokens_per_second_bound:,.0f}"),
-        ("all steps, at least (estimate)", f"{bounds.hours:.2f} h"),
+        ("arithmetic", arithmetic),
+        ("memory traffic", memory),
+        ("traffic on the chip", f"at least {found.on_chip_bytes_moved / 1e9:.2f} GB, in no time below"),
+        ("all-reduce", reduction),
+        ("step at the roofline", f"{speed.roofline_seconds * 1e3:.2f} ms (an estimate, as is all that follows)"),
+        ("MFU at the roofline", mfu),
+        ("tokens/s at the roofline", f"{speed.tokens_per_second_at_roofline:,.0f}"),
+        ("all steps at the roofline", f"{speed.hours_at_roofline:.2f} h"),
     ]
     if found.uncounted_loops:
-        lines.append(("loops counted once", f"{found.uncounted_loops}: arithmetic and traffic are too low"))
+        uncounted = f"{found.uncounted_loops}: their rounds are unknown, so arithmetic and traffic are too low"
+        lines.append(("loops counted once", uncounted))
     return lines

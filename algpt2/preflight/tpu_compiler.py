@@ -5,6 +5,7 @@ TensorFlow do not share one well, and because it may abort. No JAX backend is in
 """
 
 import dataclasses
+import functools
 import json
 import os
 import re
@@ -17,6 +18,9 @@ from typing import Any
 
 from algpt2.devices.tpu_pods import TPU_KINDS
 from algpt2.errors import UserError
+from algpt2.preflight import hlo_text
+from algpt2.preflight.hbm_traffic import traffic_of
+from algpt2.preflight.hlo_loops import flops_as_entry, flops_with_every_round
 
 INSTALL = "pip install -c constraints.txt -e '.[cpu,rehearsal]'"
 OLDEST_JAX = (0, 10)
@@ -37,18 +41,28 @@ _UNIT = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 @dataclasses.dataclass(frozen=True)
 class Compiled:
-    """What the compiler says of a program. One that needs more memory than there is has no costs, and `peak_hbm_bytes`
-    is then at least what the compiler says.
+    """What the compiler makes of a program.
 
-    `argument_bytes` is what stays in memory between steps. `flops` and `bytes_accessed` are its cost analysis, in which
-    the body of a loop counts as often as it runs; bytes are all operands and results, those that stay on the chip too.
+    A program that needs more memory than there is has a peak and nothing else, and the peak is then at least what the
+    compiler says.
+
+    Attributes:
+      peak_hbm_bytes: memory at the worst moment.
+      fits: whether the compiler found room for it.
+      argument_bytes: what stays in memory between steps.
+      flops: those of the compiler's cost analysis, corrected for loops: multiply-adds count twice.
+      hbm_bytes_moved: what the program reads and writes in the core's memory, at least (`hbm_traffic`).
+      on_chip_bytes_moved: what it reads and writes in the memories on the chip, at least.
+      uncounted_loops: loops that the three figures above count as one round, because the text does not tell how often
+        they run.
     """
 
     peak_hbm_bytes: int
     fits: bool
     argument_bytes: int | None = None
     flops: float | None = None
-    bytes_accessed: float | None = None
+    hbm_bytes_moved: float | None = None
+    on_chip_bytes_moved: float | None = None
     uncounted_loops: int = 0
 
 
@@ -86,11 +100,14 @@ def compile_for_tpu(program: bytes, kind: str) -> Compiled:
         process = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace")
         if result.exists():
             return Compiled(**json.loads(result.read_text()))
-    return _too_large(process.stderr) or _raise_refusal(kind, process)
+    return too_large(process.stderr) or _raise_refusal(kind, process)
 
 
-def _too_large(message: str) -> Compiled | None:
-    """Reads the compiler's two ways of saying that memory does not suffice; the second tells only of one allocation."""
+def too_large(message: str) -> Compiled | None:
+    """Returns what the compiler's message says of a program for which memory does not suffice, None if it is another.
+
+    It has two ways of saying so, and the second tells only of one allocation.
+    """
     if found := _OUT_OF_MEMORY.search(message):
         return Compiled(round(float(found[1]) * _UNIT[found[2]]), fits=False)
     if found := _ALLOCATION_TOO_LARGE.search(message):
@@ -108,21 +125,24 @@ def _raise_refusal(kind: str, process: subprocess.CompletedProcess) -> Any:
 
 def main(source: str, kind: str, result: str) -> None:
     """Compiles a file's program for a kind of TPU and writes a `Compiled` as JSON; runs in a process of its own."""
-    from algpt2.preflight import hlo_loops
+    compiled = _costs(_compile(Path(source).read_bytes(), kind))
+    Path(result).write_text(json.dumps(dataclasses.asdict(compiled)))
 
-    executable = _compile(Path(source).read_bytes(), kind)
-    memory, cost = executable.get_compiled_memory_stats(), executable.cost_analysis()
-    cost = cost[0] if isinstance(cost, list) else cost
-    loops = hlo_loops.loops_of(executable.hlo_modules()[0])
-    compiled = Compiled(
+
+def _costs(executable: Any) -> Compiled:
+    memory = executable.get_compiled_memory_stats()
+    text = executable.hlo_modules()[0].to_string()
+    program = hlo_text.parse(text)
+    moved = traffic_of(program)
+    return Compiled(
         peak_hbm_bytes=memory.peak_memory_in_bytes,
         fits=True,
         argument_bytes=memory.argument_size_in_bytes,
-        flops=cost["flops"] * loops.flops_factor,
-        bytes_accessed=cost["bytes accessed"] * loops.bytes_factor,
-        uncounted_loops=loops.uncounted,
+        flops=flops_with_every_round(program, functools.partial(flops_as_entry, text)),
+        hbm_bytes_moved=moved.hbm_bytes,
+        on_chip_bytes_moved=moved.on_chip_bytes,
+        uncounted_loops=sum(rounds is None for rounds in program.rounds.values()),
     )
-    Path(result).write_text(json.dumps(dataclasses.asdict(compiled)))
 
 
 def _compile(program: bytes, kind: str) -> Any:

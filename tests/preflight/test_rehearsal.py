@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 from command_line import TRAIN, call
+from marks import needs_tpu_compiler
 from tiny_models import ALGPT2_CONFIG, GPT2_CONFIG
 
 from algpt2.config.model import preset
@@ -17,9 +18,9 @@ from algpt2.devices.tpu_pods import pod_named, roofline
 from algpt2.errors import UserError
 from algpt2.model.losses import mean_head_nats
 from algpt2.model.sizes import training_flops_per_token
-from algpt2.preflight import rehearsal, step_export, tpu_compiler
-from algpt2.preflight.batch_search import largest_fitting
-from algpt2.preflight.hlo_loops import Cost, Program, rounds_of
+from algpt2.preflight import hlo_text, rehearsal, step_export, tpu_compiler
+from algpt2.preflight.batch_search import Trial, largest_fitting
+from algpt2.preflight.hlo_loops import flops_with_every_round
 from algpt2.preflight.rehearsal import config_of_one_replica, rehearse, table_of
 from algpt2.preflight.step_export import export, export_training_step
 from algpt2.preflight.tpu_compiler import Compiled, compile_for_tpu
@@ -27,17 +28,6 @@ from algpt2.training import step
 
 CONFIG = TrainConfig(total_steps=10, batch_size=2, compute_dtype="bfloat16", jit_compile=False)
 RECORDED = Path(__file__).with_name("rehearsed_memory.json")
-
-
-def missing_compiler():
-    """Returns the sentence that says what is missing, or None."""
-    try:
-        tpu_compiler.require_compiler()
-    except UserError as error:
-        return str(error)
-
-
-needs_compiler = pytest.mark.skipif(missing_compiler() is not None, reason=missing_compiler() or "")
 
 
 @pytest.mark.parametrize(
@@ -63,7 +53,7 @@ def test_the_all_reduce_sends_twice_the_bytes_over_all_links_of_a_chip():
 
 
 def test_a_step_takes_the_longer_of_arithmetic_and_memory_and_then_the_all_reduce():
-    bound = roofline(pod_named("v3-8"), flops=2 * 61.5e12, bytes_accessed=450e9, reduced_bytes=328e9)
+    bound = roofline(pod_named("v3-8"), flops=2 * 61.5e12, hbm_bytes_moved=450e9, reduced_bytes=328e9)
     assert (bound.compute_seconds, bound.memory_seconds, bound.all_reduce_seconds) == pytest.approx((2, 1, 1.5))
     assert bound.seconds == pytest.approx(3.5)
 
@@ -72,20 +62,19 @@ def test_a_step_takes_the_longer_of_arithmetic_and_memory_and_then_the_all_reduc
 def test_the_largest_batch_is_found_where_memory_grows_evenly(known):
     tried = []
 
-    def peak_of(batch):
+    def compile_batch(batch):
         tried.append(batch)
-        return 100 + 25 * batch, 100 + 25 * batch <= 1000
+        return Trial(batch, 100 + 25 * batch, 100 + 25 * batch <= 1000)
 
-    found = largest_fitting(peak_of, known, *peak_of(known), fixed_bytes=100, memory_bytes=1000)
-    assert found == (36, 37)
+    assert largest_fitting(compile_batch, compile_batch(known), fixed_bytes=100, memory_bytes=1000) == (36, 37)
     assert len(tried) <= 5
 
 
 def test_the_largest_batch_is_found_where_the_compiler_recomputes_to_make_it_fit():
     """Peaks that level off below what there is, until nothing helps: a straight line would stop too early."""
-    found = largest_fitting(lambda b: (min(100 + 50 * b, 990), b <= 21), 4, 300, True, 100, 1000)
-    assert found[0] == 21
-    none = largest_fitting(lambda b: (2000, False), 1, 2000, False, 100, 1000)
+    largest, _ = largest_fitting(lambda b: Trial(b, min(100 + 50 * b, 990), b <= 21), Trial(4, 300, True), 100, 1000)
+    assert largest == 21
+    none = largest_fitting(lambda b: Trial(b, 2000, False), Trial(1, 2000, False), 100, 1000)
     assert none == (0, 1)
 
 
@@ -99,6 +88,7 @@ NESTED = """HloModule step, is_scheduled=true
 }
 
 %inner_condition (b: (s32[])) -> pred[] {
+  %b = (s32[]) parameter(0)
   %j = s32[] get-tuple-element(%b), index=0
   %end = s32[] get-tuple-element(%b), index=1
   ROOT %less.2 = pred[] compare(%j, %end), direction=LT
@@ -109,14 +99,17 @@ NESTED = """HloModule step, is_scheduled=true
 }
 
 %outer (e: (s32[])) -> (s32[]) {
+  %e = (s32[]) parameter(0)
   ROOT %w.2 = (s32[]) while(%e), condition=%inner_condition, body=%inner
 }
 
 %called (f: (s32[])) -> (s32[]) {
+  %f = (s32[]) parameter(0)
   ROOT %w.1 = (s32[]) while(%f), condition=%outer_condition, body=%outer
 }
 
 ENTRY %main (g: (s32[])) -> (s32[]) {
+  %g = (s32[]) parameter(0)
   ROOT %h = (s32[]) call(%g), to_apply=%called
 }
 """
@@ -124,16 +117,13 @@ ENTRY %main (g: (s32[])) -> (s32[]) {
 
 def test_the_body_of_a_loop_counts_as_often_as_it_runs():
     """The outer loop runs 4 times; the inner one's limit is no constant, so its body counts once in each."""
-    costs = {"main": Cost(100, 10), "outer": Cost(30, 3), "inner": Cost(20, 2)}
-    program = Program(NESTED, costs.get)
+    flops = {"main": 100.0, "outer": 30.0, "inner": 20.0}
+    program = hlo_text.parse(NESTED)
     assert program.rounds == {"inner": None, "outer": 4}
-    assert program.all_rounds("main") == Cost(100 + 3 * 30, 10 + 3 * 3)
-    known = Program(
-        NESTED.replace("%end = s32[] get-tuple-element(%b), index=1", "%end = s32[] constant(5)"), costs.get
-    )
+    assert flops_with_every_round(program, flops.get) == 100 + 3 * 30
+    known = hlo_text.parse(NESTED.replace("%end = s32[] get-tuple-element(%b), index=1", "%end = s32[] constant(5)"))
     # the outer body is 10 without its loop, and 10 + 5 x 20 with it
-    assert known.all_rounds("main").flops == 70 + 4 * (10 + 5 * 20)
-    assert rounds_of("nothing to see") is None
+    assert flops_with_every_round(known, flops.get) == 70 + 4 * (10 + 5 * 20)
 
 
 def test_a_replica_runs_its_share_of_the_batch_and_keeps_the_tokens_of_the_run():
@@ -152,32 +142,37 @@ def fake_compiler(monkeypatch, compiled):
 
 
 def test_the_figures_of_a_run_follow_from_those_of_a_core(monkeypatch):
-    fake_compiler(monkeypatch, lambda batch: Compiled(round(1.7 * batch * GIB), batch <= 9, GIB, 61.5e12, 90e9))
+    fake_compiler(monkeypatch, lambda batch: Compiled(round(1.7 * batch * GIB), batch <= 9, GIB, 61.5e12, 90e9, 70e9))
     config = TrainConfig(total_steps=1000, batch_size=512, compute_dtype="bfloat16")
     found = rehearse(preset("gpt2"), config, "v3-128")
     figures = found.figures()
     assert (found.batch_per_core, found.largest_batch_per_core, found.too_large_batch_per_core) == (4, 9, 10)
     reduction = 2 * 63 / 64 * 4 * 124_439_808 / 328e9
+    assert (figures["hbm_bytes_moved"], figures["on_chip_bytes_moved"]) == (90e9, 70e9)
+    assert figures["memory_seconds"] == pytest.approx(90e9 / 450e9)  # what stays on the chip takes none of it
     assert figures["roofline_seconds"] == pytest.approx(1 + reduction)
-    assert figures["tokens_per_second_bound"] == pytest.approx(512 * 1024 / (1 + reduction))
-    assert figures["hours"] == pytest.approx(1000 * (1 + reduction) / 3600)
+    assert figures["tokens_per_second_at_roofline"] == pytest.approx(512 * 1024 / (1 + reduction))
+    assert figures["hours_at_roofline"] == pytest.approx(1000 * (1 + reduction) / 3600)
     model_flops = 4 * 1024 * training_flops_per_token(preset("gpt2"))
-    assert figures["mfu_bound"] == pytest.approx(model_flops / 61.5e12 / (1 + reduction))
-    assert dict(table_of(found))["largest batch of a core"] == "9 (10 does not fit)"
+    assert figures["mfu_at_roofline"] == pytest.approx(model_flops / 61.5e12 / (1 + reduction))
+    table = dict(table_of(found))
+    assert table["largest batch of a core"] == "9 (10 does not fit)"
+    assert table["memory traffic"].startswith("at least 90.00 GB")
+    assert "may pass 100%" in table["MFU at the roofline"]
     assert set(figures["estimates"]) <= set(figures)
 
 
-def test_a_step_that_does_not_fit_has_no_bounds_and_exit_status_2(monkeypatch, capsys):
+def test_a_step_that_does_not_fit_has_no_speed_and_exit_status_2(monkeypatch, capsys):
     fake_compiler(monkeypatch, lambda batch: Compiled(20 * GIB, fits=False))
     found = rehearse(preset("gpt2"), TrainConfig(total_steps=1, batch_size=512), "v3-128", search=False)
     assert rehearsal.report(found) == 2
     printed = capsys.readouterr()
     assert "20.00 of 16 GiB: DOES NOT FIT" in printed.err
-    assert (json.loads(printed.out)["fits"], json.loads(printed.out)["hours"]) == (False, None)
+    assert (json.loads(printed.out)["fits"], json.loads(printed.out)["hours_at_roofline"]) == (False, None)
 
 
 def test_the_script_rehearses_in_bfloat16_without_a_folder(monkeypatch, scripts, records_folder, tmp_path):
-    fake_compiler(monkeypatch, lambda batch: Compiled(4 * GIB * batch, batch < 4, GIB, 1e12, 1e9))
+    fake_compiler(monkeypatch, lambda batch: Compiled(4 * GIB * batch, batch < 4, GIB, 1e12, 1e9, 1e9))
     (tmp_path / "tiny.json").write_text(json.dumps({**GPT2_CONFIG.to_dict(), "vocab_size": 300}))
     flags = ["--train_path", records_folder, "--config_path", str(tmp_path / "tiny.json"), "--batch_size", "8"]
     result = call(scripts[TRAIN]["main"], [*flags, "--rehearse", "v3-8"]).result
@@ -187,10 +182,10 @@ def test_the_script_rehearses_in_bfloat16_without_a_folder(monkeypatch, scripts,
 
 
 def test_the_script_rehearses_before_there_are_records(monkeypatch, scripts):
-    fake_compiler(monkeypatch, lambda batch: Compiled(4 * GIB * batch, batch < 4, GIB, 1e12, 1e9))
+    fake_compiler(monkeypatch, lambda batch: Compiled(4 * GIB * batch, batch < 4, GIB, 1e12, 1e9, 1e9))
     flags = ["--config_path", "gpt2", "--batch_size", "128", "--rehearse", "v3-128"]
     result = call(scripts[TRAIN]["main"], [*flags, "--steps", "3600"]).result
-    assert result["hours"] == pytest.approx(result["roofline_seconds"])
+    assert result["hours_at_roofline"] == pytest.approx(result["roofline_seconds"])
     outcome = call(scripts[TRAIN]["main"], flags)
     assert (outcome.status, "--rehearse needs --steps, or --train_path" in outcome.sentence) == (2, True)
     outcome = call(scripts[TRAIN]["main"], [*flags, "--steps", "10", "--warmup_tokens", "1e9"])
@@ -239,9 +234,9 @@ def test_a_step_that_no_tpu_can_run_is_refused_with_the_operation_and_the_line(
 )
 def test_what_libtpu_says_of_too_large_a_program_is_read(message, peak):
     """As libtpu 0.0.30 said it for v6e and for v3."""
-    found = tpu_compiler._too_large(message)
+    found = tpu_compiler.too_large(message)
     assert (found.fits, found.peak_hbm_bytes, found.flops) == (False, peak, None)
-    assert tpu_compiler._too_large("some other error") is None
+    assert tpu_compiler.too_large("some other error") is None
 
 
 def test_operations_of_static_shape_are_not_refused():
@@ -249,7 +244,7 @@ def test_operations_of_static_shape_are_not_refused():
     assert b"set_dimension_size" in export(lambda x: tf.sort(x), tf.TensorSpec((4, 8), tf.float32))
 
 
-@needs_compiler
+@needs_tpu_compiler
 def test_a_step_compiles_for_a_v3_core_and_accumulation_counts_every_micro_batch():
     """A loop over two micro-batches: its FLOPs are those of all the tokens, not of half of them."""
     config = dataclasses.replace(CONFIG, batch_size=8, accumulation_steps=2)
@@ -263,7 +258,7 @@ def test_a_step_compiles_for_a_v3_core_and_accumulation_counts_every_micro_batch
     assert 0.8 * model_flops < compiled.flops < 1.6 * model_flops
 
 
-@needs_compiler
+@needs_tpu_compiler
 @pytest.mark.parametrize(("name", "remat"), [("gpt2", "none"), ("algpt2", "block")])
 def test_a_preset_takes_no_more_memory_of_a_v3_core_than_recorded(name, remat):
     """Peaks repeat to the byte; a change that is meant to take more is recorded anew."""
