@@ -6,26 +6,24 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-
-import numpy as np
-import tensorflow as tf
+from typing import Any
 
 from algpt2 import cli
-from algpt2.data.input_pipeline import train_batches
-from algpt2.data.record_set import RecordSet
-from algpt2.data.tfrecords import parse_records, write_shard
+from algpt2.devices import wheels
 
-VOCAB_SIZE = 50257
 SHARDS = 4
 
 
 def main(argv: Sequence[str]) -> int:
     """Prints tokens per second of both, medians of turns, and the ratio as the median of pairs."""
     arguments = parse(argv)
+    wheels.load_tensorflow()
+
+    from benchmarks.input_streams import bare_batches, shuffled_batches, write_records
+
     with tempfile.TemporaryDirectory() as folder:
-        record_set = _write(folder, arguments.records // SHARDS, arguments.seq_len)
-        streams = [_ours(record_set, arguments.batch_size), _bare_chain(record_set, arguments.batch_size)]
+        record_set = write_records(folder, SHARDS, arguments.records // SHARDS, arguments.seq_len)
+        streams = [stream(record_set, arguments.batch_size) for stream in (shuffled_batches, bare_batches)]
         for stream in streams:
             next(stream)
         batches = record_set.records // arguments.batch_size
@@ -53,36 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _write(folder: str, records_per_shard: int, seq_len: int) -> RecordSet:
-    rng = np.random.default_rng(0)
-    files = tuple(str(Path(folder, f"{i}.tfrecord")) for i in range(SHARDS))
-    shards = []
-    for file in files:
-        records = (rng.integers(VOCAB_SIZE, size=seq_len + 1) for _ in range(records_per_shard))
-        shards.append(write_shard(file, records, np.ones(VOCAB_SIZE, np.int64)))
-    return RecordSet(files, tuple(shards), folder, seq_len, VOCAB_SIZE, VOCAB_SIZE - 1, tokenizer_sha256="")
-
-
-def _ours(record_set: RecordSet, batch_size: int) -> Iterator[tf.Tensor]:
-    context = tf.distribute.InputContext(1, 0, 1)
-    return iter(train_batches(record_set, batch_size, seed=0, first_batch=0, context=context))
-
-
-def _bare_chain(record_set: RecordSet, batch_size: int) -> Iterator[tf.Tensor]:
-    """Reads and parses the same records without end: no shuffling, no checks of the ids."""
-    shards = tf.data.Dataset.from_tensor_slices(list(record_set.files)).repeat()
-    records = shards.interleave(
-        tf.data.TFRecordDataset, cycle_length=SHARDS, block_length=16, num_parallel_calls=tf.data.AUTOTUNE
-    )
-    batches = records.batch(batch_size, drop_remainder=True)
-    parsed = batches.map(
-        lambda serialized: parse_records(serialized, record_set.seq_len, record_set.vocab_size),
-        num_parallel_calls=tf.data.AUTOTUNE,
-    )
-    return iter(parsed.prefetch(tf.data.AUTOTUNE))
-
-
-def _seconds(stream: Iterator[tf.Tensor], batches: int) -> float:
+def _seconds(stream: Iterator[Any], batches: int) -> float:
     start = time.perf_counter()
     for _ in range(batches):
         next(stream)

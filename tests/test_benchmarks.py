@@ -18,12 +18,12 @@ def importable_benchmarks(monkeypatch):
 
 
 def test_the_bare_chain_yields_the_records_that_the_pipeline_does(tmp_path):
-    from benchmarks import input as input_benchmark
+    from benchmarks.input_streams import bare_batches, shuffled_batches, write_records
 
-    record_set = input_benchmark._write(str(tmp_path), 8, seq_len=16)
+    record_set = write_records(str(tmp_path), n_shards=4, records_per_shard=8, seq_len=16)
     ours, bare = (
         sorted(record.tobytes() for _ in range(4) for record in next(stream).numpy())
-        for stream in (input_benchmark._ours(record_set, 8), input_benchmark._bare_chain(record_set, 8))
+        for stream in (shuffled_batches(record_set, 8), bare_batches(record_set, 8))
     )
     assert ours == bare
     assert len(set(ours)) == 32

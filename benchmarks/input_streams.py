@@ -1,0 +1,47 @@
+"""The two streams of batches that `benchmarks/input.py` times, and the records that they read."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from algpt2.data.input_pipeline import train_batches
+from algpt2.data.record_set import RecordSet
+from algpt2.data.tfrecords import parse_records, write_shard
+
+VOCAB_SIZE = 50257
+
+
+def write_records(folder: str, n_shards: int, records_per_shard: int, seq_len: int) -> RecordSet:
+    """Writes shards of random token ids, and returns them as training would open them."""
+    rng = np.random.default_rng(0)
+    files = tuple(str(Path(folder, f"{i}.tfrecord")) for i in range(n_shards))
+    shards = []
+    for file in files:
+        records = (rng.integers(VOCAB_SIZE, size=seq_len + 1) for _ in range(records_per_shard))
+        shards.append(write_shard(file, records, np.ones(VOCAB_SIZE, np.int64)))
+    return RecordSet(files, tuple(shards), folder, seq_len, VOCAB_SIZE, VOCAB_SIZE - 1, tokenizer_sha256="")
+
+
+def shuffled_batches(record_set: RecordSet, batch_size: int) -> Iterator[tf.Tensor]:
+    """Yields the batches of training, each (batch, seq_len + 1) int32."""
+    context = tf.distribute.InputContext(1, 0, 1)
+    return iter(train_batches(record_set, batch_size, seed=0, first_batch=0, context=context))
+
+
+def bare_batches(record_set: RecordSet, batch_size: int) -> Iterator[tf.Tensor]:
+    """Yields batches of the same records without end, neither shuffled nor checked for ids beyond the vocabulary."""
+    shards = tf.data.Dataset.from_tensor_slices(list(record_set.files)).repeat()
+    records = shards.interleave(
+        tf.data.TFRecordDataset,
+        cycle_length=len(record_set.files),
+        block_length=16,
+        num_parallel_calls=tf.data.AUTOTUNE,
+    )
+    batches = records.batch(batch_size, drop_remainder=True)
+    parsed = batches.map(
+        lambda serialized: parse_records(serialized, record_set.seq_len, record_set.vocab_size),
+        num_parallel_calls=tf.data.AUTOTUNE,
+    )
+    return iter(parsed.prefetch(tf.data.AUTOTUNE))
