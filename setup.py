@@ -27,7 +27,7 @@ setup(
     extras_require={
         "cpu": ["tensorflow-cpu>=2.20"],
         "gpu": ["tensorflow[and-cuda]>=2.20"],
-        # With a newer libtpu this wheel aborts at `import tensorflow` (docs/design.md, TensorFlow wheels). The last
+        # With a newer libtpu this wheel aborts at `import tensorflow` (docs/design/devices.md). The last
         # two resolve a TPU's name to its address.
         "tpu": [
             "tensorflow-tpu==2.20.0",
