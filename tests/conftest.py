@@ -35,7 +35,15 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
 
 # Minutes of processes, compilations and graphs: started last, one of them would end long after all others.
-LONG = ("test_rehearsal", "test_resume", "test_workers", "test_step", "test_rematerialisation", "test_loop")
+LONG = (
+    "test_cli_processes",
+    "test_rehearsal",
+    "test_resume",
+    "test_workers",
+    "test_step",
+    "test_rematerialisation",
+    "test_loop",
+)
 
 
 def pytest_collection_modifyitems(items):
