@@ -1,4 +1,4 @@
-"""`GPTConfig`: the shape of a model. Named models live in `configs/*.json`, one file each."""
+"""`GPTConfig`: the shape of a model. Named models live in `presets/*.json`, one file each."""
 
 import dataclasses
 from importlib import resources
@@ -9,17 +9,36 @@ from algpt2.errors import UserError
 from algpt2.storage import json_files
 
 CONFIG_NAME = "config.json"
-OWN_KEY = "algpt2"  # our fields inside a checkpoint's config.json, whose other fields are for transformers
+# Under this key a checkpoint's config.json holds our fields; its other fields are for Hugging Face transformers.
+OWN_KEY = "algpt2"
 MODEL_TYPES = ("gpt2", "algpt2")
 
 
 @dataclasses.dataclass(frozen=True)
 class GPTConfig:
-    """A GPT-2 or ALGPT-2 decoder.
+    """The shape of a GPT-2 or ALGPT-2 decoder. The defaults are GPT-2's.
 
-    `embedding_size` is the width E of both embedding tables when they are factorized (ALBERT, arXiv:1909.11942);
-    None means tables of width `d_model`. `share_layers` applies one block's parameters `n_layer` times. `d_ff`
-    None means 4 x `d_model`.
+    Args:
+      vocab_size: rows of the token table.
+      seq_len: the most positions of a sequence, and the rows of the position table.
+      n_layer: block applications, whether the blocks are shared or not.
+      n_head: attention heads of a block; d_model is a multiple of it.
+      d_model: width of the residual stream.
+      d_ff: width of the hidden layer of a block's feed-forward part; None means 4 x d_model.
+      embedding_size: width of both embedding tables when they are factorized (ALBERT, arXiv:1909.11942), with a dense
+        layer into and out of the residual stream; None means tables of width d_model.
+      share_layers: whether one block's parameters are applied n_layer times.
+      dropout: probability in [0, 1), of embeddings, attention weights and each block's two outputs.
+
+    Example:
+
+    >>> import dataclasses
+    >>> import algpt2
+    >>> gpt2 = algpt2.GPTConfig()
+    >>> gpt2.parameter_count()
+    124439808
+    >>> dataclasses.replace(gpt2, share_layers=True, embedding_size=128).parameter_count()
+    13850880
 
     Raises:
       UserError: a value breaks the rule that the sentence names.
@@ -67,7 +86,7 @@ class GPTConfig:
 
     @property
     def n_block(self) -> int:
-        """How many blocks have parameters of their own."""
+        """How many blocks have parameters of their own: 1 if they are shared."""
         return 1 if self.share_layers else self.n_layer
 
     @property
@@ -103,7 +122,11 @@ class GPTConfig:
 
 
 def config_from_dict(fields: dict[str, Any], source: str) -> GPTConfig:
-    """Returns the config with these fields; `source` names where they come from in errors.
+    """Returns the config with these fields.
+
+    Args:
+      fields: names and values; what is missing has its default.
+      source: where the fields come from, for errors.
 
     Raises:
       UserError: an unknown key, or a value of another type or that breaks a rule.
@@ -114,7 +137,7 @@ def config_from_dict(fields: dict[str, Any], source: str) -> GPTConfig:
 
 
 def preset_names() -> list[str]:
-    """Returns the names of the models in `configs/`."""
+    """Returns the names of the models in `presets/`."""
     files = resources.files("algpt2.config").joinpath("presets").iterdir()
     return sorted(file.name.removesuffix(".json") for file in files if file.name.endswith(".json"))
 
@@ -128,7 +151,7 @@ def preset(name: str) -> GPTConfig:
     if name not in preset_names():
         raise UserError(f"a preset must be one of {', '.join(preset_names())}, received {name!r}.")
     text = resources.files("algpt2.config").joinpath("presets", f"{name}.json").read_text(encoding="utf-8")
-    return config_from_dict(json_files.parse_object(text), f"presets/{name}.json")
+    return config_from_dict(json_files.parse_object(text), f"the preset {name}.json")
 
 
 def load_config(name_or_path: str) -> GPTConfig:

@@ -1,17 +1,52 @@
-"""Configuration fields that are also command-line flags: default, help text and choices in one place."""
+"""Configuration fields that are also command-line flags: default, help text, choices and rule in one place."""
 
 import argparse
 import dataclasses
+import math
 import types
 import typing
+from collections.abc import Callable
 from typing import Any
 
 from algpt2.errors import UserError
 
 
-def option(default: Any, help_text: str, choices: tuple[str, ...] = ()) -> Any:
-    """Returns a dataclass field that `add_options` turns into a flag of the same name."""
-    return dataclasses.field(default=default, metadata={"help": help_text, "choices": choices})
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """What a field's value must be.
+
+    Attributes:
+      text: the rule in words, as it follows "must be" in an error.
+      holds: whether a value keeps it.
+    """
+
+    text: str
+    holds: Callable[[Any], bool]
+
+
+def at_least(least: float) -> Rule:
+    """Returns the rule that a value is `least` or more."""
+    return Rule(f"at least {least}", lambda value: value >= least)
+
+
+ABOVE_0 = Rule("above 0", lambda value: value > 0)
+FRACTION = Rule("in [0, 1]", lambda value: 0 <= value <= 1)
+FRACTION_BELOW_1 = Rule("in [0, 1)", lambda value: 0 <= value < 1)
+FRACTION_ABOVE_0 = Rule("in (0, 1]", lambda value: 0 < value <= 1)
+# A temperature near 0 would divide logits into infinities, so the least above 0 is bounded.
+TEMPERATURE = Rule("0, or from 0.01 to 100", lambda value: value == 0 or 0.01 <= value < 100)
+
+
+def option(default: Any, help_text: str, choices: tuple[str, ...] = (), rule: Rule | None = None) -> Any:
+    """Returns a dataclass field that `add_options` turns into a flag of the same name.
+
+    Args:
+      default: of the field; the flag has none, so that what was not given can be told apart.
+      help_text: what the flag's help says.
+      choices: the values that are allowed, if they are few.
+      rule: what else a value must be; see `require_rules`.
+    """
+    return dataclasses.field(default=default, metadata={"help": help_text, "choices": choices, "rule": rule})
 
 
 def require(holds: bool, name: str, rule: str, received: Any) -> None:
@@ -20,8 +55,26 @@ def require(holds: bool, name: str, rule: str, received: Any) -> None:
         raise UserError(f"{name} must be {rule}, received {received!r}.")
 
 
+def require_rules(config: Any) -> None:
+    """Checks every option of a configuration against its choices and its rule; None is allowed where it is the default.
+
+    Raises:
+      UserError: a value breaks them, or is a float that is not finite.
+    """
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if not field.metadata or (value is None and field.default is None):
+            continue
+        choices, rule = field.metadata["choices"], field.metadata["rule"]
+        if choices:
+            require(value in choices, field.name, f"one of {', '.join(choices)}", value)
+        if rule is not None:
+            require(rule.holds(value), field.name, rule.text, value)
+        require(not isinstance(value, float) or math.isfinite(value), field.name, "a finite number", value)
+
+
 def add_options(parser: argparse.ArgumentParser, config_class: type) -> None:
-    """Adds a flag for every `option` of a dataclass. A flag that is not given leaves no attribute behind."""
+    """Adds a flag for every `option` of a dataclass. A flag that is not given leaves no attribute in the namespace."""
     group = parser.add_argument_group(config_class.__name__)
     field_types = typing.get_type_hints(config_class)
     for field in dataclasses.fields(config_class):

@@ -30,5 +30,5 @@ class RecordOptions:
 
     @property
     def num_val_shards(self) -> int:
-        """How many `val` files there are, in proportion to the `train` files, at least 1 unless nothing is held out."""
+        """The number of `val` files: in proportion to the `train` files, and at least 1 unless nothing is held out."""
         return max(1, round(self.num_shards * self.val_fraction)) if self.val_fraction > 0 else 0

@@ -10,13 +10,21 @@ from algpt2.errors import UserError
 
 
 def seq_len_at(step: int, config: TrainConfig, seq_len: int) -> int:
-    """Returns the positions of a row at a step (0-based)."""
+    """Returns how many positions a row of the batch has at a step (0-based).
+
+    Args:
+      step: optimizer updates done before it.
+      config: of the training.
+      seq_len: positions of the model.
+    """
     doublings = _doublings(config, seq_len)
-    return seq_len >> max(0, doublings - _stage(step, config, doublings)) if doublings else seq_len
+    if not doublings:
+        return seq_len
+    return seq_len >> max(0, doublings - _stage(step, config, doublings))
 
 
 def steps_until_longer(step: int, config: TrainConfig, seq_len: int) -> int | None:
-    """Returns how many steps have the length of `step`, itself included; None if all that follow have."""
+    """Returns how many steps, from this one on, rows stay as long as they are; None if they never grow again."""
     doublings = _doublings(config, seq_len)
     stage = _stage(step, config, doublings) if doublings else 0
     if stage >= doublings:
@@ -43,9 +51,10 @@ def require_doublings(config: TrainConfig, seq_len: int) -> None:
 
 
 def _doublings(config: TrainConfig, seq_len: int) -> int:
+    """Returns how often the length doubles until rows are whole records; 0 without a warm-up."""
     return (seq_len // config.initial_seq_len).bit_length() - 1 if config.initial_seq_len else 0
 
 
 def _stage(step: int, config: TrainConfig, doublings: int) -> int:
-    """How often the length has doubled at a step: at equal distances over the warm-up."""
+    """Returns how often the length has doubled by a step; the doublings are spread evenly over the warm-up."""
     return step * doublings // config.seq_len_warmup_steps

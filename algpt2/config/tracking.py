@@ -3,14 +3,14 @@
 import dataclasses
 from typing import Any
 
-from algpt2.config.options import option, require
+from algpt2.config.options import TEMPERATURE, Rule, at_least, option, require_rules
 from algpt2.config.sampling import SamplingConfig
 from algpt2.devices.chips import CHIPS
 
 
 @dataclasses.dataclass(frozen=True)
 class TrackingConfig:
-    """Where curves go beside `metrics.jsonl`, which texts are sampled, and on what device utilisation is counted.
+    """Where curves go beside `metrics.jsonl`, which texts are sampled, and of what device the utilisation is counted.
 
     Each field says what it is in its option's help text.
 
@@ -19,23 +19,23 @@ class TrackingConfig:
     """
 
     tensorboard: bool = option(True, "write the curves for TensorBoard, into MODEL_DIR/tensorboard")
-    wandb_project: str | None = option(None, "write the curves to this Weights & Biases project (extra `wandb`)")
+    wandb_project: str | None = option(
+        None,
+        "write the curves to this Weights & Biases project (extra `wandb`)",
+        rule=Rule("a project's name", lambda name: name != ""),
+    )
     sample_prompt: tuple[str, ...] = option((), "continue these texts every --eval_every_steps, into samples.jsonl")
-    sample_tokens: int = option(50, "most tokens of each sample")
-    sample_temperature: float = option(0.8, "divides the logits of samples; 0 always takes the likeliest token")
+    sample_tokens: int = option(50, "most tokens of each sample", rule=at_least(1))
+    sample_temperature: float = option(
+        0.8, "divides the logits of samples; 0 always takes the likeliest token", rule=TEMPERATURE
+    )
     device_kind: str | None = option(None, "what trains, for the utilisation (default: found out)", tuple(CHIPS))
 
     def __post_init__(self) -> None:
-        temperature = self.sample_temperature
-        require(self.wandb_project != "", "wandb_project", "a project's name", self.wandb_project)
-        require(self.sample_tokens >= 1, "sample_tokens", "at least 1", self.sample_tokens)
-        rule = "0, or from 0.01 to 100"
-        require(temperature == 0 or 0.01 <= temperature < 100, "sample_temperature", rule, temperature)
-        kinds = (None, *CHIPS)
-        require(self.device_kind in kinds, "device_kind", f"one of {', '.join(CHIPS)}", self.device_kind)
+        require_rules(self)
 
     def sampling(self) -> SamplingConfig:
-        """Returns how samples are drawn: the same draws at every validation."""
+        """Returns how samples are drawn; the seed is always the same, so that samples differ by the weights alone."""
         return SamplingConfig(max_new_tokens=self.sample_tokens, temperature=self.sample_temperature)
 
     def to_dict(self) -> dict[str, Any]:

@@ -5,7 +5,8 @@ import dataclasses
 
 import pytest
 
-from algpt2.config.options import add_options, given_options, option
+from algpt2.config.options import FRACTION_ABOVE_0, add_options, at_least, given_options, option, require_rules
+from algpt2.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,3 +74,31 @@ def test_help_shows_text_default_and_choices(parser):
     assert "--no-enabled whether it acts (default: True)" in text
     assert text.count("(default: True)") == 1
     assert text.endswith("which names")
+
+
+@dataclasses.dataclass(frozen=True)
+class Ruled:
+    count: int = option(3, "how many", rule=at_least(1))
+    rate: float | None = option(None, "how fast", rule=FRACTION_ABOVE_0)
+    scale: float = option(1.0, "how large")
+    kind: str | None = option(None, "which kind", ("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"count": 0}, "count must be at least 1, received 0."),
+        ({"rate": 0.0}, r"rate must be in \(0, 1\], received 0.0."),
+        ({"rate": float("nan")}, r"rate must be in \(0, 1\], received nan."),
+        ({"scale": float("inf")}, "scale must be a finite number, received inf."),
+        ({"kind": "c"}, "kind must be one of a, b, received 'c'."),
+    ],
+)
+def test_a_value_that_breaks_its_fields_rule_or_choices_is_refused(fields, sentence):
+    with pytest.raises(UserError, match=f"^{sentence}$"):
+        require_rules(Ruled(**fields))
+
+
+def test_none_is_allowed_where_it_is_the_default():
+    require_rules(Ruled())
+    require_rules(Ruled(count=1, rate=1.0, scale=-2.0, kind="b"))
