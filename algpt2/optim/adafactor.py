@@ -5,22 +5,34 @@ from typing import Any
 import keras
 from keras import ops
 
-from algpt2.optim.base import GlobalGradientOptimizer
+from algpt2.model.tensors import Tensor, TensorLike
+from algpt2.optim.base import GlobalGradientOptimizer, LearningRate
 
 
 class Adafactor(GlobalGradientOptimizer):
-    """Adafactor (Shazeer & Stern 2018, arXiv:1804.04235), the order of operations as in `optax.adafactor`.
+    """Adafactor (Shazeer & Stern 2018, arXiv:1804.04235), with the order of operations of `optax.adafactor`.
 
-    The second moment of a matrix (..., R, C), R and C at least `min_dim_size_to_factor`, is the outer product of its
-    row means and column means, so the state is R + C numbers instead of R x C. With 0-based update number t the
-    decay of both is 1 - (t + 1)^decay_exponent. The update is divided by max(1, RMS(update) / clip_threshold), times
-    the learning rate, times max(RMS(parameter), epsilon_2) with `multiply_by_parameter_scale`, then averaged with
-    `beta_1`. With `relative_step` the learning rate is at most 1 / sqrt(t + 1), as in the paper.
+    The second moment of a matrix (..., R, C) is the outer product of its row means and column means, so the state is
+    R + C numbers instead of R x C. At the update with 0-based number t both decay by 1 - (t + 1)^decay_exponent. The
+    gradient over the root of the second moment is the update, which is divided by max(1, RMS(update) / clip_threshold)
+    and multiplied by the learning rate.
+
+    Example:
+
+    >>> import algpt2
+    >>> from algpt2.optim.adafactor import Adafactor
+    >>> parameter = algpt2.GPT.from_preset("algpt2-tiny").wte
+    >>> tuple(parameter.shape)
+    (4096, 32)
+    >>> optimizer = Adafactor(learning_rate=0.01, min_dim_size_to_factor=32)
+    >>> optimizer.build([parameter])
+    >>> optimizer.state_bytes()
+    16512
     """
 
     def __init__(
         self,
-        learning_rate: Any,
+        learning_rate: LearningRate,
         beta_1: float | None = None,
         decay_exponent: float = -0.8,
         clip_threshold: float = 1.0,
@@ -33,6 +45,23 @@ class Adafactor(GlobalGradientOptimizer):
         name: str = "adafactor",
         **kwargs: Any,
     ):
+        """Makes the optimizer, its state not yet created.
+
+        Args:
+          learning_rate: a number, or a schedule of it.
+          beta_1: decay of a moving average of the updates, which is then what is applied; None for none.
+          decay_exponent: of the second moment's decay; negative.
+          clip_threshold: the largest RMS of an update before the learning rate.
+          multiply_by_parameter_scale: whether an update is multiplied by max(RMS(parameter), epsilon_2).
+          relative_step: whether the learning rate is at most 1 / sqrt(t + 1), as in the paper.
+          min_dim_size_to_factor: a matrix with a side shorter than this has a full second moment.
+          epsilon_1: added to the squared gradient.
+          epsilon_2: the least scale of a parameter.
+          weight_decay: of the variables that `exclude_from_weight_decay` does not name, times the learning rate; None
+            for none.
+          name: name of the optimizer.
+          kwargs: `ema_decay` and what else every Keras optimizer takes.
+        """
         super().__init__(learning_rate=learning_rate, weight_decay=weight_decay, name=name, **kwargs)
         self.beta_1 = beta_1
         self.decay_exponent = decay_exponent
@@ -58,7 +87,7 @@ class Adafactor(GlobalGradientOptimizer):
             self._add_slot("column_mean", variable, shape[:-2] + shape[-1:] if factored else None)
             self._add_slot("second_moment", variable, None if factored else shape)
 
-    def _update(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+    def _update(self, gradient: Tensor, variable: keras.Variable, learning_rate: Tensor) -> None:
         update = gradient * self._update_second_moment(ops.square(gradient) + self.epsilon_1, variable)
         update = update / ops.maximum(1.0, _rms(update) / self.clip_threshold)
         if self.relative_step:
@@ -72,8 +101,8 @@ class Adafactor(GlobalGradientOptimizer):
             update = first
         self.assign_sub(variable, update)
 
-    def _update_second_moment(self, squares: Any, variable: Any) -> Any:
-        """Takes in this update's squared gradients; returns 1 / sqrt(second moment), broadcastable to them."""
+    def _update_second_moment(self, squares: Tensor, variable: keras.Variable) -> Tensor:
+        """Takes this update's squared gradients into the state; returns 1 / sqrt(second moment) in their shape."""
         decay = 1 - ops.power(self._updates_done() + 1, self.decay_exponent)
         if not self.is_factored(tuple(variable.shape)):
             second = self._slot("second_moment", variable)
@@ -101,5 +130,6 @@ class Adafactor(GlobalGradientOptimizer):
         return {**super().get_config(), **own}
 
 
-def _rms(x: Any) -> Any:
+def _rms(x: TensorLike) -> Tensor:
+    """Returns the root of the mean square, float32 ()."""
     return ops.sqrt(ops.mean(ops.square(x)))

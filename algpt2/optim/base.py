@@ -1,6 +1,7 @@
 """What our optimizers share: they take gradients that are already global, summed over replicas and then clipped.
 
-Keras' own optimizers all-reduce every gradient inside `apply` and clip before it (`docs/design.md`, reduce once).
+Keras' own optimizers all-reduce every gradient inside `apply`, and clip before that (docs/design/optim.md says why ours
+do not).
 """
 
 import contextlib
@@ -10,25 +11,36 @@ from typing import Any
 
 import keras
 from keras import ops
+from keras.optimizers.schedules import LearningRateSchedule
+
+from algpt2.model.tensors import Tensor
 
 EMA_SLOT = "ema"
+# One variable of state for each parameter, or None where an optimizer needs none for it, under the slot's name.
 Slots = dict[str, list[keras.Variable | None]]
+LearningRate = float | LearningRateSchedule
 
 
 class GlobalGradientOptimizer(keras.optimizers.Optimizer):
     """Base: applies global gradients as they are, and names its state so that a checkpoint can hold it.
 
-    It decays a variable, then updates it, then takes it into the moving average of the weights, if there is one:
-    a = ema_decay a + (1 - ema_decay) p, from a = 0. After t updates `a / (1 - ema_decay^t)` is the mean of the p so
-    far with weights that fall by ema_decay an update.
+    For each variable it applies the weight decay, then the update, and then takes the variable into the moving average
+    of the weights, if there is one: a = ema_decay a + (1 - ema_decay) p, from a = 0. After t updates
+    `a / (1 - ema_decay^t)` is the mean of all p so far, in which an update counts ema_decay times as much as the next.
     """
 
     slots: Slots
 
     def __init__(self, ema_decay: float = 0.0, **kwargs: Any):
+        """Makes the optimizer, its state not yet created.
+
+        Args:
+          ema_decay: in [0, 1); 0 keeps no moving average.
+          kwargs: `learning_rate`, `weight_decay`, `name` and what else every Keras optimizer takes.
+        """
         super().__init__(**kwargs)
         self.ema_decay = ema_decay
-        self._skip: Any = None
+        self._skip: Tensor | None = None
 
     def build(self, var_list: list[keras.Variable]) -> None:
         """Creates the state, zero, for every variable."""
@@ -40,18 +52,19 @@ class GlobalGradientOptimizer(keras.optimizers.Optimizer):
             self.slots[EMA_SLOT] = self.add_optimizer_variables(var_list, EMA_SLOT)
 
     def _create_slots(self, var_list: list[keras.Variable]) -> None:
-        """Sets `slots`."""
+        """Creates the state of every variable and puts it into `slots`."""
         raise NotImplementedError
 
     def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> Any:
+        """Returns the gradients as they are: Keras calls this to sum over replicas, and they are summed already."""
         return grads_and_vars
 
     @contextlib.contextmanager
-    def skipping(self, skip: Any) -> Iterator[None]:
-        """While entered, `apply` changes nothing but the moving average and the update count where `skip` holds.
+    def skipping(self, skip: Tensor | None) -> Iterator[None]:
+        """While entered, an `apply` with a true `skip` leaves all but the moving average and the update count as it is.
 
         Args:
-          skip: bool (), the same on every replica; None never skips, and costs nothing.
+          skip: bool (), the same on every replica; None never skips, and adds nothing to the graph.
         """
         self._skip = skip
         try:
@@ -59,8 +72,8 @@ class GlobalGradientOptimizer(keras.optimizers.Optimizer):
         finally:
             self._skip = None
 
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Decays and updates one variable and its state."""
+    def update_step(self, gradient: Tensor, variable: keras.Variable, learning_rate: Tensor) -> None:
+        """Applies weight decay and update to one variable, and takes it into its average; Keras calls this for each."""
         if self.weight_decay is not None and self._use_weight_decay(variable):
             self.assign_sub(variable, variable * self.weight_decay * learning_rate)
         self._update(gradient, variable, learning_rate)
@@ -68,19 +81,19 @@ class GlobalGradientOptimizer(keras.optimizers.Optimizer):
             average = self._slot(EMA_SLOT, variable)
             super().assign(average, self.ema_decay * average + (1 - self.ema_decay) * variable)
 
-    def _update(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Updates one variable, which is decayed already, and its state."""
+    def _update(self, gradient: Tensor, variable: keras.Variable, learning_rate: Tensor) -> None:
+        """Updates one variable, to which weight decay has been applied already, and its state."""
         raise NotImplementedError
 
-    def _apply_weight_decay(self, variables: Any) -> None:
-        """Nothing: `update_step` decays, because Keras' own way cannot skip."""
+    def _apply_weight_decay(self, variables: list[keras.Variable]) -> None:
+        """Does nothing: `update_step` applies the decay, because Keras' way, which this replaces, cannot skip it."""
 
-    def assign(self, variable: Any, value: Any) -> None:
+    def assign(self, variable: keras.Variable, value: Tensor) -> None:
         """Sets a variable, unless the update is skipped."""
         super().assign(variable, value if self._skip is None else ops.where(self._skip, variable, value))
 
-    def assign_sub(self, variable: Any, value: Any) -> None:
-        """Lowers a variable, unless the update is skipped."""
+    def assign_sub(self, variable: keras.Variable, value: Tensor) -> None:
+        """Subtracts from a variable, unless the update is skipped."""
         super().assign_sub(variable, value if self._skip is None else ops.where(self._skip, 0.0, value))
 
     def get_config(self) -> dict[str, Any]:
@@ -101,28 +114,30 @@ class GlobalGradientOptimizer(keras.optimizers.Optimizer):
         return state
 
     def state_bytes(self) -> int:
-        """Returns the size of all slots."""
+        """Returns the size of all slots, which are float32."""
         variables = [variable for slot in self.slots.values() for variable in slot if variable is not None]
         return sum(math.prod(variable.shape) * 4 for variable in variables)
 
-    def _slot(self, name: str, variable: Any) -> Any:
+    def _slot(self, name: str, variable: keras.Variable) -> keras.Variable:
+        """Returns a parameter's variable of state."""
         return self.slots[name][self._get_variable_index(variable)]
 
     def _add_slot(self, name: str, variable: keras.Variable, shape: tuple[int, ...] | None) -> None:
+        """Creates the next parameter's variable of state, or none if `shape` is None."""
         slot = None if shape is None else self.add_variable(shape, name=f"{name}_{variable.name}")
         self.slots[name].append(slot)
 
-    def _updates_done(self) -> Any:
-        """float32 number of updates before this one."""
+    def _updates_done(self) -> Tensor:
+        """Returns the number of updates before this one, float32 ()."""
         return ops.cast(self.iterations, "float32")
 
 
-def clip_by_global_norm(gradients: list[Any], max_norm: float) -> tuple[list[Any], Any]:
-    """Returns the gradients scaled so that their joint L2 norm is at most `max_norm`, and the norm before.
+def clip_by_global_norm(gradients: list[Tensor], max_norm: float) -> tuple[list[Tensor], Tensor]:
+    """Returns the gradients, scaled so that their joint L2 norm is at most `max_norm`, and the norm before, float32 ().
 
     Args:
       gradients: float32 tensors, already global.
-      max_norm: 0 leaves them as they are.
+      max_norm: the bound; 0 leaves the gradients as they are.
     """
     norm = ops.sqrt(sum(ops.sum(ops.square(gradient)) for gradient in gradients))
     if not max_norm:

@@ -7,12 +7,20 @@ from algpt2.model.gpt import GPT
 from algpt2.optim.adafactor import Adafactor
 from algpt2.optim.adamw import AdamW
 from algpt2.optim.base import GlobalGradientOptimizer, is_decayed
-from algpt2.optim.muon import Muon, matrices_of
+from algpt2.optim.muon import Muon, matrix_count
 from algpt2.optim.schedules import TokensCosine, WarmupDecay
 
 
 def create_schedule(config: TrainConfig, tokens_per_step: int) -> LearningRateSchedule:
-    """Returns the learning-rate schedule of a run whose global batches have `tokens_per_step` target tokens."""
+    """Returns the learning-rate schedule of a run.
+
+    Args:
+      config: of the training.
+      tokens_per_step: target tokens of one global batch.
+
+    Raises:
+      UserError: a length in tokens that the run's does not allow.
+    """
     warmup_steps = config.warmup_updates(tokens_per_step)
     if config.decay_tokens is not None:
         decay_steps = config.decay_tokens / tokens_per_step
@@ -29,7 +37,10 @@ def create_schedule(config: TrainConfig, tokens_per_step: int) -> LearningRateSc
 
 
 def create_optimizer(config: TrainConfig, model: GPT) -> GlobalGradientOptimizer:
-    """Returns the optimizer of a run, built for the model's parameters; call it in the strategy's scope."""
+    """Returns the optimizer of a run, its state created beside the model's parameters.
+
+    Call it in the strategy's scope, so that every replica has the state.
+    """
     parameters = model.named_parameters()
     shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
     schedule = create_schedule(config, config.batch_size * model.config.seq_len)
@@ -63,6 +74,6 @@ def _unbuilt_optimizer(
         "ema_decay": config.ema_decay,
     }
     if config.optimizer == "muon":
-        matrices = [matrices_of(name, shape) for name, shape in shapes.items()]
+        matrices = [matrix_count(name, shape) for name, shape in shapes.items()]
         return Muon(schedule, matrices, config.muon_momentum, **adamw)
     return AdamW(schedule, **adamw)

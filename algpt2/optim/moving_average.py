@@ -10,10 +10,15 @@ from algpt2.optim.base import EMA_SLOT, GlobalGradientOptimizer
 
 
 def unbiased_averages(averages: Mapping[str, np.ndarray], decay: float, updates: int) -> dict[str, np.ndarray]:
-    """Returns the slots of the average divided by what `updates` weights sum up to, 1 - decay^updates.
+    """Returns the averages divided by 1 - decay^updates, which the factors of all updates so far sum up to.
 
-    The slots begin at zero, so that the average does not depend on the first weights (as Adam's moments, Kingma & Ba
-    2015, arXiv:1412.6980).
+    The slots begin at zero, so that the average does not depend on the first weights. The division makes up for that,
+    as it does for Adam's moments (Kingma & Ba 2015, arXiv:1412.6980).
+
+    Args:
+      averages: the optimizer's slots, under the parameters' names.
+      decay: `ema_decay`.
+      updates: how many there were, at least 1.
     """
     total_weight = 1 - decay**updates
     return {name: (average / total_weight).astype(average.dtype) for name, average in averages.items()}
@@ -21,7 +26,7 @@ def unbiased_averages(averages: Mapping[str, np.ndarray], decay: float, updates:
 
 @contextlib.contextmanager
 def averaged_weights(model: GPT, optimizer: GlobalGradientOptimizer) -> Iterator[None]:
-    """While entered, the model has the average of its weights; then the very weights that it had before."""
+    """While entered, the model has the average of its weights; afterwards the very weights that it had before."""
     parameters = model.named_parameters()
     weights = {name: np.array(parameter.numpy()) for name, parameter in parameters.items()}
     slots = dict(zip(parameters, optimizer.slots[EMA_SLOT], strict=True))

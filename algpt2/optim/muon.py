@@ -6,7 +6,9 @@ from typing import Any
 import keras
 from keras import ops
 
+from algpt2.model.tensors import Tensor
 from algpt2.optim.adamw import AdamW
+from algpt2.optim.base import LearningRate
 
 NEWTON_SCHULZ_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_ITERATIONS = 5
@@ -16,36 +18,47 @@ UPDATE_RMS = 0.2
 class Muon(AdamW):
     """Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon), its step scaled as in Moonlight (arXiv:2502.16982).
 
-    For a kernel with gradient g, momentum mu and 1 or more matrices side by side, each of R rows and C columns:
+    For a kernel with gradient g, momentum mu and one or more matrices side by side, each of R rows and C columns:
     m = mu m + (1 - mu) g;  u = orthogonalised((1 - mu) g + mu m), matrix by matrix (Nesterov's momentum);
     p = p - lr (0.2 sqrt(max(R, C)) u + weight_decay p).
-    So every element moves by about 0.2 lr (RMS), as it does in AdamW, and both share learning rate and weight decay.
+    An element then moves by about 0.2 lr (RMS), as it does under AdamW, so both share learning rate and weight decay.
+
+    Example:
+
+    >>> import algpt2
+    >>> from algpt2.optim.muon import Muon, matrix_count
+    >>> parameters = algpt2.GPT.from_preset("algpt2-tiny").named_parameters()
+    >>> counts = {name: matrix_count(name, tuple(p.shape)) for name, p in parameters.items()}
+    >>> counts["wte.weight"], counts["h.0.attn.c_attn.weight"], counts["h.0.mlp.c_fc.weight"]
+    (0, 3, 1)
+    >>> optimizer = Muon(learning_rate=0.01, matrices=list(counts.values()))
+    >>> optimizer.build(list(parameters.values()))
     """
 
     def __init__(
         self,
-        learning_rate: Any,
+        learning_rate: LearningRate,
         matrices: Sequence[int],
         momentum: float = 0.95,
         name: str = "muon",
         **kwargs: Any,
     ):
-        """Args beside AdamW's, which are for the other variables.
+        """Makes the optimizer, its state not yet created.
 
         Args:
-          learning_rate: for all variables.
-          matrices: for every variable, in the order of `build`, how many matrices it holds side by side; 0 means that
-            AdamW updates it. See `matrices_of`.
-          momentum: mu.
+          learning_rate: of all variables: a number, or a schedule of it.
+          matrices: for every variable, in the order of `build`, how many matrices it holds side by side, as
+            `matrix_count` says; 0 leaves it to AdamW.
+          momentum: mu, in [0, 1).
           name: name of the optimizer.
-          kwargs: `beta_1`, `beta_2`, `epsilon`, `weight_decay` and what every Keras optimizer takes.
+          kwargs: `beta_1`, `beta_2` and `epsilon` of AdamW, `weight_decay` and what else every Keras optimizer takes.
         """
         super().__init__(learning_rate, name=name, **kwargs)
         self.matrices = list(matrices)
         self.momentum = momentum
 
     def _create_slots(self, var_list: list[keras.Variable]) -> None:
-        """Momentum for kernels, both of Adam's moments for all other variables."""
+        """Creates momentum for kernels, and both of Adam's moments for all other variables."""
         self.slots = {"momentum": [], "first_moment": [], "second_moment": []}
         for variable, n_matrices in zip(var_list, self.matrices, strict=True):
             shape = tuple(variable.shape)
@@ -53,7 +66,7 @@ class Muon(AdamW):
             self._add_slot("first_moment", variable, None if n_matrices else shape)
             self._add_slot("second_moment", variable, None if n_matrices else shape)
 
-    def _update(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+    def _update(self, gradient: Tensor, variable: keras.Variable, learning_rate: Tensor) -> None:
         n_matrices = self.matrices[self._get_variable_index(variable)]
         if not n_matrices:
             super()._update(gradient, variable, learning_rate)
@@ -70,23 +83,27 @@ class Muon(AdamW):
         return {**super().get_config(), "matrices": self.matrices, "momentum": self.momentum}
 
 
-def matrices_of(name: str, shape: tuple[int, ...]) -> int:
+def matrix_count(name: str, shape: tuple[int, ...]) -> int:
     """Returns how many matrices, side by side, Muon finds in a parameter; 0 leaves it to AdamW.
 
-    The kernels of attention and feed-forward parts are Muon's. `c_attn` (D, 3D) holds three, query, key and value,
-    which act apart. Orthogonalised as one they would have D singular values to share, and the part with the largest
-    gradients would take most of them; apart, each takes a full step.
+    The kernels of attention and feed-forward parts are Muon's. `c_attn` (D, 3D) holds three matrices, which make query,
+    key and value. Orthogonalised as one they would share its D singular values, and the one with the largest gradients
+    would take most of the step; orthogonalised apart, each takes a full step.
+
+    Args:
+      name: of the parameter, as `GPT.named_parameters` says it.
+      shape: of the parameter.
     """
     if not name.startswith("h.") or len(shape) != 2:
         return 0
     return 3 if name.endswith("attn.c_attn.weight") else 1
 
 
-def orthogonalised(x: Any) -> Any:
-    """Returns the matrices of x (..., R, C) with singular values of about 1 and the singular vectors that they have.
+def orthogonalised(x: Tensor) -> Tensor:
+    """Returns the matrices of x (..., R, C) with the same singular vectors, and singular values of about 1.
 
-    Five Newton-Schulz iterations of an odd polynomial, steep at 0: singular values of at least 1/500 of the matrix's
-    (Frobenius) norm end between 0.68 and 1.21, smaller ones below.
+    Five Newton-Schulz iterations apply an odd polynomial, steep at 0, to the singular values of x over its Frobenius
+    norm (Jordan et al. 2024). Those of at least 1/500 end between 0.68 and 1.21, smaller ones below.
     """
     wide = x.shape[-2] <= x.shape[-1]
     x = x if wide else _transposed(x)
@@ -98,17 +115,18 @@ def orthogonalised(x: Any) -> Any:
     return x if wide else _transposed(x)
 
 
-def split_columns(x: Any, n: int) -> Any:
+def split_columns(x: Tensor, n: int) -> Tensor:
     """(R, n C) -> (n, R, C)."""
     rows, columns = x.shape
     return ops.transpose(ops.reshape(x, (rows, n, columns // n)), (1, 0, 2))
 
 
-def merge_columns(x: Any) -> Any:
+def merge_columns(x: Tensor) -> Tensor:
     """(n, R, C) -> (R, n C)."""
     n, rows, columns = x.shape
     return ops.reshape(ops.transpose(x, (1, 0, 2)), (rows, n * columns))
 
 
-def _transposed(x: Any) -> Any:
+def _transposed(x: Tensor) -> Tensor:
+    """(..., R, C) -> (..., C, R)."""
     return ops.swapaxes(x, -2, -1)

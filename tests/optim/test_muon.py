@@ -12,7 +12,7 @@ from algpt2.config.training import TrainConfig
 from algpt2.devices import wheels
 from algpt2.model.gpt import GPT
 from algpt2.optim.create import create_optimizer
-from algpt2.optim.muon import Muon, matrices_of, merge_columns, orthogonalised, split_columns
+from algpt2.optim.muon import Muon, matrix_count, merge_columns, orthogonalised, split_columns
 from algpt2.training.step import TrainStep, create_model
 
 BLOCK_KERNELS = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
@@ -131,7 +131,7 @@ def test_a_gradient_of_zeros_moves_nothing():
 @pytest.mark.parametrize("config", [GPT2_CONFIG, ALGPT2_CONFIG], ids=["gpt2", "algpt2"])
 def test_the_kernels_inside_blocks_are_muons_and_all_else_is_adamws(config):
     named = GPT(config).named_parameters()
-    found = {name: n for name, p in named.items() if (n := matrices_of(name, tuple(p.shape)))}
+    found = {name: n for name, p in named.items() if (n := matrix_count(name, tuple(p.shape)))}
     blocks = range(config.n_block)
     assert set(found) == {f"h.{block}.{kernel}" for block in blocks for kernel in BLOCK_KERNELS}
     assert {name for name, n in found.items() if n == 3} == {f"h.{block}.attn.c_attn.weight" for block in blocks}
