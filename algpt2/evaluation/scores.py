@@ -1,11 +1,16 @@
-"""What negative log-likelihood is turned into. Each formula has its one home here."""
+"""The figures that negative log-likelihoods are turned into. Each formula has its one home here."""
 
 import dataclasses
 import math
 
 
 def perplexity(total_nats: float, units: int) -> float:
-    """Returns exp(nats per unit): per token or per word, as the unit says; infinite where a float cannot hold it."""
+    """Returns exp(total_nats / units), infinite where a float cannot hold it.
+
+    Args:
+      total_nats: negative log-likelihood of a whole text.
+      units: its number of tokens for perplexity per token, of words for perplexity per word.
+    """
     try:
         return math.exp(total_nats / units)
     except OverflowError:
@@ -13,7 +18,7 @@ def perplexity(total_nats: float, units: int) -> float:
 
 
 def bits_per_byte(total_nats: float, utf8_bytes: int) -> float:
-    """Returns the bits that a model needs for one byte of the text it scored: total nats / (ln 2 x bytes)."""
+    """Returns the bits that a model needs for one byte of a text: total_nats / (ln 2 x utf8_bytes)."""
     return total_nats / (math.log(2) * utf8_bytes)
 
 
@@ -26,7 +31,7 @@ class Loss:
     text_bytes: int
 
     def as_metrics(self, prefix: str = "val_") -> dict[str, float]:
-        """Returns loss in nats per token, perplexity per token, and bits per byte, with a prefix to their names."""
+        """Returns loss in nats per token, perplexity per token, and bits per byte; `prefix` begins their names."""
         return {
             f"{prefix}loss": self.total_nats / self.tokens,
             f"{prefix}perplexity": perplexity(self.total_nats, self.tokens),
@@ -34,14 +39,14 @@ class Loss:
         }
 
 
-# Of the last weights, "validation", and of their moving average, "ema validation", where there is one.
+# The loss of the last weights under `VALIDATION`, and that of their moving average, if any, under `EMA_VALIDATION`.
 Losses = dict[str, Loss]
 VALIDATION, EMA_VALIDATION = "validation", "ema validation"
 METRIC_PREFIXES = {VALIDATION: "val_", EMA_VALIDATION: "ema_val_"}
 
 
 def as_metrics(losses: Losses) -> dict[str, float]:
-    """Returns the figures of all losses, those of the moving average as `ema_val_loss` and so on."""
+    """Returns the figures of all losses: `val_loss` and so on, `ema_val_loss` and so on for the moving average."""
     metrics = {}
     for name, loss in losses.items():
         metrics |= loss.as_metrics(METRIC_PREFIXES[name])

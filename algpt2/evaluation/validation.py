@@ -14,7 +14,10 @@ from algpt2.model.losses import head_nats, inputs_and_targets
 
 
 class Validator:
-    """Scores every record of a split once; the rows that fill up the last batch have weight 0."""
+    """Scores every record of a split once; the rows that fill up the last batch have weight 0.
+
+    Its graphs are compiled at the first call and serve all later ones.
+    """
 
     def __init__(
         self,
@@ -24,6 +27,15 @@ class Validator:
         batch_size: int,
         jit_compile: bool = True,
     ):
+        """Prepares input and graphs; nothing is read or compiled yet.
+
+        Args:
+          strategy: whose replicas score.
+          model: made in the strategy's scope; its parameters are read anew in each call.
+          record_set: the split.
+          batch_size: records of a global batch, a multiple of the replicas.
+          jit_compile: whether XLA compiles the graph where it can.
+        """
         self.strategy = strategy
         self.model = model
         self.record_set = record_set
@@ -57,7 +69,7 @@ class Validator:
         return nats.stack()
 
     def _replica_nats(self, records: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-        # Several workers' iterators do not know how many rows they give.
+        # With several workers the iterator's element spec leaves the number of rows open, and the model needs it.
         rows = self.batch_size // self.strategy.num_replicas_in_sync
         inputs, targets = inputs_and_targets(tf.ensure_shape(records, (rows, self.record_set.seq_len + 1)))
         nats = head_nats(self.model.hidden_states(inputs), self.model.wte, targets)

@@ -169,7 +169,7 @@ def residual_stddev(config: GPTConfig) -> float:
     """Returns the standard deviation of the kernels whose outputs are added to the residual stream.
 
     There are 2 n_layer such additions, so GPT-2 divides by the square root of that. The outputs of a shared block are
-    alike, so their sum grows faster than that of GPT-2's independent blocks; with this division the stream's standard
-    deviation still starts out below 1.5 (docs/design/model.md, initialisation).
+    alike, so their sum grows faster than that of independent blocks; with this division the stream of `algpt2` still
+    leaves its 12 applications with a standard deviation below 1 (docs/design/model.md, initialisation).
     """
     return INITIAL_STDDEV / (2 * config.n_layer) ** 0.5
