@@ -1,4 +1,5 @@
 import threading
+import time
 
 from algpt2.checkpoints.background_writer import CheckpointWriter
 
@@ -20,6 +21,7 @@ def test_one_write_at_a_time_in_the_order_they_came():
 
     def write(number):
         under_way.append(number)
+        time.sleep(0.02)  # long enough for a second write to begin beside this one, if it could
         most.append(len(under_way))
         order.append(number)
         under_way.remove(number)

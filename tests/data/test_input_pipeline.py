@@ -108,11 +108,28 @@ def test_each_epoch_and_each_seed_has_its_own_order(train_set):
         assert (first == other).all(axis=1).mean() < 0.2
 
 
-def test_shuffling_in_windows_keeps_every_record_and_leaves_no_window_as_it_was(train_set, monkeypatch):
+def test_shuffling_in_windows_keeps_every_record(train_set, monkeypatch):
     monkeypatch.setattr(input_pipeline, "SHUFFLE_WINDOW_RECORDS", 7)
     count = train_set.records // BATCH_SIZE + 1
     stream = global_batches(train_set, count).reshape(-1, train_set.seq_len + 1)[: train_set.records]
     assert rows(stream) == rows(all_records(train_set))
+
+
+def test_every_window_is_shuffled_within_itself_and_none_stays_as_it_was(train_set, monkeypatch):
+    """A shard that is read alone is read in its own order, so it is known what each window held before the shuffle."""
+    monkeypatch.setattr(input_pipeline, "SHUFFLE_WINDOW_RECORDS", 7)
+    shard = open_record_set([train_set.files[0]], "train")
+    count = shard.records // BATCH_SIZE + 1
+    stream = global_batches(shard, count).reshape(-1, shard.seq_len + 1)[: shard.records]
+    before = np.array(all_records(shard))
+    assert shard.records >= 4 * 7, "the test needs a few full windows"
+    orders = []
+    for first in range(0, shard.records - shard.records % 7, 7):
+        window, shuffled = before[first : first + 7], stream[first : first + 7]
+        assert rows(shuffled) == rows(window)
+        assert not np.array_equal(shuffled, window)
+        orders.append(tuple(np.flatnonzero((window == record).all(axis=1))[0] for record in shuffled))
+    assert len(set(orders)) == len(orders), "every window has an order of its own"
 
 
 def test_the_order_does_not_depend_on_tensorflows_global_seed(train_set):

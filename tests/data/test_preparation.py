@@ -17,7 +17,7 @@ from algpt2.data.tfrecords import read_records
 from algpt2.data.tokenizer import Tokenizer
 from algpt2.data.tokenizer_training import train_tokenizer
 from algpt2.errors import UserError
-from algpt2.storage.files import LocalStorage
+from algpt2.storage.local import LocalStorage
 
 DOCUMENTS = [f"number {n}: " + "the cat sat on the mat \u00e9 " * (n % 7) for n in range(300)] + ["", "same", "same"]
 OPTIONS = RecordOptions(seq_len=16, num_shards=4, val_fraction=0.2, seed=3)

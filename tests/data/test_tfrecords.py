@@ -21,7 +21,7 @@ from algpt2.data.tfrecords import (
     write_shard,
 )
 from algpt2.errors import UserError
-from algpt2.storage.files import LocalStorage
+from algpt2.storage.local import LocalStorage
 
 SEQ_LEN = 7
 

@@ -126,20 +126,22 @@ def test_only_a_folder_that_exists_is_moved(root, source):
 
 
 def test_a_move_that_is_cut_off_while_copying_has_deleted_nothing(bucket, monkeypatch):
-    from algpt2.storage.cloud import CloudStorage
+    from google.cloud.storage import Blob
 
-    copied = []
+    rewrite, copied = Blob.rewrite, []
 
-    def copy_one(self, source, target):
+    def copy_one(self, source, **options):
         if copied:
             raise ConnectionError("the network is gone")
-        copied.append(source)
+        copied.append(source.name)
+        return rewrite(self, source, **options)
 
     for name in ("1", "2"):
         storage.write_text(f"{bucket}/cut/source/{name}", name)
-    monkeypatch.setattr(CloudStorage, "_copy", copy_one)
+    monkeypatch.setattr(Blob, "rewrite", copy_one)
     with pytest.raises(ConnectionError):
         storage.of(bucket).move_folder(f"{bucket}/cut/source", f"{bucket}/cut/target")
+    assert copied == ["cut/source/1"]
     assert contents(f"{bucket}/cut/source") == {"/1": "1", "/2": "2"}
 
 
