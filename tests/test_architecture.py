@@ -25,7 +25,17 @@ ROOMS = {
 }
 BESIDE_THE_ROOMS = {"errors": "", "progress": "", "cli": "storage"}
 EVERYBODY_MAY_IMPORT = {"errors", "progress"}
-WITHOUT_TENSORFLOW = ["config", "runs", "storage", "checkpoints.folder", "model.sizes", "devices.wheels", "cli"]
+WITHOUT_TENSORFLOW = [
+    "config",
+    "runs",
+    "storage",
+    "checkpoints.folder",
+    "data.record_set",
+    "data.documents",
+    "model.sizes",
+    "devices.wheels",
+    "cli",
+]
 
 
 def place_of(module):

@@ -26,7 +26,7 @@ class CheckpointWriter:
     def wait_while_healthy(self) -> bool:
         """Waits for the write under way unless it is failing or takes over a minute; returns whether none is left.
 
-        So a healthy storage that is slower than the cadence slows training down, and a broken one does not stop it.
+        So a healthy storage that is slower than the cadence of saves slows training down, and a broken one does not.
         """
         give_up = time.monotonic() + LONGEST_WAIT_SECONDS
         while self.is_busy() and self.last_error is None and time.monotonic() < give_up:
@@ -52,7 +52,7 @@ class CheckpointWriter:
                 write()
                 self.last_error = None
                 return
-            except Exception as error:  # whatever storage raises, training is worth more than one checkpoint
+            except Exception as error:  # Whatever the storage raises, training is worth more than one checkpoint.
                 self.last_error = error
                 logging.warning("a checkpoint could not be written (%s)%s", error, _next_try(pause))
             if pause is not None:

@@ -85,7 +85,7 @@ class _Decompressed(io.RawIOBase):
         return compressed
 
     def _skip_padding(self, compressed: bytes) -> bytes:
-        """gzip and xz allow zero bytes after a member."""
+        """Returns the next bytes that are no padding: gzip and xz allow zero bytes after a member."""
         compressed = compressed.lstrip(b"\0")
         while not compressed and (block := self._stream.read(BLOCK_BYTES)):
             compressed = block.lstrip(b"\0")

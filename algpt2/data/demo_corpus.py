@@ -103,7 +103,7 @@ def docstrings(source: bytes) -> list[str]:
 
 
 def _documented_nodes(node: ast.AST) -> Iterator[ast.AST]:
-    """Visits statements only: expressions are most of a tree and hold no docstring."""
+    """Yields the nodes that can have a docstring. It visits statements only, because expressions hold none."""
     if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
         yield node
     for field in STATEMENT_FIELDS:

@@ -63,8 +63,8 @@ def index_tfrecords(folder: str, tokenizer_folder: str, val_pattern: str) -> dic
 
 
 @dataclasses.dataclass(frozen=True)
-class _Kind:
-    """What all records must be like: as the folder's first."""
+class _RecordKind:
+    """The format and length that all records of a folder must have, those of its first, and the vocabulary's size."""
 
     record_format: str
     seq_len: int
@@ -101,7 +101,10 @@ class _Kind:
 
 
 def _is_tfrecord(file: str) -> bool:
-    """By its name, or by its beginning: the first record's length and the masked CRC32C of that length."""
+    """Returns whether a file's name says so, or its beginning: a record's length and the masked CRC32C of that length.
+
+    The mask is TensorFlow's (`Mask` in its crc32c.h).
+    """
     if TFRECORD_NAME_PART in storage.base_name(file):
         return True
     with storage.of(file).open_read(file) as stream:
@@ -128,7 +131,7 @@ def _require_indexable(folder: str, files: list[str], present: list[str]) -> Non
     storage.of(folder).require_writable(folder)
 
 
-def _read_shards(files: list[str], tokenizer: Tokenizer) -> tuple[list[Shard], _Kind]:
+def _read_shards(files: list[str], tokenizer: Tokenizer) -> tuple[list[Shard], _RecordKind]:
     """Returns every file's entry, and what its records are like."""
     byte_lengths = tokenizer.token_byte_lengths()
     kind = _first_kind(files[0], tokenizer.vocab_size)
@@ -136,21 +139,22 @@ def _read_shards(files: list[str], tokenizer: Tokenizer) -> tuple[list[Shard], _
         return [_read_shard(file, kind, byte_lengths, progress) for file in files], kind
 
 
-def _first_kind(file: str, vocab_size: int) -> _Kind:
+def _first_kind(file: str, vocab_size: int) -> _RecordKind:
     serialized = next(_batches(file, 1)).numpy()[0]
     try:
         record_format, ids = identify_record(serialized, vocab_size)
     except ValueError as error:
         raise UserError(f"{RECORD_RULE}, and record 0 of {file} {error}: make the records again.") from error
-    return _Kind(record_format, len(ids) - 1, vocab_size)
+    return _RecordKind(record_format, len(ids) - 1, vocab_size)
 
 
-def _read_shard(file: str, kind: _Kind, byte_lengths: np.ndarray, progress: Any) -> Shard:
+def _read_shard(file: str, kind: _RecordKind, byte_lengths: np.ndarray, progress: Any) -> Shard:
     count, target_bytes = 0, 0
     for serialized in _batches(file, BATCH_RECORDS):
         try:
             ids = kind.ids(serialized)
-        except (tf.errors.InvalidArgumentError, UnicodeDecodeError) as error:  # the latter when it quotes the record
+        except (tf.errors.InvalidArgumentError, UnicodeDecodeError) as error:
+            # TensorFlow's message may quote bytes of the record, and is then no text that Python could decode.
             if complaint := _complaint(file, count, serialized, kind):
                 raise UserError(complaint) from error
             raise
@@ -178,7 +182,7 @@ def _batches(file: str, size: int) -> Iterator[tf.Tensor]:
         raise UserError(f"every TFRecord file must hold records, and {file} has none: copy it again or delete it.")
 
 
-def _complaint(file: str, first: int, serialized: tf.Tensor, kind: _Kind) -> str | None:
+def _complaint(file: str, first: int, serialized: tf.Tensor, kind: _RecordKind) -> str | None:
     """Returns what is wrong with the first bad one of a file's records, of which these start at number `first`."""
     complaints = (
         kind.complaint(record, f"record {number} of {file}") for number, record in enumerate(serialized.numpy(), first)

@@ -105,9 +105,10 @@ def _global_batches(
 def _shuffled_epoch(n_shards: int, seed: int, epoch: tf.Tensor, open_shard: OpenShard) -> tf.data.Dataset:
     """Returns what `open_shard` gives for each record, once, in windows, in an order that follows from (seed, epoch).
 
-    All windows but an epoch's last hold SHUFFLE_WINDOW_RECORDS: one element for many records costs `tf.data` little.
-    Shards are permuted and read a few at a time in turn; then windows of consecutive records are permuted. Up to
-    SHUFFLE_WINDOW_RECORDS records this is a uniform permutation; make_tfrecords.py has shuffled the documents.
+    All windows but an epoch's last hold SHUFFLE_WINDOW_RECORDS records. A window is one element of the dataset, because
+    `tf.data` spends more time on an element than on a record. Shards are permuted and read a few at a time in turn;
+    then each window of consecutive records is permuted. With up to SHUFFLE_WINDOW_RECORDS records this is a uniform
+    permutation. With more it is not, and need not be, because make_tfrecords.py has shuffled the documents.
     """
     shards = tf.range(n_shards, dtype=tf.int64)
     shards = tf.random.experimental.stateless_shuffle(shards, _seed(seed, _SHARD_ORDER, epoch))
@@ -133,7 +134,7 @@ def _without_first(windows: tf.data.Dataset, records: int) -> tf.data.Dataset:
 
 
 def _checked_records(serialized: tf.Tensor, record_set: RecordSet) -> tf.Tensor:
-    """string (N,) -> int32 (N, seq_len + 1); on an accelerator a bad id would silently look up garbage."""
+    """string (N,) -> int32 (N, seq_len + 1). A bad id stops the input: an accelerator would look up garbage for it."""
     records = parse_records(serialized, record_set.seq_len, record_set.vocab_size, record_set.record_format)
     return assert_ids_below(records, record_set.vocab_size)
 

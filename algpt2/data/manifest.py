@@ -37,7 +37,7 @@ class Split:
     predicts (records x seq_len); `tail_tokens` the ids of the unfinished record left at the end, which starts at
     the last record's last id. So `target_tokens + tail_tokens == input_tokens`. `text_bytes` is the UTF-8 size of
     the documents. None means unknown: records made elsewhere do not tell what they were cut from
-    (`algpt2/indexing.py`).
+    (`indexing.py`).
     """
 
     documents: int | None
@@ -62,7 +62,7 @@ class Split:
 class Manifest:
     """Everything training must know about a folder of shards. JSON on disk.
 
-    `record_format` is how a record is stored (`algpt2/tfrecords.py`). `seed` and `val_fraction` are those of
+    `record_format` is how a record is stored (`tfrecords.py`). `seed` and `val_fraction` are those of
     `RecordOptions`, None for records made elsewhere.
 
     Raises:

@@ -135,7 +135,7 @@ def _manifest_of(folder: str, manifests: dict[str, Manifest]) -> Manifest:
 
 
 def _listed_shard(file: str, manifests: dict[str, Manifest]) -> tuple[str, Shard]:
-    """A shard named as a file may be of either split: it is for the user to say what is trained on."""
+    """Returns (folder, shard) of a file. It may be of either split: it is for the user to say what is trained on."""
     folder, name = storage.parent(file), storage.base_name(file)
     manifest = _manifest_of(folder, manifests)
     for shard in (*manifest.train.shards, *manifest.val.shards):

@@ -74,17 +74,17 @@ def _parse_ids(serialized: tf.Tensor, seq_len: int, vocab_size: int) -> tf.Tenso
         size_bytes,
         message=f"{RECORD_LENGTH_RULE} = {seq_len + 1} ({size_bytes} bytes)",
     )
-    with tf.control_dependencies([check] if check is not None else []):  # decode_raw itself would pad or cut
+    with _after(check):  # decode_raw itself would pad or cut a string of another length
         return tf.io.decode_raw(stored, tf.dtypes.as_dtype(dtype), little_endian=True, fixed_length=size_bytes)
 
 
 def _parse_inputs_labels(serialized: tf.Tensor, seq_len: int) -> tf.Tensor:
     """string (N,) -> int64 (N, seq_len + 1)."""
-    feature = tf.io.RaggedFeature(tf.int64)  # a fixed length would be checked too, but without naming the rule
+    feature = tf.io.RaggedFeature(tf.int64)  # A fixed length would be checked too, in a message that names no rule.
     stored = tf.io.parse_example(serialized, {INPUTS_FEATURE: feature, LABELS_FEATURE: feature})
     inputs, labels = (_rows(stored[name], seq_len) for name in (INPUTS_FEATURE, LABELS_FEATURE))
     check = tf.debugging.assert_equal(labels[:, :-1], inputs[:, 1:], message=LABELS_RULE)
-    with tf.control_dependencies([check] if check is not None else []):
+    with _after(check):
         return tf.concat([inputs[:, :1], labels], axis=1)
 
 
@@ -92,8 +92,13 @@ def _rows(stored: tf.RaggedTensor, seq_len: int) -> tf.Tensor:
     """Lists of integers -> (N, seq_len), after checking that each has that length."""
     message = f"{RECORD_LENGTH_RULE} = {seq_len + 1} ({seq_len} inputs and labels)"
     check = tf.debugging.assert_equal(stored.row_lengths(), seq_len, message=message)
-    with tf.control_dependencies([check] if check is not None else []):
+    with _after(check):
         return tf.reshape(stored.flat_values, [-1, seq_len])
+
+
+def _after(check: tf.Operation | None) -> contextlib.AbstractContextManager:
+    """Makes a graph's operations in the block wait for an assertion; it is None outside a graph, where it has run."""
+    return tf.control_dependencies([] if check is None else [check])
 
 
 def identify_record(serialized: bytes, vocab_size: int) -> tuple[str, np.ndarray]:
@@ -145,7 +150,7 @@ def assert_ids_below(ids: tf.Tensor, vocab_size: int) -> tf.Tensor:
     limit = tf.cast(vocab_size, ids.dtype)
     in_vocabulary = tf.reduce_all((ids >= 0) & (ids < limit))
     check = tf.debugging.Assert(in_vocabulary, [message, tf.reduce_min(ids), tf.reduce_max(ids)])
-    with tf.control_dependencies([check] if check is not None else []):
+    with _after(check):
         return tf.identity(ids)
 
 

@@ -123,7 +123,7 @@ class Tokenizer:
 
     def token_byte_lengths(self) -> np.ndarray:
         """Returns how many bytes of text each id spells: int32 (vocab_size,), 0 for EOS."""
-        lengths = np.array([len(token) for token in self._tokens], dtype=np.int32)  # one character a byte
+        lengths = np.array([len(token) for token in self._tokens], dtype=np.int32)  # a character stands for a byte
         lengths[self.eos_id] = 0
         return lengths
 
@@ -146,10 +146,10 @@ def _backend(tokens: Sequence[str], merges: Sequence[tuple[str, str]]) -> tokeni
     vocab = {token: id_ for id_, token in enumerate(tokens[:-1])}
     try:
         backend = tokenizers.Tokenizer(models.BPE(vocab=vocab, merges=list(merges)))
-    except Exception as error:  # the library raises the bare class
+    except Exception as error:  # The library raises no narrower class.
         raise UserError(f"a merge must join two tokens into a third of the vocabulary: {error}.") from error
     backend.pre_tokenizer = _pre_tokenizer()
     backend.decoder = decoders.ByteLevel()
     backend.add_special_tokens([tokenizers.AddedToken(EOS_TOKEN, special=True, normalized=False)])
-    backend.encode_special_tokens = True  # not a part of tokenizer.json, so it must be set on every load
+    backend.encode_special_tokens = True  # tokenizer.json does not keep this setting, so every load makes it.
     return backend

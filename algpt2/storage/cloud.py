@@ -43,7 +43,10 @@ def _split(path: str) -> tuple[str, str]:
 
 
 class CloudStorage:
-    """See `algpt2.storage.Storage`. An object's PUT is atomic; a folder is only a common prefix of names."""
+    """Objects on Cloud Storage, as `storage.Storage` asks for them.
+
+    The upload of an object is atomic. There are no folders: a folder is a common prefix of names.
+    """
 
     def exists(self, path: str) -> bool:
         return self.is_file(path) or bool(self._list(path.rstrip("/") + "/", max_results=1))
@@ -132,9 +135,12 @@ class CloudStorage:
             self._blob(path).delete(if_generation_match=generation, timeout=timeout_seconds, retry=retry)
 
     def _copy(self, source: str, target: str) -> None:
-        """Copies one object within the service; a large one may take several calls, linked by a token."""
+        """Copies one object within the service; a large one may take several calls, linked by a token.
+
+        The client may retry a call whose answer got lost, because copying twice does no harm.
+        """
         source_blob, target_blob = self._blob(source), self._blob(target)
-        token, *_ = target_blob.rewrite(source_blob, retry=DEFAULT_RETRY)  # copying twice does no harm
+        token, *_ = target_blob.rewrite(source_blob, retry=DEFAULT_RETRY)
         while token:
             token, *_ = target_blob.rewrite(source_blob, token=token, retry=DEFAULT_RETRY)
 

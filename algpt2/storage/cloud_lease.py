@@ -1,6 +1,6 @@
 """A lock on Cloud Storage: an object that its holder keeps rewriting, so that it does not outlive its holder for long.
 
-Nobody's date is compared with anybody else's. Every write gives an object a new generation, and whoever has seen the
+No process compares its clock with another's. Every write gives an object a new generation, and whoever has seen the
 same generation for a whole lease time, by its own monotonic clock, takes the object over. Every write names the
 generation that it replaces and fails on any other, so of two takers one wins
 (https://cloud.google.com/storage/docs/request-preconditions).
@@ -57,10 +57,10 @@ class Lease:
         self._thread.join()
         try:
             if not self.lost:
-                self._renew()  # tells whether it still is ours
+                self._renew()  # finds out whether the object still is ours
             if not self.lost:
                 self._storage.delete_if_generation(self._path, self._generation, RENEWAL_TIMEOUT_SECONDS)
-        except Exception as error:  # must not hide how the run ended; the object runs out by itself
+        except Exception as error:  # This must not hide how the run ended, and the next run can take the object over.
             logging.warning("%s could not be deleted (%s): the next run waits for it", self._path, error)
 
     def _await_end_of_holder(self) -> int:
@@ -85,7 +85,7 @@ class Lease:
         while not self.lost and not self._ended.wait(self._pause_seconds):
             try:
                 self._renew()
-            except Exception as error:  # whatever storage raises, it may work the next time
+            except Exception as error:  # Whatever the storage raises, the next renewal may succeed.
                 logging.warning("%s could not be renewed (%s); trying again", self._path, error)
 
     def _renew(self) -> None:
@@ -104,15 +104,17 @@ class Lease:
     def _own_generation(self) -> int:
         """Returns the object's generation if it is ours, else 0.
 
-        A write whose answer got lost is tried again and then fails on the generation that it made itself.
+        The client tries a write whose answer got lost again, and that fails on the generation that it made itself. The
+        claim is read after the generation: if it is ours then, so was the object when it had that generation, because
+        nobody else writes our claim.
         """
         generation = self._storage.generation(self._path)
-        return generation if self._holder() == self._claim else 0  # read later: nobody else could make it ours again
+        return generation if self._holder() == self._claim else 0
 
     def _holder(self) -> str:
         try:
             return storage.read_text(self._path)
-        except (FileNotFoundError, exceptions.NotFound):  # the latter if it goes between the two requests of a read
+        except (FileNotFoundError, exceptions.NotFound):  # A deletion between a read's two requests raises the latter.
             return ""
 
     def _refusal(self) -> UserError:

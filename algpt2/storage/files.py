@@ -1,8 +1,8 @@
 """Files on disk and objects on Google Cloud Storage (`gs://bucket/name`) behind one small interface.
 
-Every write is atomic: a reader sees the whole file or none. TensorFlow's own client reads `gs://` TFRecords in
-the input pipeline; everything else, and every write, goes through the `google-cloud-storage` package, which
-retries, checks CRC32C and is tested here against a local server (`docs/design.md`, Cloud Storage).
+Every write is atomic: a reader sees the whole file or none. TensorFlow's own client reads TFRecords on `gs://` in the
+input pipeline and writes TensorBoard's files there; everything else goes through the package `google-cloud-storage`,
+which retries requests and compares checksums (docs/design/storage.md).
 """
 
 import contextlib
@@ -220,7 +220,7 @@ class LocalCopies:
 def delete_temporary_files(folder: str) -> None:
     """Deletes the unfinished files that killed processes left in a folder itself; no other process may write there."""
     if is_remote(folder):
-        return  # they lie on the machine's own disk
+        return  # files meant for Cloud Storage are prepared in the machine's own temporary folder
     for file in glob.glob(join(glob.escape(folder), f"{TEMPORARY_PREFIX}*")):
         os.unlink(file)
 

@@ -20,16 +20,17 @@ class Lock(Protocol):
 
 
 class DiskLock:
-    """The operating system keeps it for as long as the process lives."""
+    """A lock that the operating system keeps for as long as the process lives, so that it is never lost."""
 
     lost = False
 
 
 @contextlib.contextmanager
 def locked(model_dir: str) -> Iterator[Lock]:
-    """Holds the run's folder; on a disk the operating system lets go of it however the process ends.
+    """Holds the run's folder while the block runs, and yields what tells whether it is still held.
 
-    Cloud Storage has no locks that die with their holder; there a `Lease` stands for one, which can be lost.
+    On a disk, the operating system lets go of the folder however the process ends. Cloud Storage has no lock that dies
+    with its holder; there a `Lease` stands for one, and it can be lost.
 
     Raises:
       UserError: another process holds it.

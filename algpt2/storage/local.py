@@ -20,7 +20,7 @@ class LocalStorage:
     def exists(self, path: str) -> bool:
         if not os.path.isdir(path):
             return os.path.isfile(path)
-        # What a killed process left unfinished is nothing.
+        # Files that a killed process left unfinished do not count.
         return any(not name.startswith(TEMPORARY_PREFIX) for name in os.listdir(path))
 
     def is_file(self, path: str) -> bool:
@@ -52,7 +52,7 @@ class LocalStorage:
         os.replace(local_file, path)
         folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY)
         try:
-            os.fsync(folder)  # or a power cut could keep a marker and lose the file it vouches for
+            os.fsync(folder)  # Otherwise a power cut could keep a marker and lose the file that it vouches for.
         finally:
             os.close(folder)
 
@@ -71,7 +71,7 @@ class LocalStorage:
         os.rename(source, target)
 
     def work_folder(self, path: str) -> str:
-        """The target's own folder, because a rename is atomic only within one file system."""
+        """Returns the target's own folder, because a rename is atomic only within one file system."""
         folder = os.path.dirname(path) or "."
         os.makedirs(folder, exist_ok=True)
         return folder
@@ -87,7 +87,7 @@ class LocalStorage:
 
 
 def _umask() -> int:
-    """`mkstemp` makes private files; published ones get the permissions that `open` would give."""
+    """Returns the permissions that `open` would withhold; `mkstemp` makes files that only their owner may read."""
     mask = os.umask(0)
     os.umask(mask)
     return mask
