@@ -27,8 +27,8 @@ setup(
     extras_require={
         "cpu": ["tensorflow-cpu>=2.20"],
         "gpu": ["tensorflow[and-cuda]>=2.20"],
-        # With a newer libtpu this wheel aborts at `import tensorflow` (docs/design/devices.md). The last
-        # two resolve a TPU's name to its address.
+        # With a newer libtpu this wheel aborts at `import tensorflow` (docs/design/devices.md). The last two packages
+        # resolve a TPU's name to its address.
         "tpu": [
             "tensorflow-tpu==2.20.0",
             "libtpu>=0.0.14,<=0.0.30",

@@ -107,6 +107,13 @@ def test_every_room_has_a_page_of_its_design():
     assert rooms <= {file.stem for file in (REPOSITORY / "docs/design").glob("*.md")}
 
 
+def test_every_document_that_the_code_names_is_there(files):
+    for file in files:
+        if Path(file).suffix == ".py" and (REPOSITORY / file).exists():
+            named = re.findall(r"docs/[\w/]+\.(?:md|json)", (REPOSITORY / file).read_text())
+            assert [name for name in named if not (REPOSITORY / name).exists()] == [], file
+
+
 def test_broken_links_missing_paths_and_long_lines_are_found(files):
     text = "# One\n[a](b.md) [c](#one) [d](#two) [e](https://f.g)\n`algpt2/no.py` `algpt2/data/` `packing.py` `no.py`\n"
     assert broken_links(REPOSITORY / "README.md", text) == ["b.md", "#two"]
