@@ -137,7 +137,7 @@ def _documents_of_lines(file: str, stream: BinaryIO, text_key: str) -> Iterator[
     first_byte = 0
     for number, line in enumerate(stream, start=1):
         if not line.strip() and not stream.read(1):
-            return  # one empty line at the end is how many writers finish a file
+            return  # Many writers end a file with one empty line; it is no document.
         yield _document_of_line(_decode(line, file, first_byte), f"{file}, line {number}", text_key)
         first_byte += len(line)
 

@@ -40,7 +40,7 @@ def index_tfrecords(folder: str, tokenizer_folder: str, val_pattern: str) -> dic
       UserError: there are no TFRecords, a manifest or a tokenizer is there already, or a file or a record is not as it
         must be.
     """
-    folder = folder.rstrip("/") if storage.is_remote(folder) or not folder else str(Path(folder))  # as files are listed
+    folder = _as_listed(folder)
     present = storage.of(folder).list_files(folder)
     files = [file for file in present if storage.parent(file) == folder and _is_tfrecord(file)]
     _require_indexable(folder, files, present)
@@ -98,6 +98,11 @@ class _RecordKind:
                 "name the tokenizer that the records were made with."
             )
         return None
+
+
+def _as_listed(folder: str) -> str:
+    """Returns a folder spelt as the paths of the files in it begin when they are listed: './a//b/' -> 'a/b'."""
+    return folder.rstrip("/") if storage.is_remote(folder) or not folder else str(Path(folder))
 
 
 def _is_tfrecord(file: str) -> bool:

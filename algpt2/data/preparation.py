@@ -75,9 +75,15 @@ class _SplitDocuments:
 
     @property
     def records(self) -> int:
+        """How many records the documents added so far fill."""
         return record_count(self._counts["input_tokens"], self._options.seq_len)
 
     def add(self, digest: bytes, text_bytes: int, ids: Sequence[int]) -> None:
+        """Takes one document: its `content_digest`, the size of its UTF-8, and its ids without EOS.
+
+        Raises:
+          RuntimeError: the ids do not spell a text of that size, so the tokenizer is broken.
+        """
         ids = np.asarray(ids, dtype=np.int32)
         if self._byte_lengths[ids].sum() != text_bytes:
             raise RuntimeError(f"the tokenizer turned {text_bytes} bytes into {self._byte_lengths[ids].sum()}")

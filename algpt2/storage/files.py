@@ -82,7 +82,7 @@ def is_remote(path: str) -> bool:
 def of(path: str) -> Storage:
     """Returns the storage that `path` lies on."""
     if is_remote(path):
-        from algpt2.storage.cloud import CloudStorage  # the package takes a second to import
+        from algpt2.storage.cloud import CloudStorage  # Google's package takes a second to import.
 
         return CloudStorage()
     return LocalStorage()

@@ -36,7 +36,7 @@ def locked(model_dir: str) -> Iterator[Lock]:
       UserError: another process holds it.
     """
     if storage.is_remote(model_dir):
-        from algpt2.storage.cloud_lease import Lease  # the package that it needs takes a second to import
+        from algpt2.storage.cloud_lease import Lease  # Google's package takes a second to import.
 
         with Lease(storage.join(model_dir, LOCK_NAME)) as lease:
             yield lease

@@ -63,7 +63,7 @@ class LocalStorage:
         shutil.rmtree(folder)
 
     def move_folder(self, source: str, target: str) -> None:
-        if os.path.lexists(target):  # a rename would replace an empty folder
+        if os.path.lexists(target):  # On Linux, a rename would replace an empty folder.
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
         if not os.path.isdir(source):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), source)

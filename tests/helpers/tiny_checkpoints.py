@@ -5,8 +5,8 @@ import json
 import numpy as np
 from tiny_models import ALGPT2_CONFIG
 
-from algpt2.checkpoints.folder import CheckpointState
-from algpt2.checkpoints.save_load import Snapshot, save_checkpoint
+from algpt2.checkpoints.folder import CheckpointState, checkpoint_folder
+from algpt2.checkpoints.save_load import Snapshot, save_checkpoint, take_snapshot
 from algpt2.config.training import TrainConfig
 from algpt2.model.gpt import GPT
 from algpt2.optim.create import create_optimizer
@@ -20,6 +20,18 @@ def model_and_optimizer(model_config=ALGPT2_CONFIG, seed=0, config=TRAIN_CONFIG)
     """Returns a new model and the optimizer built for it."""
     model = GPT(model_config, seed=seed)
     return model, create_optimizer(config, model)
+
+
+def save_step(model_dir, step=7, seed=0):
+    """Writes a run's checkpoint of random parameters and optimizer state; returns its folder, model and optimizer."""
+    model, optimizer = model_and_optimizer(seed=seed)
+    rng = np.random.default_rng(5 + seed)
+    for variable in (*model.named_parameters().values(), *optimizer.variables):
+        variable.assign(rng.integers(100, size=variable.shape).astype(variable.dtype))
+    state = CheckpointState(step, 10 * step, TRAIN_CONFIG.to_dict(), "abc", 1)
+    folder = checkpoint_folder(str(model_dir), step)
+    save_checkpoint(folder, take_snapshot(model, optimizer), state, TOKENIZER_JSON)
+    return folder, model, optimizer
 
 
 def save_random(folder, seed, config=ALGPT2_CONFIG, tokenizer=TOKENIZER):

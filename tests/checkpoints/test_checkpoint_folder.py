@@ -1,0 +1,100 @@
+"""The folder of a checkpoint: found, checked, committed and deleted, whatever happened to it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from tiny_checkpoints import save_step
+
+from algpt2 import storage
+from algpt2.checkpoints.folder import (
+    Checkpoint,
+    committed_checkpoints,
+    delete_old_checkpoints,
+    delete_unfinished_checkpoints,
+    find_checkpoint,
+    newest_intact_checkpoint,
+)
+from algpt2.errors import UserError
+
+
+def test_a_checkpoint_without_its_marker_does_not_exist(tmp_path):
+    older, *_ = save_step(tmp_path, 1)
+    newer, *_ = save_step(tmp_path, 2)
+    (Path(newer) / "COMMITTED").unlink()
+    assert newest_intact_checkpoint(str(tmp_path)).folder == older
+    delete_unfinished_checkpoints(str(tmp_path))
+    assert not Path(newer).exists()
+    assert Path(older).exists()
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "config.json", "state.json"])
+def test_a_flipped_bit_is_found_and_the_checkpoint_before_is_taken(tmp_path, name):
+    older, *_ = save_step(tmp_path, 1)
+    newer, *_ = save_step(tmp_path, 2)
+    file = Path(newer) / name
+    data = bytearray(file.read_bytes())
+    data[-3] ^= 1
+    file.write_bytes(data)
+    assert name in Checkpoint(newer).find_damage()
+    assert newest_intact_checkpoint(str(tmp_path)).folder == older
+    with pytest.raises(UserError, match="SHA-256"):
+        find_checkpoint(newer)
+
+
+def test_a_missing_file_counts_as_damage(tmp_path):
+    folder, *_ = save_step(tmp_path)
+    (Path(folder) / "model.safetensors").unlink()
+    assert "model.safetensors is missing" in Checkpoint(folder).find_damage()
+    assert newest_intact_checkpoint(str(tmp_path)) is None
+
+
+def test_only_the_newest_checkpoints_are_kept(tmp_path):
+    folders = [save_step(tmp_path, step)[0] for step in (1, 2, 10)]
+    delete_old_checkpoints(str(tmp_path), keep=2)
+    assert committed_checkpoints(str(tmp_path)) == folders[1:]
+    assert not Path(folders[0]).exists()
+
+
+def test_a_runs_folder_stands_for_its_newest_checkpoint(tmp_path):
+    save_step(tmp_path, 1)
+    newest, *_ = save_step(tmp_path, 2)
+    assert find_checkpoint(str(tmp_path)).folder == newest
+    assert find_checkpoint(newest + "/").folder == newest
+
+
+def test_a_folder_without_a_checkpoint_is_refused(tmp_path):
+    with pytest.raises(UserError, match="has no COMMITTED"):
+        find_checkpoint(str(tmp_path))
+
+
+def test_damage_on_cloud_storage_is_found(bucket, tmp_path):
+    folder, *_ = save_step(f"{bucket}/{tmp_path.name}")
+    data = storage.read_bytes(f"{folder}/model.safetensors")
+    storage.write_bytes(f"{folder}/model.safetensors", data[:-1] + bytes([data[-1] ^ 1]))
+    assert "model.safetensors has another SHA-256" in Checkpoint(folder).find_damage()
+    storage.of(folder).delete_file(f"{folder}/config.json")
+    assert Checkpoint(folder).find_damage() is not None
+    storage.write_bytes(f"{folder}/model.safetensors", data)
+    assert "config.json is missing" in Checkpoint(folder).find_damage()
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [({"step": "7"}, 'its step is "7"'), ({"steps": 7}, "unknown keys"), ({"files_sha256": {"a": 1}}, "sha256.a is 1")],
+)
+def test_a_state_of_another_kind_is_refused(tmp_path, changes, found):
+    folder, *_ = save_step(tmp_path)
+    path = Path(folder) / "state.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    with pytest.raises(UserError, match=f"{path} must say where a run stood, and .*{found}"):
+        Checkpoint(folder).read_state()
+
+
+def test_a_state_of_before_skips_were_kept_is_read(tmp_path):
+    folder, *_ = save_step(tmp_path)
+    path = Path(folder) / "state.json"
+    fields = json.loads(path.read_text())
+    del fields["skips"]
+    path.write_text(json.dumps(fields))
+    assert Checkpoint(folder).read_state().skips is None
