@@ -22,6 +22,7 @@ def ours(config: GPTConfig, records: np.ndarray, remat: str = "none") -> Train:
     import tensorflow as tf
 
     from algpt2.config.training import TrainConfig
+    from algpt2.training.spikes import SkipState
     from algpt2.training.step import TrainStep, create_model
 
     train_config = TrainConfig(
@@ -34,7 +35,8 @@ def ours(config: GPTConfig, records: np.ndarray, remat: str = "none") -> Train:
     )
     step = TrainStep(tf.distribute.get_strategy(), create_model(config, train_config), train_config)
     batches = iter(tf.data.Dataset.from_tensors(records).repeat())
-    return lambda n_steps: step(batches, 0, n_steps)
+    skips = SkipState.before_first_step(train_config)
+    return lambda n_steps: step(batches, 0, n_steps, skips)
 
 
 def keras_hub(config: GPTConfig, records: np.ndarray) -> Train:

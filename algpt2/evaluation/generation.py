@@ -58,6 +58,10 @@ class CachedDecoder:
         self._length += 1
         return logits[0, 0].numpy()
 
+    def graph_count(self) -> int:
+        """Returns how many graphs were made of the model so far: two after the first text, and no more after others."""
+        return self._forward.experimental_get_tracing_count()
+
 
 def generate(decoder: CachedDecoder, tokenizer: Tokenizer, prompt: str, config: SamplingConfig) -> str:
     """Returns the text that follows a prompt; it ends before EOS or after `max_new_tokens`.

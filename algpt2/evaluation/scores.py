@@ -37,17 +37,3 @@ class Loss:
             f"{prefix}perplexity": perplexity(self.total_nats, self.tokens),
             f"{prefix}bits_per_byte": bits_per_byte(self.total_nats, self.text_bytes),
         }
-
-
-# The loss of the last weights under `VALIDATION`, and that of their moving average, if any, under `EMA_VALIDATION`.
-Losses = dict[str, Loss]
-VALIDATION, EMA_VALIDATION = "validation", "ema validation"
-METRIC_PREFIXES = {VALIDATION: "val_", EMA_VALIDATION: "ema_val_"}
-
-
-def as_metrics(losses: Losses) -> dict[str, float]:
-    """Returns the figures of all losses: `val_loss` and so on, `ema_val_loss` and so on for the moving average."""
-    metrics = {}
-    for name, loss in losses.items():
-        metrics |= loss.as_metrics(METRIC_PREFIXES[name])
-    return metrics

@@ -73,30 +73,44 @@ class RunRecord:
         return dataclasses.replace(self, history=(*self.history, entry))
 
 
-def claim_run_folder(model_dir: str, identity: RunIdentity) -> None:
-    """Writes `run.json` into a new folder, or checks that the folder's run is this one, if with other settings.
+def begin_run_folder(model_dir: str, identity: RunIdentity) -> None:
+    """Writes `run.json` into a new or empty folder; leaves a folder that has one as it is, without reading it.
+
+    Raises:
+      UserError: the folder holds something else.
+    """
+    if not holds_run(model_dir):
+        storage.require_empty(model_dir)
+        RunRecord(identity).write(model_dir)
+
+
+def claim_run_folder(model_dir: str, identity: RunIdentity) -> RunRecord:
+    """Begins a new folder, or checks that the folder's run is this one, if with other settings; returns its record.
 
     Raises:
       UserError: the folder holds something else, or a run that this one cannot go on from.
     """
-    record = read_run(model_dir)
-    if record is None:
-        storage.require_empty(model_dir)
-        RunRecord(identity).write(model_dir)
-        return
+    begin_run_folder(model_dir, identity)
+    record = require_run(model_dir, "training")
     if differences := record.identity.fixed_differences(identity):
         raise UserError(
             f"a run resumes only with the model, data and {', '.join(FIXED_FIELDS)} it began with, and {model_dir} "
             f"differs in {'; '.join(differences)}: give them again or leave them out, or name another --model_dir."
         )
+    return record
 
 
-def record_changes(model_dir: str, identity: RunIdentity, step: int) -> dict[str, list[Any]]:
+def record_changes(model_dir: str, record: RunRecord, identity: RunIdentity, step: int) -> dict[str, list[Any]]:
     """Makes the settings of a claimed folder's run those of `identity`, from `step` on; returns what changed.
 
-    The change is in the history before the first step is made with it.
+    A run calls it before its first step, so the history names a change before any step is made with it.
+
+    Args:
+      model_dir: the folder.
+      record: what `claim_run_folder` found there.
+      identity: the run as it is from now on.
+      step: the number of optimizer steps done.
     """
-    record = read_run(model_dir)
     changes = record.identity.changes(identity)
     if changes:
         dataclasses.replace(record, identity=identity).with_entry(step=step, changes=changes).write(model_dir)
@@ -114,6 +128,11 @@ def set_result_aside(model_dir: str) -> None:
         storage.of(path).delete_file(path)
 
 
+def holds_run(model_dir: str) -> bool:
+    """Returns whether a folder has a `run.json`, which this does not read."""
+    return storage.exists(storage.join(model_dir, RUN_NAME))
+
+
 def require_run(model_dir: str, flag: str) -> RunRecord:
     """Returns the run that a folder holds; raises `UserError`, naming the flag that needs one, if it holds none."""
     if record := read_run(model_dir):
@@ -127,9 +146,9 @@ def read_run(model_dir: str) -> RunRecord | None:
     Raises:
       UserError: its `run.json` does not describe one.
     """
-    path = storage.join(model_dir, RUN_NAME)
-    if not storage.exists(path):
+    if not holds_run(model_dir):
         return None
+    path = storage.join(model_dir, RUN_NAME)
     with json_files.refusing(path, "describe a run", "name another --model_dir"):
         fields = json_files.load_object(path)
         history = fields.pop("history", [])

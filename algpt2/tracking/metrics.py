@@ -1,6 +1,7 @@
-"""Files of a run that grow by lines, one JSON object each, with the step it belongs to."""
+"""What a run measures, as values, and the files that hold it: one JSON object a line, with the step it belongs to."""
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +10,15 @@ from algpt2 import storage
 from algpt2.runs.folder import METRICS_NAME
 from algpt2.storage import json_files
 
+Metrics = Mapping[str, float | None]
+"""Figures of a step by their names; None is a figure that is not known yet."""
+
 _GROUP_OF_KEY = {
+    "loss": "train",
+    "gradient_norm": "train",
+    "learning_rate": "train",
+    "tokens": "train",
+    "skipped_steps": "train",
     "tokens_per_second": "speed",
     "seconds_per_step": "speed",
     "mfu": "speed",
@@ -18,6 +27,7 @@ _GROUP_OF_KEY = {
     "checkpoint_wait_seconds": "checkpoints",
     "failed_checkpoints": "checkpoints",
 }
+OTHER_GROUP = "evaluation"
 _GROUP_OF_PREFIX = {"val_": "validation/", "ema_val_": "validation/ema_"}
 
 
@@ -28,13 +38,45 @@ class Sample(NamedTuple):
     text: str
 
 
-class StepFile:
-    """Such a file. All of it is rewritten at each line: small, atomic, and the same on gs://."""
+class StepResults(NamedTuple):
+    """What consecutive steps came to, one value a step.
 
-    def __init__(self, path: str, first_step: int):
-        """Keeps the lines up to `first_step`, which a resumed run does not write again."""
+    losses: float32 (n_steps,), before each step's update, nats per token over the global batch.
+    norms: float32 (n_steps,), of each global gradient before clipping.
+    skipped: bool (n_steps,), whether the update was skipped (`TrainConfig.skip_spikes`).
+    input_seconds: time spent in asking for input, over all the steps. Where input is fetched while the step before
+      still runs, training did not wait for all of it.
+    """
+
+    losses: np.ndarray
+    norms: np.ndarray
+    skipped: np.ndarray
+    input_seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationResult:
+    """What an evaluation of a model came to.
+
+    lines: what log lines say of it, each behind the evaluation's name.
+    warnings: the same, as warnings.
+    metrics: figures for `metrics.jsonl` and the curves; those of the last step are in `result.json` too.
+    samples: texts for `samples.jsonl`.
+    """
+
+    lines: Sequence[str] = ()
+    warnings: Sequence[str] = ()
+    metrics: Metrics = dataclasses.field(default_factory=dict)
+    samples: Sequence[Sample] = ()
+
+
+class StepFile:
+    """A file that grows by lines. It is rewritten whole at each: small, atomic, and the same on a disk and gs://."""
+
+    def __init__(self, path: str, up_to_step: int):
+        """Keeps the lines up to a step; later ones are dropped, because a resumed run writes them again."""
         self.path = path
-        self.lines = [line for line in read_lines(path) if line["step"] <= first_step]
+        self.lines = [line for line in read_lines(path) if line["step"] <= up_to_step]
 
     def write(self, step: int, *rows: Mapping[str, Any]) -> None:
         """Adds a line for each row, in one write."""
@@ -67,24 +109,11 @@ def read_lines(path: str) -> list[dict[str, Any]]:
 
 
 def tag_of(key: str) -> str:
-    """Returns the name of a metric's chart: 'loss' -> 'train/loss', 'val_loss' -> 'validation/loss'."""
+    """Returns the name of a metric's chart: 'loss' -> 'train/loss', 'val_loss' -> 'validation/loss'.
+
+    What is neither a training figure nor a validation is another evaluation's: 'x_accuracy' -> 'evaluation/x_accuracy'.
+    """
     for prefix, group in _GROUP_OF_PREFIX.items():
         if key.startswith(prefix):
             return group + key.removeprefix(prefix)
-    return f"{_GROUP_OF_KEY.get(key, 'train')}/{key}"
-
-
-class StepResults(NamedTuple):
-    """What consecutive steps came to, one value a step.
-
-    losses: float32 (n_steps,), before each step's update, nats per token over the global batch.
-    norms: float32 (n_steps,), of each global gradient before clipping.
-    skipped: bool (n_steps,), whether the update was skipped (`TrainConfig.skip_spikes`).
-    input_seconds: time spent in asking for input, over all the steps. Where input is fetched while the step before
-      still runs, training did not wait for all of it.
-    """
-
-    losses: np.ndarray
-    norms: np.ndarray
-    skipped: np.ndarray
-    input_seconds: float
+    return f"{_GROUP_OF_KEY.get(key, OTHER_GROUP)}/{key}"

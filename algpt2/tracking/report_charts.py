@@ -86,7 +86,7 @@ def _draw(axes: Any, chart: Chart, curves: Sequence[Curve]) -> None:
         marker = "o" if len(tokens) <= FEW_POINTS else None
         axes.plot(tokens, values, color=colour(index), linewidth=width, marker=marker, markersize=width + 2)
     if chart.falls:
-        axes.set_ylim(top=_top(curves))
+        axes.set_ylim(top=upper_limit(curves))
     _label(axes, chart)
 
 
@@ -95,7 +95,7 @@ def _width(index: int, n_curves: int) -> float:
     return WIDEST - (WIDEST - NARROWEST) * index / (n_curves - 1) if n_curves > 1 else NARROWEST
 
 
-def _top(curves: Sequence[Curve]) -> float | None:
+def upper_limit(curves: Sequence[Curve]) -> float | None:
     """Returns a bound that only the steep start of falling curves exceeds, or None to show every point."""
     drawn = [curve.points for curve in curves if curve.points]
     longest = max(drawn, key=lambda points: points[-1][0])
@@ -112,20 +112,20 @@ def _label(axes: Any, chart: Chart) -> None:
     axes.set_xlabel("training tokens")
     axes.set_ylabel(chart.unit)
     axes.set_xlim(left=0)
-    axes.xaxis.set_major_formatter(_short_number)
+    axes.xaxis.set_major_formatter(short_number)
     if chart.logarithmic:
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.minorticks_off()
     elif not chart.falls:
         axes.set_ylim(bottom=0)
-    axes.yaxis.set_major_formatter(_short_number if chart.key == "tokens_per_second" else "{x:g}")
+    axes.yaxis.set_major_formatter(short_number if chart.key == "tokens_per_second" else "{x:g}")
     axes.grid(color="#e4e4e4", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _short_number(value: float, _: int | None = None) -> str:
+def short_number(value: float, _: int | None = None) -> str:
     """2.5e9 -> '2.5B', 1.5e6 -> '1.5M', 2e4 -> '20k'."""
     for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:

@@ -1,32 +1,32 @@
 """What a run tells while it trains: log lines and a live line for people, figures for `sinks`."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from absl import logging
 
-from algpt2.devices.chips import peak_flops
-from algpt2.evaluation.scores import Losses, as_metrics
-from algpt2.model.sizes import training_flops_per_token
 from algpt2.progress import LiveLine
-from algpt2.runs.plan import Run
-from algpt2.tracking.metrics import Sample, StepResults
-from algpt2.tracking.sinks import Sink, open_sinks
-from algpt2.tracking.throughput import ThroughputMeter, format_seconds
+from algpt2.tracking.metrics import EvaluationResult, Metrics, StepResults
+from algpt2.tracking.sinks import Sink
+from algpt2.tracking.throughput import ThroughputMeter
 
 
 class RunLog:
-    """Gathers what steps and validations come to, while entered. Every worker logs lines; only the chief has sinks."""
+    """Gathers what steps and evaluations come to, while entered. Every worker logs lines; only the chief has sinks."""
 
-    def __init__(self, run: Run, first_step: int, is_chief: bool, n_replicas: int = 1, device_kind: str | None = None):
-        """Takes the kind of device (a key of `flops.CHIPS`) for the utilisation, which without it is not told."""
-        self.run = run
-        self.first_step = first_step
-        self.is_chief = is_chief
-        self.meter = ThroughputMeter(run.tokens_per_step)
-        self._peak_flops = peak_flops(n_replicas, device_kind) if device_kind else None
+    def __init__(
+        self,
+        first_step: int,
+        total_steps: int,
+        meter: ThroughputMeter,
+        open_sinks: Callable[[], Sequence[Sink]] = tuple,
+    ):
+        """Takes what opens the sinks when the log is entered; without it there are none."""
+        self.meter = meter
+        self._first_step = first_step
+        self._total_steps = total_steps
+        self._open_sinks = open_sinks
         self._step = first_step
         self._losses: list[float] = []
         self._last_norm = float("nan")
@@ -38,15 +38,15 @@ class RunLog:
 
     def __enter__(self) -> "RunLog":
         with contextlib.ExitStack() as stack:
-            for sink in open_sinks(self.run, self.first_step) if self.is_chief else ():
+            for sink in self._open_sinks():
                 stack.callback(sink.close)
                 self._sinks.append(sink)
-            self._live = LiveLine(self.first_step, self.run.train_config.total_steps)
+            self._live = LiveLine(self._first_step, self._total_steps)
             stack.callback(self._live.close)
             self._open = stack.pop_all()
         return self
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, *_: object) -> None:
         self._open.close()
         self._sinks, self._live = [], None
 
@@ -60,70 +60,56 @@ class RunLog:
         if self._live:
             self._live.advance(len(results.losses), f"loss {results.losses[-1]:.4f}  {self._pace()}")
 
-    def write_steps(
-        self, step: int, learning_rate: float, checkpoint_metrics: Mapping[str, Any], skipped_steps: int
-    ) -> None:
+    def write_steps(self, learning_rate: float, skipped_steps: int, checkpoint_metrics: Metrics) -> None:
         """Writes the mean loss of the steps since the last such line, with the last step's other figures.
 
-        Steps that were skipped are left out of the mean; `skipped_steps` counts them since the run began.
+        Args:
+          learning_rate: that of the last step's update.
+          skipped_steps: how many were skipped since the run began; they are left out of the mean.
+          checkpoint_metrics: what saving took since the last such line.
         """
         loss = float(np.mean(self._losses)) if self._losses else float("nan")
         input_wait_fraction = self._input_seconds / self._loop_seconds
         self._losses, self._input_seconds, self._loop_seconds = [], 0.0, 0.0
         logging.info(
             "step %d/%d  loss %.4f  gradient norm %.3f  learning rate %.3g  %s",
-            step,
-            self.run.train_config.total_steps,
+            self._step,
+            self._total_steps,
             loss,
             self._last_norm,
             learning_rate,
             self._pace(),
         )
-        self._write(
-            step,
-            tokens=step * self.run.tokens_per_step,
-            loss=loss,
-            gradient_norm=self._last_norm,
-            learning_rate=learning_rate,
-            **self._speed(),
-            input_wait_fraction=input_wait_fraction,
-            skipped_steps=skipped_steps,
+        metrics = {
+            "tokens": self._step * self.meter.tokens_per_step,
+            "loss": loss,
+            "gradient_norm": self._last_norm,
+            "learning_rate": learning_rate,
+            **self.meter.metrics(),
+            "input_wait_fraction": input_wait_fraction,
+            "skipped_steps": skipped_steps,
             **checkpoint_metrics,
-        )
+        }
+        self._write(metrics)
 
-    def write_validation(self, step: int, validated: Losses) -> None:
-        """Writes the losses of a validation."""
-        for name, loss in validated.items():
-            line = "step %d  %s loss %.4f  perplexity %.2f  bits per byte %.4f"
-            logging.info(line, step, name, *loss.as_metrics().values())
-        self._write(step, **as_metrics(validated))
+    def write_evaluations(self, results: Mapping[str, EvaluationResult]) -> None:
+        """Writes what the evaluations of the last step came to, by their names; all figures are one line of metrics."""
+        metrics: dict[str, float | None] = {}
+        for name, result in results.items():
+            for line in result.lines:
+                logging.info("step %d  %s %s", self._step, name, line)
+            for warning in result.warnings:
+                logging.warning("step %d  %s %s", self._step, name, warning)
+            if result.samples:
+                for sink in self._sinks:
+                    sink.write_samples(self._step, result.samples)
+            metrics |= result.metrics
+        if metrics:
+            self._write(metrics)
 
-    def write_samples(self, step: int, samples: Sequence[Sample]) -> None:
-        """Writes what the model of a step makes of the run's prompts."""
-        for sample in samples:
-            logging.info("step %d  sample %r -> %r", step, sample.prompt, sample.text)
+    def _write(self, metrics: Metrics) -> None:
         for sink in self._sinks:
-            sink.write_samples(step, samples)
-
-    def _write(self, step: int, **metrics: Any) -> None:
-        for sink in self._sinks:
-            sink.write(step, metrics)
-
-    def _speed(self) -> dict[str, float | None]:
-        """Returns the throughput so far, None before the second graph call, and the utilisation where it is known."""
-        speed = self.meter.tokens_per_second
-        figures = {"tokens_per_second": speed, "seconds_per_step": speed and self.run.tokens_per_step / speed}
-        if self._peak_flops:
-            flops = training_flops_per_token(self.run.model_config)
-            figures["mfu"] = speed and speed * flops / self._peak_flops
-        return figures
+            sink.write(self._step, metrics)
 
     def _pace(self) -> str:
-        """Returns '12,171 tokens/s  3.4 min left', with the utilisation where it is known."""
-        speed = self._speed()
-        if speed["tokens_per_second"] is None:
-            return "- tokens/s  - left"
-        steps_left = self.run.train_config.total_steps - self._step
-        utilisation = f"  MFU {speed['mfu']:.1%}" if "mfu" in speed else ""
-        left = format_seconds(steps_left * speed["seconds_per_step"])
-        return f"{speed['tokens_per_second']:,.0f} tokens/s{utilisation}  {left} left"
+        return self.meter.pace(self._total_steps - self._step)

@@ -6,16 +6,16 @@ from typing import Any, Protocol
 from absl import logging
 
 from algpt2 import storage
+from algpt2.config.tracking import TrackingConfig
 from algpt2.errors import UserError
 from algpt2.runs.folder import METRICS_NAME, SAMPLES_NAME
-from algpt2.runs.plan import Run
-from algpt2.tracking.metrics import Sample, StepFile
+from algpt2.tracking.metrics import Metrics, Sample, StepFile
 
 
 class Sink(Protocol):
     """What a place for figures must do. Steps come in order."""
 
-    def write(self, step: int, metrics: Mapping[str, Any]) -> None:
+    def write(self, step: int, metrics: Metrics) -> None:
         """Takes in figures of a step; a value may be None, where it is not known."""
 
     def write_samples(self, step: int, samples: Sequence[Sample]) -> None:
@@ -26,13 +26,13 @@ class Sink(Protocol):
 
 
 class FileSink:
-    """`metrics.jsonl` and `samples.jsonl`, which a run cannot do without."""
+    """`metrics.jsonl` and `samples.jsonl`. A failure to write them ends the run, unlike that of other sinks."""
 
     def __init__(self, model_dir: str, first_step: int):
         self._metrics = StepFile(storage.join(model_dir, METRICS_NAME), first_step)
         self._samples = StepFile(storage.join(model_dir, SAMPLES_NAME), first_step)
 
-    def write(self, step: int, metrics: Mapping[str, Any]) -> None:
+    def write(self, step: int, metrics: Metrics) -> None:
         self._metrics.write(step, metrics)
 
     def write_samples(self, step: int, samples: Sequence[Sample]) -> None:
@@ -43,14 +43,14 @@ class FileSink:
 
 
 class BestEffortSink:
-    """A sink whose failures are warnings, the first of each row of them: no run ends for want of a picture of it."""
+    """Another sink, whose failures do not end the run. Of failures in a row, the first is logged as a warning."""
 
     def __init__(self, name: str, open_sink: Callable[[], Sink]):
         self._name = name
         self._failing = False
         self._sink = self._try(open_sink)
 
-    def write(self, step: int, metrics: Mapping[str, Any]) -> None:
+    def write(self, step: int, metrics: Metrics) -> None:
         if self._sink:
             self._try(self._sink.write, step, metrics)
 
@@ -69,34 +69,40 @@ class BestEffortSink:
             return value
         except UserError:
             raise
-        except Exception as error:  # whatever a service or another package raises
+        except Exception as error:  # a service or another package may raise anything
             if not self._failing:
                 logging.warning("%s failed (%s: %s); the run goes on", self._name, type(error).__name__, error)
             self._failing = True
             return None
 
 
-def open_sinks(run: Run, first_step: int) -> list[Sink]:
+def open_sinks(model_dir: str, tracking: TrackingConfig, first_step: int, description: Mapping[str, Any]) -> list[Sink]:
     """Returns the sinks that a run asks for. What a killed run wrote after `first_step` goes, or is hidden.
+
+    Args:
+      model_dir: the run's folder.
+      tracking: which sinks.
+      first_step: steps done when this process begins.
+      description: the run's settings as plain JSON values, for those who show them.
 
     Raises:
       UserError: a file of the run is damaged, or Weights & Biases refuses what it is asked.
     """
-    sinks: list[Sink] = [FileSink(run.model_dir, first_step)]
-    if run.tracking.tensorboard:
-        sinks.append(BestEffortSink("TensorBoard", lambda: _tensorboard(run, first_step)))
-    if run.tracking.wandb_project:
-        sinks.append(BestEffortSink("Weights & Biases", lambda: _wandb(run)))
+    sinks: list[Sink] = [FileSink(model_dir, first_step)]
+    if tracking.tensorboard:
+        sinks.append(BestEffortSink("TensorBoard", lambda: _tensorboard(model_dir, first_step)))
+    if project := tracking.wandb_project:
+        sinks.append(BestEffortSink("Weights & Biases", lambda: _wandb(model_dir, project, description)))
     return sinks
 
 
-def _tensorboard(run: Run, first_step: int) -> Sink:
+def _tensorboard(model_dir: str, first_step: int) -> Sink:
     from algpt2.tracking.tensorboard import TensorBoard
 
-    return TensorBoard(storage.join(run.model_dir, "tensorboard"), first_step)
+    return TensorBoard(storage.join(model_dir, "tensorboard"), first_step)
 
 
-def _wandb(run: Run) -> Sink:
+def _wandb(model_dir: str, project: str, description: Mapping[str, Any]) -> Sink:
     from algpt2.tracking.wandb_log import WandbLog
 
-    return WandbLog(run)
+    return WandbLog(model_dir, project, description)

@@ -1,19 +1,19 @@
 """A run's curves and samples in event files, which TensorBoard shows.
 
 Events are written as records, by this process. `tf.summary`'s writer is an operation: with a TPU reached over the
-network it lives on the TPU's machine, and so would its files (docs/design.md, watching a run).
+network it lives on the TPU's machine, and so would its files (docs/design/tracking.md).
 """
 
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from algpt2 import storage
-from algpt2.tracking.metrics import Sample, tag_of
+from algpt2.tracking.metrics import Metrics, Sample, tag_of
 
 FILE_PREFIX = "events.out.tfevents."
 FILE_VERSION = "brain.Event:2"
@@ -35,21 +35,21 @@ class TensorBoard:
         self._write(step=first_step + 1, session_log=SessionLog(status=SessionLog.START))
         self._writer.flush()
 
-    def write(self, step: int, metrics: Mapping[str, Any]) -> None:
+    def write(self, step: int, metrics: Metrics) -> None:
         """Writes every number as a point of the curve `tag_of` its key."""
         numbers = {key: value for key, value in metrics.items() if isinstance(value, int | float)}
         values = [Summary.Value(tag=tag_of(key), simple_value=value) for key, value in numbers.items()]
         self._write_values(step, values)
 
     def write_samples(self, step: int, samples: Sequence[Sample]) -> None:
-        """Writes every sample as a text; as code, because TensorBoard takes texts for Markdown."""
+        """Writes every sample as a text, marked as code because TensorBoard would show it as Markdown otherwise."""
         texts = [f"```\n{sample.prompt}{sample.text}\n```" for sample in samples]
         self._write_values(step, [_text_value(f"samples/{i}", text) for i, text in enumerate(texts)])
 
     def close(self) -> None:
         self._writer.close()
 
-    def _write_values(self, step: int, values: Sequence[Any]) -> None:
+    def _write_values(self, step: int, values: Sequence[Summary.Value]) -> None:
         self._write(step=step, summary=Summary(value=values))
         self._writer.flush()
 
@@ -65,6 +65,6 @@ def _next_name(folder: str) -> str:
     return f"{FILE_PREFIX}{number:010d}.{socket.gethostname()}"
 
 
-def _text_value(tag: str, text: str) -> Any:
+def _text_value(tag: str, text: str) -> Summary.Value:
     metadata = tf.compat.v1.SummaryMetadata(plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name="text"))
     return Summary.Value(tag=tag, metadata=metadata, tensor=tf.make_tensor_proto([text], tf.string))

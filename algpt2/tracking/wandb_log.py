@@ -9,8 +9,7 @@ from absl import logging
 
 from algpt2 import storage
 from algpt2.errors import UserError
-from algpt2.runs.plan import Run
-from algpt2.tracking.metrics import Sample, tag_of
+from algpt2.tracking.metrics import Metrics, Sample, tag_of
 
 RUN_ID_NAME = "wandb_run_id"
 FINISH_SECONDS = 60.0
@@ -25,12 +24,12 @@ def require_installed(project: str | None) -> None:
 class WandbLog:
     """One process's part of a run on Weights & Biases, which all processes of a run's folder continue.
 
-    The service takes steps in order only: what a killed process logged stays, and when those steps come again they are
-    dropped, with the same figures unless the run was rewound or its settings changed.
+    The service takes steps in order only: what a killed process logged stays, and when the resumed run logs those
+    steps again, the service drops them. The figures are the same unless the run was rewound or its settings changed.
     """
 
-    def __init__(self, run: Run):
-        """Begins or continues the run.
+    def __init__(self, model_dir: str, project: str, description: Mapping[str, Any]):
+        """Begins or continues the run that belongs to a folder, and shows its description as its configuration.
 
         Raises:
           UserError: Weights & Biases does not know the user, or refuses the project's name.
@@ -39,23 +38,23 @@ class WandbLog:
 
         try:
             self._run = wandb.init(
-                project=run.tracking.wandb_project,
-                name=storage.base_name(run.model_dir),
-                id=_run_id(run.model_dir),
+                project=project,
+                name=storage.base_name(model_dir),
+                id=_run_id(model_dir),
                 resume="allow",
-                dir=_local_folder(run.model_dir),
-                config=run.describe(),
+                dir=_local_folder(model_dir),
+                config=dict(description),
                 settings=wandb.Settings(console="off", silent=True, finish_timeout=FINISH_SECONDS),
             )
         except wandb.errors.UsageError as error:
             raise UserError(
-                f"Weights & Biases must take --wandb_project {run.tracking.wandb_project} and refuses it ({error}): "
+                f"Weights & Biases must take --wandb_project {project} and refuses it ({error}): "
                 "run `wandb login`, or set WANDB_MODE=offline, or leave the flag out."
             ) from error
         self._table = wandb.Table
         logging.info("Weights & Biases: %s", self._run.url or f"offline, in {self._run.dir}")
 
-    def write(self, step: int, metrics: Mapping[str, Any]) -> None:
+    def write(self, step: int, metrics: Metrics) -> None:
         """Logs every number under the name `tag_of` its key."""
         self._run.log({tag_of(key): value for key, value in metrics.items() if value is not None}, step=step)
 
@@ -70,7 +69,10 @@ class WandbLog:
 
 
 def _is_installed() -> bool:
-    """Without the package, a folder `wandb` in the working directory, where it keeps its files, imports as one."""
+    """Returns whether `import wandb` gives the package.
+
+    Without it, the folder `wandb` that it once made in the working directory is importable too, as a namespace package.
+    """
     try:
         import wandb
     except ImportError:

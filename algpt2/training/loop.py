@@ -1,6 +1,10 @@
-"""The training loop: steps, log lines, validation, checkpoints, exact resume, and stopping when asked to."""
+"""The training loop: steps, log lines, evaluations, checkpoints, exact resume, and stopping when asked to."""
 
 import contextlib
+import dataclasses
+import functools
+import time
+from collections.abc import Iterable
 from typing import Any
 
 import tensorflow as tf
@@ -8,35 +12,45 @@ from absl import logging
 
 from algpt2 import storage
 from algpt2.config.seq_len_warmup import steps_until_longer
-from algpt2.data.input_pipeline import train_batches
+from algpt2.data.input_pipeline import record_ids, train_batches
 from algpt2.data.record_set import load_tokenizer
 from algpt2.data.tfrecords import record_errors
-from algpt2.data.tokenizer import Tokenizer
+from algpt2.devices.chips import peak_flops
 from algpt2.devices.strategies import device_kind
 from algpt2.devices.workers import Workers, lost_workers
-from algpt2.errors import Interrupted, TrainingStopped
-from algpt2.evaluation.scores import EMA_VALIDATION, VALIDATION, Losses, as_metrics
-from algpt2.evaluation.validation import Validator
-from algpt2.optim.moving_average import averaged_weights
-from algpt2.runs.folder import MADE_BY, RESULT_NAME, claim_run_folder, read_run, record_changes
+from algpt2.errors import Interrupted
+from algpt2.model.gpt import GPT
+from algpt2.model.sizes import training_flops_per_token
+from algpt2.runs.folder import MADE_BY, RESULT_NAME, RunRecord, holds_run, record_changes
 from algpt2.runs.plan import Run
 from algpt2.storage import json_files
-from algpt2.storage.folder_lock import Lock, locked
 from algpt2.tracking import wandb_log
+from algpt2.tracking.metrics import EvaluationResult, Metrics
 from algpt2.tracking.run_log import RunLog
+from algpt2.tracking.sinks import open_sinks
+from algpt2.tracking.throughput import ThroughputMeter
+from algpt2.training.checkpoint_store import CheckpointStore, Provenance
+from algpt2.training.evaluations import Evaluation, create_evaluations
 from algpt2.training.initial_weights import find_initial_weights, set_initial_weights
-from algpt2.training.numerics_guard import NumericsGuard, log_gap
+from algpt2.training.loop_state import LoopState
+from algpt2.training.process import Process, claimed_folder
 from algpt2.training.run_checkpoints import RunCheckpoints
-from algpt2.training.sampler import Sampler, sample_prompts
-from algpt2.training.step import TrainStep, create_model
-from algpt2.training.step_guard import StepGuard
+from algpt2.training.sampler import Prompts
+from algpt2.training.save_times import Clock, SaveTimer
+from algpt2.training.step import Batch, Batches, TrainStep, create_model
+from algpt2.training.step_guard import SkipLog, StepGuard
 from algpt2.training.stop_signals import StopSignals
 
 
-def train(run: Run, strategy: tf.distribute.Strategy) -> dict[str, Any]:
+def train(run: Run, strategy: tf.distribute.Strategy, clock: Clock = time.monotonic) -> dict[str, Any]:
     """Runs, or resumes, a run to its last step; returns the final figures, which `result.json` keeps.
 
     Every worker process of the strategy calls it; the chief alone writes.
+
+    Args:
+      run: what to train, on what, and where.
+      strategy: the devices; see `algpt2.devices.strategies`.
+      clock: seconds since some moment, by which `save_every_minutes` is counted.
 
     Raises:
       UserError: a record is damaged or does not fit the model, or the folder belongs to another run or process.
@@ -47,194 +61,208 @@ def train(run: Run, strategy: tf.distribute.Strategy) -> dict[str, Any]:
     # What is wrong is refused before anything is written.
     run.train_config.micro_batch_size(strategy.num_replicas_in_sync)
     tokenizer = load_tokenizer(run.train_records.folder, run.train_records.tokenizer_sha256)
-    sample_prompts(run, tokenizer)
+    prompts = Prompts.of(run.tracking, tokenizer, run.model_config.seq_len)
     wandb_log.require_installed(run.tracking.wandb_project)
-    if run.initial_weights and not read_run(run.model_dir):
+    if run.initial_weights and not holds_run(run.model_dir):
         find_initial_weights(run.initial_weights, run.model_config, tokenizer.sha256)
-    workers, lock = Workers(strategy), None
+    workers = Workers(strategy)
     with contextlib.ExitStack() as stack:
-        if workers.is_chief:
-            claim_run_folder(run.model_dir, run.identity)
-            lock = stack.enter_context(locked(run.model_dir))
-            # Another run may have claimed the folder in the same instant; only one of them gets here at a time.
-            claim_run_folder(run.model_dir, run.identity)
-        stop = stack.enter_context(StopSignals())
+        claim = stack.enter_context(claimed_folder(run.model_dir, run.identity)) if workers.is_chief else None
+        process = Process(workers, stack.enter_context(StopSignals()), claim)
         stack.enter_context(record_errors())
         stack.enter_context(lost_workers())
-        trainer = Trainer(run, strategy, workers, stop, lock)
-        trainer.sample_with(tokenizer)
-        return trainer.train()
+        return build_trainer(run, strategy, process, prompts, clock).train()
 
 
+def build_trainer(
+    run: Run, strategy: tf.distribute.Strategy, process: Process, prompts: Prompts, clock: Clock = time.monotonic
+) -> "Trainer":
+    """Restores a run, whose folder is claimed, and returns the trainer that goes on with it."""
+    with strategy.scope():
+        model = create_model(run.model_config, run.train_config)
+    train_step = TrainStep(strategy, model, run.train_config)
+    store = CheckpointStore(run.model_dir, Provenance.of(run, train_step.n_replicas), run.cadence)
+    timer = SaveTimer(run.cadence.save_every_minutes, clock)
+    checkpoints = RunCheckpoints(store, train_step, process.workers, timer)
+    state = checkpoints.restore()
+    if state.step == 0 and run.initial_weights:
+        _begin_with_initial_weights(run, model)
+    if process.claim:
+        _record_changes(run, process.claim.record, state.step)
+    return Trainer(
+        run=run,
+        process=process,
+        train_step=train_step,
+        evaluations=create_evaluations(run, train_step, prompts, process.is_chief),
+        checkpoints=checkpoints,
+        guard=_create_guard(run, state.step, process.is_chief),
+        log=_create_log(run, strategy, state.step, process.is_chief),
+        state=state,
+    )
+
+
+@dataclasses.dataclass
 class Trainer:
-    """One process's part in a run whose folder is claimed."""
+    """One process's loop over the steps of a run. `state` is where it stands, and nothing else changes that."""
 
-    def __init__(
-        self, run: Run, strategy: tf.distribute.Strategy, workers: Workers, stop: StopSignals, lock: Lock | None
-    ):
-        self.run = run
-        self.strategy = strategy
-        self.workers = workers
-        self.stop = stop
-        self.lock = lock  # the chief's
-        with strategy.scope():
-            self.model = create_model(run.model_config, run.train_config)
-        self.train_step = TrainStep(strategy, self.model, run.train_config)
-        self.validator = None
-        if run.val_records:
-            batch_size, jit_compile = run.train_config.batch_size, run.train_config.jit_compile
-            self.validator = Validator(strategy, self.model, run.val_records, batch_size, jit_compile)
-        self.numerics = None
-        if run.cadence.numerics_batches:
-            self.numerics = NumericsGuard(strategy, self.model, self.validator, run.train_config)
-        self.checkpoints = RunCheckpoints(run, self.train_step, workers)
-        self.step = self.checkpoints.restore()
-        if self.step == 0 and run.initial_weights:
-            sha256 = run.train_records.tokenizer_sha256
-            folder = find_initial_weights(run.initial_weights, run.model_config, sha256)
-            set_initial_weights(self.model, folder)
-            logging.info("initial weights of %s", folder)
-        if workers.is_chief:
-            self._record_changes()
-        self.guard = StepGuard(run, self.train_step.skips, self.step, workers.is_chief)
-        kind = run.tracking.device_kind or device_kind(strategy)
-        self.log = RunLog(run, self.step, workers.is_chief, strategy.num_replicas_in_sync, kind)
-        self.sampler: Sampler | None = None
-
-    def sample_with(self, tokenizer: Tokenizer) -> None:
-        """Lets the chief sample the run's prompts at each validation; costs a copy of the model on the host."""
-        if self.run.tracking.sample_prompt and self.workers.is_chief:
-            self.sampler = Sampler(self.run, self.model, tokenizer, self.strategy)
-
-    def _record_changes(self) -> None:
-        changes = record_changes(self.run.model_dir, self.run.identity, self.step)
-        for name, (before, now) in changes.items():
-            logging.warning("from step %d on %s is %r, before %r", self.step, name, now, before)
+    run: Run
+    process: Process
+    train_step: TrainStep
+    evaluations: tuple[Evaluation, ...]
+    checkpoints: RunCheckpoints
+    guard: StepGuard
+    log: RunLog
+    state: LoopState
 
     def train(self) -> dict[str, Any]:
-        """See the function `train`."""
+        """Goes on to the last step; returns the figures of `result.json`. See the function `train`."""
+        self._log_start()
+        result_path = storage.join(self.run.model_dir, RESULT_NAME)
+        if self.process.workers.from_chief(self._is_last_step() and storage.exists(result_path)):
+            return json_files.read_object(result_path, MADE_BY)
+        with self.log:
+            try:
+                result = self._result(self._run_to_the_end())
+            finally:
+                self.checkpoints.wait()
+            if self.process.is_chief:
+                storage.write_text(result_path, json_files.dumps(result, indent=2) + "\n")
+        return result
+
+    def _run_to_the_end(self) -> dict[str, float | None]:
+        """Returns the figures of the last step's evaluations."""
+        if self._is_last_step():  # the lines of its evaluations were written before its checkpoint
+            return _metrics_of(evaluation.run() for evaluation in self._due_evaluations())
+        cadence, figures = self.run.cadence, {}
+        batches = iter(self._batches())
+        while not self._is_last_step():
+            self._advance(batches)
+            if self._is_due(cadence.log_every_steps):
+                self._log_steps()
+            figures |= self._evaluate(self._due_evaluations())
+            if self.process.must_stop():
+                self._interrupt()
+            if self._is_due(cadence.save_every_steps) or self.checkpoints.is_due_by_time():
+                self._evaluate([one for one in self.evaluations if one.every_steps is None])
+                self.checkpoints.save(self.state)
+        self.checkpoints.save_and_wait(self.state)
+        return figures
+
+    def _advance(self, batches: Batches) -> None:
+        """Makes the steps up to the next thing to do."""
+        before, n_steps = self.state, self._steps_until_next_stop()
+        with self.log.meter.measuring(n_steps) as measured:
+            results, skips = self.train_step(batches, before.step, n_steps, before.skips)
+        self.process.require_folder(before.step)
+        self.guard.check(before.step, results, before.skips)
+        self.state = LoopState(before.step + n_steps, skips)
+        self.log.add_steps(results, measured.seconds)
+
+    def _steps_until_next_stop(self) -> int:
+        """Returns how many steps the next graph call makes."""
+        step, config = self.state.step, self.run.train_config
+        stops = [
+            self.run.cadence.steps_until_next_stop(step, config.total_steps),
+            steps_until_longer(step, config, self.run.model_config.seq_len),
+            *(evaluation.steps_until_due(step) for evaluation in self.evaluations),
+        ]
+        return min(stop for stop in stops if stop is not None)
+
+    def _log_steps(self) -> None:
+        learning_rate = self.train_step.learning_rate_of(self.state.step - 1)
+        self.log.write_steps(learning_rate, self.state.skips.skipped_steps, self.checkpoints.new_metrics())
+
+    def _evaluate(self, evaluations: Iterable[Evaluation]) -> dict[str, float | None]:
+        """Runs evaluations and writes what they come to; returns their figures."""
+        results = {evaluation.name: evaluation.run() for evaluation in evaluations}
+        if results:
+            self.process.require_folder(self.state.step)
+            self.log.write_evaluations(results)
+        return _metrics_of(results.values())
+
+    def _interrupt(self) -> None:
+        self.checkpoints.save_and_wait(self.state)
+        raise Interrupted(
+            f"{self.process.signal_name()} stopped the run after step {self.state.step} of "
+            f"{self.run.train_config.total_steps}, which is saved: run the same command again to go on."
+        )
+
+    def _is_last_step(self) -> bool:
+        return self.state.step == self.run.train_config.total_steps
+
+    def _is_due(self, period: int) -> bool:
+        return self.state.step % period == 0 or self._is_last_step()
+
+    def _due_evaluations(self) -> list[Evaluation]:
+        total_steps = self.run.train_config.total_steps
+        return [one for one in self.evaluations if one.is_due(self.state.step, total_steps)]
+
+    def _batches(self) -> Iterable[Batch]:
+        records, config, first_step = self.run.train_records, self.run.train_config, self.state.step
+        return self.train_step.strategy.distribute_datasets_from_function(
+            lambda context: train_batches(records, config.batch_size, config.seed, first_step, context)
+        )
+
+    def _log_start(self) -> None:
         logging.info(
             "%d parameters, %d bytes of optimizer state, %d replicas of %d workers, step %d of %d",
             self.run.model_config.parameter_count(),
             self.train_step.optimizer.state_bytes(),
-            self.strategy.num_replicas_in_sync,
-            self.workers.count,
-            self.step,
+            self.train_step.n_replicas,
+            self.process.workers.count,
+            self.state.step,
             self.run.train_config.total_steps,
         )
-        result_path = storage.join(self.run.model_dir, RESULT_NAME)
-        finished = self.step == self.run.train_config.total_steps and storage.exists(result_path)
-        if self.workers.from_chief(finished):
-            return json_files.read_object(result_path, MADE_BY)
-        with self.log:
-            try:
-                result = self._result(self._train())
-            finally:
-                self.checkpoints.writer.wait()  # or the process would end under a write that is under way
-            if self.workers.is_chief:
-                storage.write_text(result_path, json_files.dumps(result, indent=2) + "\n")
-        return result
 
-    def _train(self) -> Losses:
-        """Returns the last validation's losses."""
-        total_steps = self.run.train_config.total_steps
-        if self.step == total_steps:  # its line was written before its checkpoint
-            return self._scores()
-        iterator = iter(self._batches())
-        validated: Losses = {}
-        while self.step < total_steps:
-            self._advance(iterator)
-            if self._is_due(self.run.cadence.log_every_steps):
-                self._log()
-            if self._is_due(self.run.cadence.eval_every_steps):
-                validated = self._validate()
-            if self.workers.any(self.stop.received is not None):
-                self._interrupt()
-            if self._is_due(self.run.cadence.save_every_steps) or self.checkpoints.is_due_by_time():
-                self._check_numerics()
-                self.checkpoints.save(self.step)
-        self.checkpoints.save_and_wait(self.step)
-        return validated
-
-    def _require_lock(self) -> None:
-        if self.lock and self.lock.lost:
-            raise TrainingStopped(
-                f"{self.run.model_dir} was taken over while this process could not reach it, which stopped it after "
-                f"step {self.step} without saving: leave the run to the other, or end that and start this one again."
-            )
-
-    def _interrupt(self) -> None:
-        self.checkpoints.save_and_wait(self.step)
-        name = self.stop.received.name if self.stop.received else "another worker's signal"
-        raise Interrupted(
-            f"{name} stopped the run after step {self.step} of {self.run.train_config.total_steps}, which is saved: "
-            "run the same command again to go on."
-        )
-
-    def _batches(self) -> Any:
-        run = self.run
-        return self.strategy.distribute_datasets_from_function(
-            lambda context: train_batches(
-                run.train_records, run.train_config.batch_size, run.train_config.seed, self.step, context
-            )
-        )
-
-    def _advance(self, iterator: Any) -> None:
-        """Makes the steps up to the next thing to do."""
-        config = self.run.train_config
-        n_steps = self.run.cadence.steps_until_next_stop(self.step, config.total_steps)
-        if until_longer := steps_until_longer(self.step, config, self.run.model_config.seq_len):
-            n_steps = min(n_steps, until_longer)
-        with self.log.meter.measuring(n_steps) as measured:
-            results = self.train_step(iterator, self.step, n_steps)
-        self._require_lock()
-        self.guard.check(self.step, results)
-        self.step += n_steps
-        self.log.add_steps(results, measured.seconds)
-
-    def _is_due(self, period: int) -> bool:
-        return self.step % period == 0 or self.step == self.run.train_config.total_steps
-
-    def _log(self) -> None:
-        learning_rate = float(self.train_step.optimizer.learning_rate)
-        skipped_steps = self.train_step.skips.skipped_steps
-        self.log.write_steps(self.step, learning_rate, self.checkpoints.new_metrics(), skipped_steps)
-
-    def _validate(self) -> Losses:
-        if self.sampler:
-            samples = self.sampler()
-            self._require_lock()
-            self.log.write_samples(self.step, samples)
-        validated = self._scores()
-        self._require_lock()
-        if validated:
-            self.log.write_validation(self.step, validated)
-        return validated
-
-    def _scores(self) -> Losses:
-        """Returns the losses over the validation records; none without any."""
-        if not self.validator:
-            return {}
-        scores = {VALIDATION: self.validator()}
-        if self.run.train_config.ema_decay:
-            with averaged_weights(self.model, self.train_step.optimizer):
-                scores[EMA_VALIDATION] = self.validator()
-        return scores
-
-    def _check_numerics(self) -> None:
-        if self.numerics:
-            gap = self.numerics.gap(self.run.cadence.numerics_batches)
-            log_gap(self.step, gap, self.run.cadence.numerics_tolerance)
-
-    def _result(self, validated: Losses) -> dict[str, Any]:
+    def _result(self, figures: Metrics) -> dict[str, Any]:
         return {
             "model_dir": self.run.model_dir,
             "parameters": self.run.model_config.parameter_count(),
-            "step": self.step,
-            "tokens": self.step * self.run.tokens_per_step,
+            "step": self.state.step,
+            "tokens": self.state.step * self.run.tokens_per_step,
             "tokens_per_second": self.log.meter.tokens_per_second,
             "step_fraction": self.log.meter.step_fraction,
             **self.checkpoints.times.totals(),
-            "skipped_steps": self.train_step.skips.skipped_steps,
-            **as_metrics(validated),
+            "skipped_steps": self.state.skips.skipped_steps,
+            **figures,
         }
+
+
+def _metrics_of(results: Iterable[EvaluationResult]) -> dict[str, float | None]:
+    return {key: value for result in results for key, value in result.metrics.items()}
+
+
+def _begin_with_initial_weights(run: Run, model: GPT) -> None:
+    tokenizer_sha256 = run.train_records.tokenizer_sha256
+    folder = find_initial_weights(run.initial_weights, run.model_config, tokenizer_sha256)
+    set_initial_weights(model, folder)
+    logging.info("initial weights of %s", folder)
+
+
+def _record_changes(run: Run, record: RunRecord, step: int) -> None:
+    for name, (before, now) in record_changes(run.model_dir, record, run.identity, step).items():
+        logging.warning("from step %d on %s is %r, before %r", step, name, now, before)
+
+
+def _create_guard(run: Run, first_step: int, is_chief: bool) -> StepGuard:
+    config = run.train_config
+    if not is_chief:
+        return StepGuard(config.max_skips, None)
+    records_of = functools.partial(record_ids, run.train_records, config.batch_size, config.seed)
+    return StepGuard(config.max_skips, SkipLog(run.model_dir, first_step, records_of))
+
+
+def _create_log(run: Run, strategy: tf.distribute.Strategy, first_step: int, is_chief: bool) -> RunLog:
+    meter = ThroughputMeter(run.tokens_per_step, _peak_tokens_per_second(run, strategy))
+    if not is_chief:
+        return RunLog(first_step, run.train_config.total_steps, meter)
+    sinks = functools.partial(open_sinks, run.model_dir, run.tracking, first_step, run.describe())
+    return RunLog(first_step, run.train_config.total_steps, meter, sinks)
+
+
+def _peak_tokens_per_second(run: Run, strategy: tf.distribute.Strategy) -> float | None:
+    """Returns the throughput at which the devices would do nothing but useful arithmetic at their peak, if known."""
+    kind = run.tracking.device_kind or device_kind(strategy)
+    if kind is None:
+        return None
+    return peak_flops(strategy.num_replicas_in_sync, kind) / training_flops_per_token(run.model_config)

@@ -1,11 +1,8 @@
-"""A guard against a compute dtype that harms: the same weights, the same batches, that dtype and float32."""
+"""A guard against a compute dtype that harms: the same weights and batches, scored in that dtype and in float32."""
 
-import tensorflow as tf
-from absl import logging
-
-from algpt2.config.training import TrainConfig
 from algpt2.evaluation.validation import Validator
 from algpt2.model.gpt import GPT
+from algpt2.tracking.metrics import EvaluationResult
 
 
 class NumericsGuard:
@@ -14,31 +11,28 @@ class NumericsGuard:
     It holds a second model, so a replica needs memory for float32 parameters once more.
     """
 
-    def __init__(self, strategy: tf.distribute.Strategy, model: GPT, validator: Validator, config: TrainConfig):
-        self._model = model
+    def __init__(self, validator: Validator, jit_compile: bool = True):
+        """Takes what scores the model in its compute dtype."""
         self._validator = validator
-        with strategy.scope():
-            self._exact_model = GPT(model.config, dtype="float32")
+        with validator.strategy.scope():
+            self._exact_model = GPT(validator.model.config, dtype="float32")
         self._exact_validator = Validator(
-            strategy, self._exact_model, validator.record_set, config.batch_size, config.jit_compile
+            validator.strategy, self._exact_model, validator.record_set, validator.batch_size, jit_compile
         )
 
     def gap(self, n_batches: int) -> float:
         """Returns the loss in the compute dtype minus that in float32, in nats per token, with the present weights."""
-        self._exact_model.copy_parameters(self._model)
+        self._exact_model.copy_parameters(self._validator.model)
         loss, exact = (one.loss_of_first_batches(n_batches) for one in (self._validator, self._exact_validator))
         return loss - exact
 
 
-def log_gap(step: int, gap: float, tolerance: float) -> None:
-    """Logs a gap, as a warning if it is above `tolerance` nats per token or no number."""
+def gap_result(gap: float, tolerance: float) -> EvaluationResult:
+    """Returns what is logged of a gap: a warning if it is above `tolerance` nats per token or not finite."""
     if abs(gap) <= tolerance:
-        logging.info("step %d  the compute dtype changes the validation loss by %.1e", step, gap)
-        return
-    logging.warning(
-        "step %d  the compute dtype changes the validation loss by %.4f, more than --numerics_tolerance %g: go on from "
-        "a checkpoint before it in --compute_dtype float32, or with a lower --learning_rate",
-        step,
-        gap,
-        tolerance,
+        return EvaluationResult(lines=(f"changes the validation loss by {gap:.1e}",))
+    warning = (
+        f"changes the validation loss by {gap:.4f}, more than --numerics_tolerance {tolerance:g}: go on from "
+        "a checkpoint before it in --compute_dtype float32, or with a lower --learning_rate"
     )
+    return EvaluationResult(warnings=(warning,))

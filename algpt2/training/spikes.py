@@ -5,54 +5,73 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 from keras import ops
 
+from algpt2.config.training import TrainConfig
+
 LOSS_ROW, NORM_ROW = 0, 1
+Array = np.ndarray | tf.Tensor
 
 
-def is_spike(window: Any, loss: Any, norm: Any, n_stddevs: float) -> Any:
+def is_spike(window: Array, loss: Array, norm: Array, n_stddevs: float) -> tf.Tensor:
     """Returns bool (): whether a step's loss or gradient norm is not finite or above mean + n_stddevs x deviation.
 
     Args:
-      window: float32 (2, W), losses and norms of the last W steps whose updates were made; NaN in a place that is not
-        filled yet, and until it is, only what is not finite counts.
+      window: float32 (2, W), losses and norms of the last W steps whose updates were made. A place that is not filled
+        yet holds NaN, and until all are filled, only what is not finite is a spike.
       loss: float32 ().
       norm: float32 ().
       n_stddevs: how many standard deviations are too many.
     """
     latest = ops.stack([loss, norm])
-    # A NaN in the window makes both NaN, and nothing is greater than NaN.
+    # One NaN in the window makes both limits NaN, and no number is greater than NaN.
     limits = ops.mean(window, axis=1) + n_stddevs * ops.std(window, axis=1)
     return ops.logical_not(ops.all(ops.isfinite(latest))) | ops.any(latest > limits)
 
 
-def slide(window: Any, loss: Any, norm: Any, skipped: Any) -> Any:
-    """Returns the window with a step's values in the place of the oldest, or as it was if the step was skipped."""
+def slide(window: Array, loss: Array, norm: Array, skipped: Array) -> tf.Tensor:
+    """Returns the window without its oldest values and with a step's; unchanged if the step's update was skipped."""
     latest = ops.stack([loss, norm])[:, None]  # (2, 1)
     return ops.where(skipped, window, ops.concatenate([window[:, 1:], latest], axis=1))
 
 
-@dataclasses.dataclass
+def window_steps(config: TrainConfig) -> int:
+    """Returns W, the steps that the window of a run holds: none where spikes are not skipped."""
+    return config.spike_window_steps if config.skip_spikes else 0
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class SkipState:
-    """What must survive a restart for the same steps to be skipped: the window, and how many steps were."""
+    """What decides which updates are skipped, and how many were: a value that goes into a step and comes back anew.
+
+    A checkpoint keeps it, because a resumed run must skip the same steps.
+
+    window: float32 (2, W), read only; see `is_spike`.
+    skipped_steps: since the run began.
+    skipped_in_a_row: up to the last step.
+    """
 
     window: np.ndarray
     skipped_steps: int = 0
     skipped_in_a_row: int = 0
 
+    def __post_init__(self) -> None:
+        self.window.setflags(write=False)
+
     @classmethod
-    def empty(cls, window_steps: int) -> "SkipState":
-        """Returns the state before the first step."""
-        return cls(np.full((2, window_steps), np.nan, np.float32))
+    def before_first_step(cls, config: TrainConfig) -> "SkipState":
+        """Returns the state that a run begins with."""
+        return cls(np.full((2, window_steps(config)), np.nan, np.float32))
 
     @classmethod
     def from_json(cls, values: dict[str, Any], window_steps: int) -> "SkipState":
-        """Returns a state that `to_json` wrote, its window cut or filled up to `window_steps`."""
-        state = cls.empty(window_steps)
-        kept = np.array([values["losses"], values["norms"]], np.float32)[:, -window_steps:]
-        state.window[:, window_steps - kept.shape[1] :] = kept
-        state.skipped_steps, state.skipped_in_a_row = values["skipped_steps"], values["skipped_in_a_row"]
-        return state
+        """Returns a state that `to_json` wrote, its window cut to the newest or filled up to `window_steps`."""
+        filled = np.array([values["losses"], values["norms"]], np.float32)
+        kept = filled[:, max(0, filled.shape[1] - window_steps) :]
+        window = np.full((2, window_steps), np.nan, np.float32)
+        window[:, window_steps - kept.shape[1] :] = kept
+        return cls(window, values["skipped_steps"], values["skipped_in_a_row"])
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain JSON values, from which `from_json` makes the same bits."""
@@ -64,11 +83,14 @@ class SkipState:
             "skipped_in_a_row": self.skipped_in_a_row,
         }
 
-    def count(self, skipped: Sequence[bool]) -> int:
-        """Takes in which of consecutive steps were skipped; returns the longest row of them up to now."""
-        longest = 0
+    def after(self, skipped: Sequence[bool], window: np.ndarray) -> "SkipState":
+        """Returns the state after consecutive steps, given which of them were skipped and the window they left."""
+        *_, in_a_row = self.rows(skipped)
+        return SkipState(window, self.skipped_steps + int(np.sum(skipped)), in_a_row)
+
+    def rows(self, skipped: Sequence[bool]) -> list[int]:
+        """Returns how many updates in a row were skipped up to now, and up to each of the steps that follow."""
+        rows = [self.skipped_in_a_row]
         for one in skipped:
-            self.skipped_in_a_row = self.skipped_in_a_row + 1 if one else 0
-            longest = max(longest, self.skipped_in_a_row)
-        self.skipped_steps += int(np.sum(skipped))
-        return longest
+            rows.append(rows[-1] + 1 if one else 0)
+        return rows

@@ -7,7 +7,6 @@ N x B, and accumulation give the same parameters.
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -19,11 +18,13 @@ from algpt2.devices.compilation import graph_function
 from algpt2.model.gpt import GPT
 from algpt2.model.losses import inputs_and_targets, mean_head_nats
 from algpt2.optim.base import clip_by_global_norm
-from algpt2.optim.create import create_optimizer
+from algpt2.optim.create import create_optimizer, create_schedule
 from algpt2.tracking.metrics import StepResults
-from algpt2.training.spikes import SkipState, is_spike, slide
+from algpt2.training.spikes import SkipState, is_spike, slide, window_steps
 
 POLICY_OF_DTYPE = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+Batches = tf.data.Iterator | tf.distribute.DistributedIterator
+Batch = tf.Tensor | tf.distribute.DistributedValues
 
 
 def create_model(model_config: GPTConfig, config: TrainConfig) -> GPT:
@@ -32,39 +33,69 @@ def create_model(model_config: GPTConfig, config: TrainConfig) -> GPT:
 
 
 class TrainStep:
-    """Runs optimizer steps of one model inside one `tf.function`, compiled by XLA where the config says so."""
+    """Runs optimizer steps of one model inside one `tf.function`, compiled by XLA where the config says so.
+
+    It creates the optimizer. What decides which updates are skipped goes in with each call and comes back anew.
+
+    Example:
+      config = TrainConfig(total_steps=10, batch_size=8)
+      strategy = tf.distribute.get_strategy()
+      step = TrainStep(strategy, create_model(load_config("gpt2-tiny"), config), config)
+      records = tf.zeros((8, 129), tf.int32)
+      batches = iter(tf.data.Dataset.from_tensors(records).repeat())
+      results, skips = step(batches, 0, 10, SkipState.before_first_step(config))
+    """
 
     def __init__(self, strategy: tf.distribute.Strategy, model: GPT, config: TrainConfig):
+        """Takes a model that was made in the strategy's scope.
+
+        Raises:
+          UserError: the global batch does not divide into replicas and micro-batches.
+        """
         self.strategy = strategy
         self.model = model
         self.config = config
         self.n_replicas = strategy.num_replicas_in_sync
         self.micro_batch_size = config.micro_batch_size(self.n_replicas)
-        self.skips = SkipState.empty(config.spike_window_steps if config.skip_spikes else 0)
         with strategy.scope():
             self.optimizer = create_optimizer(config, model)
         self.parameters = list(model.named_parameters().values())
+        self._schedule = create_schedule(config, config.batch_size * model.config.seq_len)
         self._gradients = graph_function(self._local_gradients, config.jit_compile, strategy)
-        # With several replicas the update crosses into the strategy, which a graph of its own cannot do.
+        # With several replicas, the optimizer's `apply` enters the strategy's cross-replica context, which a nested
+        # compiled function cannot do, so the update stays in the outer graph.
         self._update = self._clip_and_update
         if self.n_replicas == 1:
             self._update = graph_function(self._clip_and_update, config.jit_compile, strategy)
         self._loop = tf.function(self._steps)
 
-    def __call__(self, iterator: Any, first_step: int, n_steps: int) -> StepResults:
-        """Runs `n_steps` steps, the first with 0-based number `first_step`, all of the same sequence length."""
+    def __call__(
+        self, iterator: Batches, first_step: int, n_steps: int, skips: SkipState
+    ) -> tuple[StepResults, SkipState]:
+        """Runs consecutive steps; returns what they came to, and the skip state for the next call.
+
+        Args:
+          iterator: gives global batches, int32 (batch, seq_len + 1), to each replica its rows.
+          first_step: 0-based number of the first step.
+          n_steps: how many steps; all must have the same sequence length.
+          skips: the state that the step before `first_step` left.
+        """
         seq_len = seq_len_at(first_step, self.config, self.model.config.seq_len)
         first, count = tf.constant(first_step, tf.int32), tf.constant(n_steps, tf.int32)
-        outputs, window = self._loop(iterator, first, count, tf.constant(self.skips.window), seq_len)
-        self.skips.window = window.numpy()
+        outputs, window = self._loop(iterator, first, count, tf.constant(skips.window), seq_len)
         losses, norms, skipped, input_seconds = (output.numpy() for output in outputs)
-        return StepResults(losses, norms, skipped, float(np.sum(input_seconds)))
+        results = StepResults(losses, norms, skipped, float(np.sum(input_seconds)))
+        return results, skips.after(skipped, window.numpy())
 
-    def replica_function(self) -> tuple[Callable[..., Any], tuple[tf.TensorSpec, ...]]:
+    def learning_rate_of(self, step: int) -> float:
+        """Returns the learning rate that the update of a step (0-based) is made with."""
+        return float(self._schedule(tf.constant(step, self.optimizer.iterations.dtype)))
+
+    def replica_function(self) -> tuple[Callable[..., tuple[tf.Tensor, ...]], tuple[tf.TensorSpec, ...]]:
         """Returns what each replica runs for one step, for those who compile it themselves, and its arguments."""
         seq_len = self.model.config.seq_len
         shape = (self.micro_batch_size * self.config.accumulation_steps, seq_len + 1)
-        window = tf.TensorSpec(self.skips.window.shape, tf.float32)
+        window = tf.TensorSpec((2, window_steps(self.config)), tf.float32)
 
         def replica_step(records: tf.Tensor, step: tf.Tensor, window: tf.Tensor) -> tuple[tf.Tensor, ...]:
             return self._replica_step(records, step, window, seq_len)
@@ -72,7 +103,7 @@ class TrainStep:
         return replica_step, (tf.TensorSpec(shape, tf.int32), tf.TensorSpec((), tf.int32), window)
 
     def _steps(
-        self, iterator: Any, first_step: tf.Tensor, n_steps: tf.Tensor, window: tf.Tensor, seq_len: int
+        self, iterator: Batches, first_step: tf.Tensor, n_steps: tf.Tensor, window: tf.Tensor, seq_len: int
     ) -> tuple[list[tf.Tensor], tf.Tensor]:
         """Returns losses, norms, skipped and input seconds, each (n_steps,), and the window after the last step."""
         losses = tf.TensorArray(tf.float32, size=n_steps)
@@ -83,7 +114,7 @@ class TrainStep:
         for i in tf.range(n_steps):
             records, seconds = timed_next(iterator)
             results = self.strategy.run(replica_step, args=(records, first_step + i, window))
-            # All are global already, so every replica holds the same values.
+            # The all-reduce has made these global, so every replica holds the same values and the first will do.
             loss, norm, skipped = (self.strategy.experimental_local_results(result)[0] for result in results)
             if self.config.skip_spikes:
                 window = slide(window, loss, norm, skipped)
@@ -117,7 +148,7 @@ class TrainStep:
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """int32 (b x accumulation_steps, L + 1) -> this replica's share of the global mean loss, and its gradients."""
         n_micro, length = self.config.accumulation_steps, records.shape[-1]
-        # Several workers' iterators do not know how many rows they give.
+        # The iterators of several workers do not know statically how many rows they give, and XLA must.
         records = tf.ensure_shape(records, (n_micro * self.micro_batch_size, length))
         if n_micro == 1:
             return self._micro_batch_gradients(records, step, tf.constant(0), replica, seq_len)
@@ -136,10 +167,11 @@ class TrainStep:
     def _micro_batch_gradients(
         self, records: tf.Tensor, step: tf.Tensor, micro_batch: tf.Tensor, replica: tf.Tensor, seq_len: int
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """int32 (b, L + 1) -> a micro-batch's share of the global mean loss, and its gradients."""
         inputs, targets = inputs_and_targets(records)
         seed = dropout_seed(self.config.seed, step, micro_batch, replica)
         tokens = self.config.batch_size * inputs.shape[1]
-        # (b, L) -> (b L / l, l)
+        # While sequences are short, each record is cut into pieces of seq_len: (b, L) -> (b L / seq_len, seq_len).
         inputs, targets = (tf.reshape(ids, (-1, seq_len)) for ids in (inputs, targets))
         with tf.GradientTape() as tape:
             hidden = self.model.hidden_states(inputs, training=True, dropout_seed=seed, remat=self.config.remat)
@@ -148,7 +180,7 @@ class TrainStep:
         return loss, [tf.convert_to_tensor(gradient) for gradient in gradients]
 
 
-def timed_next(iterator: Any) -> tuple[Any, tf.Tensor]:
+def timed_next(iterator: Batches) -> tuple[Batch, tf.Tensor]:
     """Returns an iterator's next value, and the seconds that it took to come, float64 ()."""
     start = tf.timestamp()
     with tf.control_dependencies([start]):

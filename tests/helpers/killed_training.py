@@ -12,6 +12,7 @@ from algpt2 import cli
 from algpt2.devices import strategies
 from algpt2.evaluation.validation import Validator
 from algpt2.training import loop
+from algpt2.training.checkpoint_store import CheckpointStore
 from algpt2.training.run_checkpoints import RunCheckpoints
 from algpt2.training.step import TrainStep
 
@@ -61,7 +62,7 @@ class Trial:
         strategy = strategies.create_strategy()
         self._watch(TrainStep, "__call__", self._graph_call)
         self._watch(Validator, "__call__", self._validation)
-        self._watch(RunCheckpoints, "_write", self._save)
+        self._watch(CheckpointStore, "write", self._save)
         self._watch(RunCheckpoints, "restore", self._restore)
         sys.addaudithook(self._on_event)
         result = loop.train(self.run, strategy)
@@ -74,17 +75,17 @@ class Trial:
         setattr(owner, name, lambda *arguments: watcher(original, *arguments))
 
     def _restore(self, restore, checkpoints):
-        step = restore(checkpoints)
-        self._note(began=step)
-        return step
+        state = restore(checkpoints)
+        self._note(began=state.step)
+        return state
 
-    def _graph_call(self, call, train_step, iterator, first_step, n_steps):
+    def _graph_call(self, call, train_step, iterator, first_step, n_steps, skips):
         if self.phase == "start":
             self._die_if("start", "before the first step")
             self.phase = "steps"
         self._arm("between", f"from step {first_step}")
         begin = time.monotonic()
-        outcome = call(train_step, iterator, first_step, n_steps)
+        outcome = call(train_step, iterator, first_step, n_steps, skips)
         self._note(between=time.monotonic() - begin)
         if first_step + n_steps == self.run.train_config.total_steps:
             self.phase = "end"
@@ -107,7 +108,7 @@ class Trial:
         with self.lock:
             self.busy.add("save")
         try:
-            write(*arguments)
+            return write(*arguments)
         finally:
             with self.lock:
                 self.busy.remove("save")

@@ -2,15 +2,20 @@
 
 import dataclasses
 
+import numpy as np
 import tensorflow as tf
 from tiny_models import ALGPT2_CONFIG
 
 from algpt2.config.cadence import Cadence
 from algpt2.config.tracking import TrackingConfig
 from algpt2.config.training import TrainConfig
+from algpt2.data.input_pipeline import train_batches
 from algpt2.data.record_set import open_record_set
+from algpt2.optim.create import create_schedule
 from algpt2.runs.plan import Run
+from algpt2.training import step as step_module
 from algpt2.training.loop import train
+from algpt2.training.step import TrainStep
 
 STEPS = 10
 
@@ -32,3 +37,45 @@ def tiny_run(records_folder, model_dir, tracking=None, **train_fields):
 def train_tiny(run, strategy=None):
     """Trains it, or goes on with it; returns its result."""
     return train(run, strategy or tf.distribute.get_strategy())
+
+
+def with_config(run, **changes):
+    """Returns the run with other training settings."""
+    return dataclasses.replace(run, train_config=dataclasses.replace(run.train_config, **changes))
+
+
+def rate_of_update(run, update):
+    """Returns the schedule's own value for the update with this 1-based number, which is that of step `update` - 1."""
+    return float(create_schedule(run.train_config, run.tokens_per_step)(tf.constant(update - 1)))
+
+
+class Killed(BaseException):
+    """Stands for the process dying: nothing in the program may handle it."""
+
+
+def kill_at(monkeypatch, step):
+    """Lets the process die instead of making a step with this 0-based number, or a later one."""
+    call = TrainStep.__call__
+
+    def dying(self, iterator, first_step, *arguments):
+        if first_step >= step:
+            raise Killed
+        return call(self, iterator, first_step, *arguments)
+
+    monkeypatch.setattr(TrainStep, "__call__", dying)
+
+
+def spoil_steps(monkeypatch, run, bad_steps):
+    """Makes loss and gradients of these steps NaN: those of every micro-batch with the targets that they read."""
+    config = run.train_config
+    context = tf.distribute.InputContext(1, 0, 1)
+    batches = train_batches(run.train_records, config.batch_size, config.seed, 0, context).take(config.total_steps)
+    records = np.stack([batch.numpy() for batch in batches])
+    bad_targets = tf.constant(records[list(bad_steps), :, 1:])
+    nats = step_module.mean_head_nats
+
+    def spoiled(hidden, table, targets, count):
+        is_bad = tf.reduce_any(tf.reduce_all(bad_targets == targets, axis=(1, 2)))
+        return nats(hidden, table, targets, count) * tf.where(is_bad, np.nan, 1.0)
+
+    monkeypatch.setattr(step_module, "mean_head_nats", spoiled)

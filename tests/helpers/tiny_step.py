@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from algpt2.config.training import TrainConfig
+from algpt2.training.spikes import SkipState
 from algpt2.training.step import TrainStep, create_model
 
 BATCH_SIZE = 8
@@ -25,13 +26,13 @@ def random_rows(seed=0):
 
 
 def run_steps(devices, model_config, rows, n_steps=STEPS, **config):
-    """Returns the step after it has run, and its results."""
+    """Returns the step after it has run, its results, and the state for the next call."""
     strategy = strategy_of(devices)
     config = TrainConfig(**{"total_steps": STEPS, "batch_size": BATCH_SIZE, "learning_rate": 1e-2, **config})
     with strategy.scope():
         model = create_model(model_config, config)
     step = TrainStep(strategy, model, config)
-    return step, step(batches(strategy, rows), 0, n_steps)
+    return step, *step(batches(strategy, rows), 0, n_steps, SkipState.before_first_step(config))
 
 
 def batches(strategy, rows):
@@ -45,7 +46,7 @@ def batches(strategy, rows):
 
 def train(devices, model_config, n_steps=STEPS, **config):
     """Returns all parameters after the steps as one vector, the losses and the gradient norms."""
-    step, results = run_steps(devices, model_config, random_rows(), n_steps, **config)
+    step, results, _ = run_steps(devices, model_config, random_rows(), n_steps, **config)
     return as_vector(step.parameters), results.losses, results.norms
 
 

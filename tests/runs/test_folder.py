@@ -9,7 +9,14 @@ from tiny_models import GPT2_CONFIG
 from algpt2.config.training import TrainConfig
 from algpt2.data.record_set import RecordSet
 from algpt2.errors import UserError
-from algpt2.runs.folder import RUN_NAME, RunIdentity, claim_run_folder, read_run, record_changes
+from algpt2.runs.folder import (
+    RUN_NAME,
+    RunIdentity,
+    begin_run_folder,
+    claim_run_folder,
+    read_run,
+    record_changes,
+)
 
 TRAIN_CONFIG = TrainConfig(total_steps=10)
 RECORDS = RecordSet(
@@ -122,16 +129,20 @@ def test_a_run_file_that_lacks_a_field_is_not_taken_for_this_run(folder, section
         claim_run_folder(str(folder), identity())
 
 
+def claim_and_change(folder, identity, step):
+    """What a start of the run does; returns what changed."""
+    return record_changes(str(folder), claim_run_folder(str(folder), identity), identity, step)
+
+
 def test_settings_given_anew_are_recorded_with_the_step_from_which_they_hold(folder):
     changed = identity(learning_rate=1e-4, total_steps=20)
-    claim_run_folder(str(folder), changed)
+    assert claim_run_folder(str(folder), changed).identity == identity()
     assert read_run(str(folder)).identity == identity(), "a claim alone changes nothing"
     changes = {"total_steps": [10, 20], "learning_rate": [6e-4, 1e-4]}
-    assert record_changes(str(folder), changed, 7) == changes
+    assert claim_and_change(folder, changed, 7) == changes
     assert read_run(str(folder)).identity == changed
-    assert record_changes(str(folder), changed, 9) == {}
-    again = identity(learning_rate=1e-3, total_steps=20)
-    record_changes(str(folder), again, 9)
+    assert claim_and_change(folder, changed, 9) == {}
+    claim_and_change(folder, identity(learning_rate=1e-3, total_steps=20), 9)
     assert json.loads((folder / RUN_NAME).read_text())["history"] == [
         {"step": 7, "changes": changes},
         {"step": 9, "changes": {"learning_rate": [1e-4, 1e-3]}},
@@ -140,11 +151,18 @@ def test_settings_given_anew_are_recorded_with_the_step_from_which_they_hold(fol
 
 def test_the_result_of_a_run_that_goes_on_is_kept_under_its_step(folder):
     (folder / "result.json").write_text('{"step": 10, "val_loss": 3.5}')
-    record_changes(str(folder), identity(), 10)
+    claim_and_change(folder, identity(), 10)
     assert (folder / "result.json").exists(), "nothing changed, so the run does not go on"
-    record_changes(str(folder), identity(total_steps=20), 10)
+    claim_and_change(folder, identity(total_steps=20), 10)
     assert not (folder / "result.json").exists()
     assert json.loads((folder / "result_step_00000010.json").read_text())["val_loss"] == 3.5
+
+
+def test_a_folder_that_is_begun_is_left_unread_when_it_is_begun_again(folder):
+    """So that what counts is read once, under the lock."""
+    (folder / RUN_NAME).write_text("{")
+    begin_run_folder(str(folder), identity(seed=1))
+    assert (folder / RUN_NAME).read_text() == "{"
 
 
 def test_a_run_of_an_earlier_version_has_the_defaults_of_newer_settings(folder):

@@ -9,8 +9,8 @@ from algpt2.runs.folder import METRICS_NAME
 from algpt2.tracking.metrics import StepFile, read_metrics, tag_of
 
 
-def log_of(folder, first_step):
-    return StepFile(str(folder / METRICS_NAME), first_step)
+def log_of(folder, up_to_step):
+    return StepFile(str(folder / METRICS_NAME), up_to_step)
 
 
 def test_a_run_that_wrote_none_has_no_metrics(tmp_path):
@@ -78,7 +78,9 @@ def test_rows_of_one_step_are_written_together(tmp_path):
         ("val_bits_per_byte", "validation/bits_per_byte"),
         ("mfu", "speed/mfu"),
         ("checkpoint_wait_seconds", "checkpoints/checkpoint_wait_seconds"),
-        ("something_new", "train/something_new"),
+        ("ema_val_loss", "validation/ema_loss"),
+        ("learning_rate", "train/learning_rate"),
+        ("quiz_accuracy", "evaluation/quiz_accuracy"),
     ],
 )
 def test_charts_are_grouped_by_what_they_tell_of(key, tag):

@@ -124,14 +124,14 @@ def test_long_curves_are_averaged_and_short_ones_left_as_they_are():
 
 def test_the_steep_start_of_a_long_run_does_not_flatten_the_rest():
     falling = Curve("long", [(float(i), 10.0 if i < 10 else 3.0) for i in range(1000)])
-    assert report_charts._top([falling, Curve("none", [])]) == 3.0
-    assert report_charts._top([falling, Curve("brief", [(1.0, 9.0), (2.0, 8.0)])]) == 8.0
-    assert report_charts._top([Curve("short", falling.points[:20])]) is None
+    assert report_charts.upper_limit([falling, Curve("none", [])]) == 3.0
+    assert report_charts.upper_limit([falling, Curve("brief", [(1.0, 9.0), (2.0, 8.0)])]) == 8.0
+    assert report_charts.upper_limit([Curve("short", falling.points[:20])]) is None
 
 
 @pytest.mark.parametrize(("value", "text"), [(0, "0"), (200, "200"), (2e4, "20k"), (1.5e6, "1.5M"), (2.5e9, "2.5B")])
 def test_token_counts_are_short(value, text):
-    assert report_charts._short_number(value) == text
+    assert report_charts.short_number(value) == text
 
 
 def test_a_name_of_a_run_is_never_markup(tmp_path):

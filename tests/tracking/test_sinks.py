@@ -4,11 +4,10 @@ import json
 
 import pytest
 from absl import logging
-from tiny_run import tiny_run
 
 from algpt2.config.tracking import TrackingConfig
 from algpt2.errors import UserError
-from algpt2.tracking import sinks, tensorboard
+from algpt2.tracking import tensorboard, wandb_log
 from algpt2.tracking.metrics import Sample
 from algpt2.tracking.sinks import BestEffortSink, FileSink, open_sinks
 
@@ -89,12 +88,12 @@ def test_what_a_user_can_mend_is_still_an_error():
         BestEffortSink("The picture", refuses)
 
 
-def test_the_run_chooses_its_sinks(records_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(sinks, "_wandb", lambda run: Flaky())
+def test_the_run_chooses_its_sinks(tmp_path, monkeypatch):
+    monkeypatch.setattr(wandb_log, "WandbLog", lambda model_dir, project, description: Flaky())
     monkeypatch.setattr(tensorboard, "TensorBoard", lambda folder, first_step: Flaky())
 
     def opened(**fields):
-        return len(open_sinks(tiny_run(records_folder, tmp_path, TrackingConfig(**fields)), 0))
+        return len(open_sinks(str(tmp_path), TrackingConfig(**fields), 0, {}))
 
     assert opened(tensorboard=False) == 1
     assert opened() == 2

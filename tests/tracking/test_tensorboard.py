@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing import plugin_event_accumulator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny_run import tiny_run, train_tiny
+from tiny_run import Killed, kill_at, rate_of_update, tiny_run, train_tiny
 
 from algpt2.config.tracking import TrackingConfig
 from algpt2.tracking.metrics import Sample, read_metrics
 from algpt2.tracking.tensorboard import TensorBoard
-from algpt2.training.loop import Trainer
 
 
 def read(folder):
@@ -87,21 +86,16 @@ def test_writing_does_not_need_the_tensorboard_package(tmp_path, monkeypatch):
 
 def test_a_killed_and_resumed_run_has_every_point_of_metrics_jsonl_once(records_folder, tmp_path, monkeypatch):
     run = tiny_run(records_folder, tmp_path, TrackingConfig())
-    advance = Trainer._advance
-
-    def dying(self, *arguments):
-        if self.step >= 8:
-            raise KeyboardInterrupt
-        return advance(self, *arguments)
-
-    monkeypatch.setattr(Trainer, "_advance", dying)
-    with pytest.raises(KeyboardInterrupt):
-        train_tiny(run)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        kill_at(patch, 8)
+        with pytest.raises(Killed):
+            train_tiny(run)
     train_tiny(run)
     expected = [(line["step"], line["loss"]) for line in read_metrics(str(tmp_path)) if "loss" in line]
     assert [step for step, _ in expected] == [2, 4, 6, 8, 10]
     assert np.array(curve(tmp_path / "tensorboard", "train/loss")) == pytest.approx(np.array(expected))
+    rates = [rate_of_update(run, step) for step in (2, 4, 6, 8, 10)]
+    assert [rate for _, rate in curve(tmp_path / "tensorboard", "train/learning_rate")] == pytest.approx(rates)
     assert len(list((tmp_path / "tensorboard").iterdir())) == 2
     train_tiny(run)
     assert len(list((tmp_path / "tensorboard").iterdir())) == 2, "a finished run that is asked again writes none"

@@ -4,7 +4,7 @@ import sys
 import types
 
 import pytest
-from tiny_run import tiny_run, train_tiny
+from tiny_run import rate_of_update, tiny_run, train_tiny
 
 from algpt2.config.tracking import TrackingConfig
 from algpt2.errors import UserError
@@ -22,13 +22,15 @@ def offline(monkeypatch, tmp_path):
 
 
 class FakeRun:
-    """Keeps what it is given."""
+    """Keeps what it is given; `begun` holds every one, oldest first."""
 
     url, dir = None, ""
+    begun = []
 
     def __init__(self, **options):
         self.options = options
         self.logged = []
+        self.begun.append(self)
 
     def log(self, values, step):
         self.logged.append((step, values))
@@ -39,6 +41,7 @@ class FakeRun:
 
 @pytest.fixture
 def fake(monkeypatch):
+    monkeypatch.setattr(FakeRun, "begun", [])
     errors = types.SimpleNamespace(UsageError=type("UsageError", (Exception,), {}))
     module = types.SimpleNamespace(init=FakeRun, Settings=dict, Table=dict, errors=errors)
     monkeypatch.setitem(sys.modules, "wandb", module)
@@ -62,23 +65,36 @@ def test_a_whole_run_is_on_disk_to_be_uploaded_later(records_folder, tmp_path, o
         assert name in data
 
 
-def test_a_resumed_run_goes_on_with_the_id_that_its_folder_keeps(records_folder, tmp_path, fake):
-    first = WandbLog(tiny_run(records_folder, tmp_path / "run", PROJECT))._run.options
+def test_a_resumed_run_goes_on_with_the_id_that_its_folder_keeps(tmp_path, fake):
+    def begun(name):
+        WandbLog(str(tmp_path / name), "tiny", {"seed": 3})
+        return FakeRun.begun[-1].options
+
+    first = begun("run")
     assert (first["project"], first["resume"], first["name"]) == ("tiny", "allow", "run")
-    assert first["config"]["train_config"]["total_steps"] == 10
+    assert first["config"] == {"seed": 3}
     (tmp_path / "run").rename(tmp_path / "moved")
-    again = WandbLog(tiny_run(records_folder, tmp_path / "moved", PROJECT))._run.options
-    other = WandbLog(tiny_run(records_folder, tmp_path / "other", PROJECT))._run.options
+    again, other = begun("moved"), begun("other")
     assert again["id"] == first["id"] != other["id"]
 
 
-def test_figures_come_under_the_names_of_their_charts(records_folder, tmp_path, fake):
-    log = WandbLog(tiny_run(records_folder, tmp_path, PROJECT))
+def test_figures_come_under_the_names_of_their_charts(tmp_path, fake):
+    log = WandbLog(str(tmp_path), "tiny", {})
     log.write(2, {"loss": 1.5, "tokens_per_second": None})
     log.write_samples(4, [Sample("a", "b")])
     log.close()
     table = {"columns": ["step", "prompt", "text"], "data": [[4, "a", "b"]]}
-    assert log._run.logged == [(2, {"train/loss": 1.5}), (4, {"samples": table}), "finished"]
+    assert FakeRun.begun[-1].logged == [(2, {"train/loss": 1.5}), (4, {"samples": table}), "finished"]
+
+
+def test_a_run_describes_itself_and_logs_the_learning_rate_of_each_steps_own_update(records_folder, tmp_path, fake):
+    run = tiny_run(records_folder, tmp_path / "run", PROJECT)
+    train_tiny(run)
+    (one,) = FakeRun.begun
+    assert one.options["config"] == run.describe()
+    logged = [entry for entry in one.logged if entry != "finished"]
+    rates = {step: values["train/learning_rate"] for step, values in logged if "train/learning_rate" in values}
+    assert rates == {step: rate_of_update(run, step) for step in (2, 4, 6, 8, 10)}
 
 
 def test_a_service_that_fails_all_along_does_not_end_the_run(records_folder, tmp_path, fake, monkeypatch):

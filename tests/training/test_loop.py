@@ -2,22 +2,27 @@ import contextlib
 import dataclasses
 import json
 import shutil
+import sys
 import types
 from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
-from tiny_run import tiny_run
+from tiny_run import Killed, kill_at, rate_of_update, spoil_steps, tiny_run, with_config
 from tiny_run import train_tiny as train
+from tiny_step import TWO, strategy_of
 
 from algpt2.config.tracking import TrackingConfig
+from algpt2.data.input_pipeline import record_ids
 from algpt2.errors import TrainingStopped, UserError
+from algpt2.evaluation.validation import Validator
+from algpt2.model.sizes import mfu
 from algpt2.runs.folder import RunRecord
 from algpt2.runs.plan import InitialWeights
+from algpt2.runs.rewind import rewind
 from algpt2.tracking.metrics import read_metrics
-from algpt2.training import loop
-from algpt2.training.loop import Trainer
+from algpt2.training import process
+from algpt2.training.step import TrainStep
 
 
 @pytest.fixture
@@ -44,19 +49,20 @@ def final_tensors(run):
     return [(folder / name).read_bytes() for name in ("model.safetensors", "optimizer.safetensors")]
 
 
-class Killed(BaseException):
-    """Stands for the process dying: nothing in the program may handle it."""
+@contextlib.contextmanager
+def reads_of(path):
+    """Yields a list that grows at each opening of a file for reading, however the program opens it."""
+    reads, watching = [], True
 
+    def watch(event, arguments):
+        if watching and event == "open" and str(arguments[0]) == str(path) and str(arguments[1]).startswith("r"):
+            reads.append(path)
 
-def kill_at(monkeypatch, step):
-    advance = Trainer._advance
-
-    def dying(self, iterator):
-        if self.step >= step:
-            raise Killed
-        return advance(self, iterator)
-
-    monkeypatch.setattr(Trainer, "_advance", dying)
+    sys.addaudithook(watch)  # it stays for as long as the process lives
+    try:
+        yield reads
+    finally:
+        watching = False
 
 
 def test_a_run_logs_validates_and_saves_at_its_cadence(finished):
@@ -75,6 +81,39 @@ def test_a_run_logs_validates_and_saves_at_its_cadence(finished):
     assert result["val_bits_per_byte"] == pytest.approx(
         result["val_loss"] * run.val_records.records * 16 / np.log(2) / run.val_records.target_bytes
     )
+
+
+def test_the_learning_rate_of_a_line_is_that_of_the_last_update_before_it(run, caplog):
+    """With a warm-up and a decay, the rate of the next step would be another one in every line."""
+    run = with_config(run, warmup_steps=3, decay="linear")
+    with caplog.at_level("INFO"):
+        train(run)
+    rates = {line["step"]: line["learning_rate"] for line in read_metrics(run.model_dir) if "loss" in line}
+    assert rates == {step: rate_of_update(run, step) for step in (2, 4, 6, 8, 10)}
+    assert rates[2] == pytest.approx(1e-2 * 2 / 3)
+    assert rates[10] == pytest.approx(1e-2 * 0.1), "the last update has exactly the final rate"
+    lines = [record.getMessage() for record in caplog.records if "learning rate" in record.getMessage()]
+    assert [line.split("learning rate ")[1].split()[0] for line in lines] == [f"{rate:.3g}" for rate in rates.values()]
+
+
+def test_the_utilisation_counts_every_replica_of_the_kind_that_is_named(run):
+    run = dataclasses.replace(run, tracking=TrackingConfig(tensorboard=False, device_kind="v3"))
+    train(run, strategy_of(TWO))
+    line = [line for line in read_metrics(run.model_dir) if "loss" in line][-1]
+    assert line["mfu"] == pytest.approx(mfu(run.model_config, line["tokens_per_second"], 2, "v3"))
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["a new run", "a run that goes on"])
+def test_run_json_is_read_once_at_a_start(run, monkeypatch, begun):
+    """Read twice, the second reading could find another run than the one that was checked."""
+    if begun:
+        with monkeypatch.context() as patch:
+            kill_at(patch, 4)
+            with pytest.raises(Killed):
+                train(run)
+    with reads_of(Path(run.model_dir) / "run.json") as reads:
+        train(with_config(run, learning_rate=3e-3))
+    assert len(reads) == 1
 
 
 def test_the_result_is_kept_in_the_runs_folder(finished):
@@ -103,10 +142,6 @@ def test_a_finished_run_does_nothing_but_report_again(finished):
     assert train(run)["val_loss"] == pytest.approx(first["val_loss"], rel=1e-6)
     assert read_metrics(run.model_dir) == metrics, "no line is written twice"
     assert final_tensors(run) == before
-
-
-def with_config(run, **changes):
-    return dataclasses.replace(run, train_config=dataclasses.replace(run.train_config, **changes))
 
 
 def test_another_seed_in_the_same_folder_is_refused(finished):
@@ -138,8 +173,6 @@ def test_a_finished_run_goes_on_to_a_later_end(finished):
 
 
 def test_a_run_set_back_and_trained_on_ends_as_it_did(finished):
-    from algpt2.runs.rewind import rewind
-
     run, _ = finished
     before = final_tensors(run)
     assert rewind(run.model_dir, 6)["moved"] == 2
@@ -162,25 +195,8 @@ def test_a_run_begins_with_the_weights_of_another_and_a_step_of_zero(finished, t
 
 def skipping_run(run, monkeypatch, bad_steps, **config):
     """The run with losses that are no number at some steps, whose updates are therefore skipped."""
-    from algpt2.training import step as step_module
-
-    is_spike = step_module.is_spike
-
-    def spike_at_bad_steps(window, loss, norm, n_stddevs):
-        return is_spike(window, loss, norm, n_stddevs) | tf.reduce_any(TRACED_STEP[0] == tf.constant(bad_steps))
-
-    replica_step = step_module.TrainStep._replica_step
-
-    def remember_step(self, records, step, *args, **kwargs):
-        TRACED_STEP[0] = step
-        return replica_step(self, records, step, *args, **kwargs)
-
-    monkeypatch.setattr(step_module.TrainStep, "_replica_step", remember_step)
-    monkeypatch.setattr(step_module, "is_spike", spike_at_bad_steps)
+    spoil_steps(monkeypatch, run, bad_steps)
     return with_config(run, skip_spikes=1e6, spike_window_steps=4, **config)
-
-
-TRACED_STEP = [None]
 
 
 def skipped_lines(run):
@@ -188,12 +204,11 @@ def skipped_lines(run):
 
 
 def test_a_skipped_step_is_counted_and_its_records_are_named(run, monkeypatch):
-    from algpt2.data.input_pipeline import record_ids
-
     skipping = skipping_run(run, monkeypatch, [5, 8])
     assert train(skipping)["skipped_steps"] == 2
     lines = skipped_lines(run)
     assert [line["step"] for line in lines] == [5, 8]
+    assert [line["loss"] for line in lines] == [None, None], "as JSON writes what is no number"
     assert lines[0]["records"] == [str(one) for one in record_ids(run.train_records, 4, 0, 5)]
     counts = [line["skipped_steps"] for line in read_metrics(run.model_dir) if "loss" in line]
     assert counts == [0, 0, 1, 1, 2]
@@ -260,17 +275,8 @@ def test_checkpoints_are_scored_in_both_dtypes_if_asked(run, caplog):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_names_the_step_and_keeps_the_checkpoint(run, monkeypatch):
-    from algpt2.training.step import TrainStep
-
-    call = TrainStep.__call__
-
-    def diverging(self, iterator, first_step, n_steps):
-        results = call(self, iterator, first_step, n_steps)
-        steps = np.arange(first_step, first_step + n_steps)
-        return results._replace(losses=np.where(steps >= 7, np.nan, results.losses))
-
-    monkeypatch.setattr(TrainStep, "__call__", diverging)
-    with pytest.raises(TrainingStopped, match="not finite at step 7 "):
+    spoil_steps(monkeypatch, run, [7])
+    with pytest.raises(TrainingStopped, match=r"not finite at step 7 \(loss nan, gradient norm nan\)"):
         train(run)
     assert [p.name for p in sorted((Path(run.model_dir) / "checkpoints").iterdir())][-1] == "step_00000006"
 
@@ -282,24 +288,30 @@ def test_an_infinite_learning_rate_really_is_caught(run):
 
 
 @pytest.mark.parametrize(
-    ("losing", "written"),
-    [("_advance", [{"loss": 2}, {"loss": 4}, {"val_loss": 4}]), ("_validate", [{"loss": 2}, {"loss": 4}])],
+    ("losing", "last_step", "written"),
+    [
+        (TrainStep, 2, [{"loss": 2}]),
+        (Validator, 4, [{"loss": 2}, {"loss": 4}]),
+    ],
+    ids=["in steps", "in validation"],
 )
-def test_a_run_that_lost_its_folder_stops_before_it_writes_anything_there(run, monkeypatch, losing, written):
+def test_a_run_that_lost_its_folder_stops_before_it_writes_anything_there(run, monkeypatch, losing, last_step, written):
     lock = types.SimpleNamespace(lost=False)
-    method = getattr(Trainer, losing)
+    call, calls = losing.__call__, []
 
-    def lose_at_step_4(self, *arguments):
-        lock.lost = self.step == 4
-        return method(self, *arguments)
+    def lose(self, *arguments):
+        calls.append(arguments)
+        lock.lost = losing is Validator or arguments[1] == last_step
+        return call(self, *arguments)
 
-    monkeypatch.setattr(loop, "locked", lambda _: contextlib.nullcontext(lock))
-    monkeypatch.setattr(Trainer, losing, lose_at_step_4)
-    with pytest.raises(TrainingStopped, match="was taken over .* after step 4 without saving"):
+    monkeypatch.setattr(process, "locked", lambda _: contextlib.nullcontext(lock))
+    monkeypatch.setattr(losing, "__call__", lose)
+    with pytest.raises(TrainingStopped, match=f"was taken over .* after step {last_step} without saving"):
         train(run)
     lines = read_metrics(run.model_dir)
     assert [{key: line["step"] for key in line if key in ("loss", "val_loss")} for line in lines] == written
-    assert [p.name for p in (Path(run.model_dir) / "checkpoints").iterdir()] == ["step_00000003"]
+    saved = [p.name for p in Path(run.model_dir).glob("checkpoints/*")]
+    assert saved == [f"step_{step:08d}" for step in (3,) if step < last_step]
 
 
 def test_a_damaged_shard_in_the_middle_of_a_run_is_one_sentence(run):
@@ -315,8 +327,6 @@ def test_a_damaged_shard_in_the_middle_of_a_run_is_one_sentence(run):
 
 
 def test_training_on_two_replicas_reaches_the_same_loss(run, tmp_path):
-    from tiny_step import TWO, strategy_of
-
     one = train(run)
     on_two = dataclasses.replace(run, model_dir=str(tmp_path / "two"))
     two = train(on_two, strategy_of(TWO))
@@ -324,12 +334,12 @@ def test_training_on_two_replicas_reaches_the_same_loss(run, tmp_path):
 
 
 def test_a_folder_that_another_run_claims_in_the_same_instant_is_refused(run, monkeypatch):
-    other, locked = with_config(run, seed=1), loop.locked
+    other, locked = with_config(run, seed=1), process.locked
 
     def lock_after_another_claim(model_dir):
         RunRecord(other.identity).write(model_dir)
         return locked(model_dir)
 
-    monkeypatch.setattr(loop, "locked", lock_after_another_claim)
+    monkeypatch.setattr(process, "locked", lock_after_another_claim)
     with pytest.raises(UserError, match="differs in seed: 1, now 0"):
         train(run)

@@ -24,8 +24,10 @@ from algpt2.data.record_set import open_record_set
 from algpt2.errors import TrainingStopped
 from algpt2.runs.plan import Run
 from algpt2.storage.files import LocalStorage
-from algpt2.training import run_checkpoints
 from algpt2.training.loop import train
+from algpt2.training.run_checkpoints import RunCheckpoints
+from algpt2.training.save_times import SaveTimer, SaveTimes
+from algpt2.training.step import TrainStep
 
 STEPS = 8
 MODEL_CONFIG = dataclasses.replace(ALGPT2_CONFIG, vocab_size=300, n_layer=1)
@@ -125,10 +127,8 @@ def test_a_slow_storage_is_waited_for_but_a_hanging_one_is_not(monkeypatch, run,
         publish(local_file, path)
 
     monkeypatch.setattr(background_writer, "LONGEST_WAIT_SECONDS", longest_wait_seconds)
-    save_and_wait = run_checkpoints.RunCheckpoints.save_and_wait
-    monkeypatch.setattr(
-        run_checkpoints.RunCheckpoints, "save_and_wait", lambda *args: released.set() or save_and_wait(*args)
-    )
+    save_and_wait = RunCheckpoints.save_and_wait
+    monkeypatch.setattr(RunCheckpoints, "save_and_wait", lambda *args: released.set() or save_and_wait(*args))
     publish_with(monkeypatch, fault)
     train(run, tf.distribute.get_strategy())
     assert steps_saved(run) == saved
@@ -166,22 +166,50 @@ def test_checkpoints_of_every_so_many_steps_stay_for_good(run):
     assert saved == [3, 6, 8]
 
 
-def test_minutes_between_checkpoints_are_kept_by_the_clock(monkeypatch, run):
-    clock = [0.0]
-    monkeypatch.setattr(run_checkpoints.time, "monotonic", lambda: clock[0])
-    saves = []
-    monkeypatch.setattr(run_checkpoints.RunCheckpoints, "save", lambda self, step: saves.append(step))
-    monkeypatch.setattr(run_checkpoints.RunCheckpoints, "save_and_wait", lambda self, step: None)
-    cadence = Cadence(log_every_steps=1, save_every_steps=100, save_every_minutes=2)
-    is_due = run_checkpoints.RunCheckpoints.is_due_by_time
+@pytest.mark.parametrize(
+    ("seconds_per_step", "saved"), [(60, [2, 4, 6, 8]), (50, [3, 6, 8]), (121, [1, 2, 3, 4, 5, 6, 7, 8]), (1, [8])]
+)
+def test_a_checkpoint_is_saved_when_two_minutes_have_gone_by_since_the_last(monkeypatch, run, seconds_per_step, saved):
+    """The clock stands still but for the steps: a timer that is not restarted, or counts steps, saves at others."""
+    now = [1000.0]
+    call = TrainStep.__call__
 
-    def tick(self):
-        clock[0] += 61
-        due = is_due(self)
-        if due:
-            self._last_save_time = clock[0]
-        return due
+    def make_steps(self, iterator, first_step, n_steps, skips):
+        now[0] += seconds_per_step * n_steps
+        return call(self, iterator, first_step, n_steps, skips)
 
-    monkeypatch.setattr(run_checkpoints.RunCheckpoints, "is_due_by_time", tick)
-    train(dataclasses.replace(run, cadence=cadence), tf.distribute.get_strategy())
-    assert saves == [2, 4, 6, 8]
+    monkeypatch.setattr(TrainStep, "__call__", make_steps)
+    cadence = Cadence(log_every_steps=1, save_every_steps=100, save_every_minutes=2, keep_checkpoints=10)
+    train(dataclasses.replace(run, cadence=cadence), tf.distribute.get_strategy(), clock=lambda: now[0])
+    assert steps_saved(run) == saved
+
+
+def test_a_checkpoint_by_steps_restarts_the_minutes_too():
+    now = [0.0]
+    timer = SaveTimer(2, clock=lambda: now[0])
+    now[0] = 119.0
+    assert not timer.is_due()
+    timer.restart()
+    now[0] = 120.0
+    assert not timer.is_due()
+    now[0] = 239.0
+    assert timer.is_due()
+
+
+def test_without_minutes_no_checkpoint_is_due_by_time():
+    now = [0.0]
+    timer = SaveTimer(0, clock=lambda: now[0])
+    now[0] = 1e9
+    assert not timer.is_due()
+
+
+def test_times_of_saving_are_told_once_and_summed():
+    clock = iter([0.0, 2.0, 10.0, 10.5])
+    times = SaveTimes(clock=lambda: next(clock))
+    with times.holding_up():
+        times.add_write(7.0)
+    assert times.since_last_call() == {"checkpoint_seconds": 7.0, "checkpoint_wait_seconds": 2.0}
+    assert times.since_last_call() == {"checkpoint_wait_seconds": 0.0}
+    with pytest.raises(OSError, match="full"), times.holding_up():
+        raise OSError("full")
+    assert times.totals() == {"checkpoint_seconds": 7.0, "checkpoint_wait_seconds": 2.5}

@@ -39,8 +39,8 @@ def sampled(records_folder, tmp_path_factory):
 
     def counting(self):
         texts = call(self)
-        compiled.append(self._decoder._forward.experimental_get_tracing_count())
-        drawn_from.append(self._decoder.prefill([1, 2, 3]))
+        compiled.append(self.decoder.graph_count())
+        drawn_from.append(self.decoder.prefill([1, 2, 3]))
         return texts
 
     with pytest.MonkeyPatch.context() as patch:
@@ -87,7 +87,7 @@ def test_two_replicas_in_bfloat16_are_sampled_too_without_validation_records(rec
 
 
 def test_a_prompt_that_does_not_fit_is_refused_before_anything_is_written(records_folder, tmp_path):
-    watching = dataclasses.replace(SAMPLING, sample_tokens=15)
+    tracking = dataclasses.replace(SAMPLING, sample_tokens=15)
     with pytest.raises(UserError, match="must fit into the model's 16 positions.*--sample_tokens 15: shorten either"):
-        train_tiny(tiny_run(records_folder, tmp_path / "run", watching))
+        train_tiny(tiny_run(records_folder, tmp_path / "run", tracking))
     assert not (tmp_path / "run").exists()

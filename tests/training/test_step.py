@@ -25,6 +25,7 @@ from algpt2.config.training import TrainConfig
 from algpt2.errors import UserError
 from algpt2.model.gpt import GPT
 from algpt2.model.losses import inputs_and_targets, token_nats
+from algpt2.training.spikes import SkipState
 from algpt2.training.step import TrainStep, create_model, dropout_seed
 
 ONE_LAYER = dataclasses.replace(GPT2_CONFIG, n_layer=1)
@@ -51,6 +52,23 @@ def test_compiled_steps_on_two_replicas_with_accumulation_agree_with_plain_ones_
     require_equal(train(TWO, ONE_SHARED_LAYER, accumulation_steps=2), plain)
 
 
+@pytest.mark.parametrize(
+    "schedule",
+    [{"warmup_steps": 2}, {"decay": "tokens_cosine", "decay_tokens": 500.0}],
+    ids=["steps", "tokens"],
+)
+def test_the_learning_rate_of_a_step_is_the_one_that_its_update_is_made_with(schedule):
+    """The optimizer's own value before each update is the truth; the one after it belongs to the next step."""
+    step, _, skips = run_steps(ONE, ONE_LAYER, random_rows(), n_steps=1, jit_compile=False, **schedule)
+    iterator = batches(step.strategy, random_rows())
+    used = []
+    for number in range(1, STEPS):
+        used.append(float(step.optimizer.learning_rate))
+        _, skips = step(iterator, number, 1, skips)
+    assert [step.learning_rate_of(number) for number in range(1, STEPS)] == used
+    assert len(set(used)) > 1
+
+
 def test_the_clip_changes_the_result():
     """Without it the tests above could not see a wrong clip."""
     clipped, *_ = train(ONE, ONE_LAYER, clip_norm=0.05, jit_compile=False)
@@ -61,14 +79,14 @@ def test_the_clip_changes_the_result():
 @pytest.mark.parametrize(("devices", "jit_compile"), [(ONE, True), (TWO, False)])
 def test_training_repeats_bit_for_bit_with_dropout(devices, jit_compile):
     config = dataclasses.replace(ALGPT2_CONFIG, dropout=0.2)
-    step, _ = run_steps(devices, config, random_rows(), accumulation_steps=2, jit_compile=jit_compile)
+    step, *_ = run_steps(devices, config, random_rows(), accumulation_steps=2, jit_compile=jit_compile)
     first = as_vector(step.parameters)
     parameters, initial = (model.named_parameters() for model in (step.model, create_model(config, step.config)))
     for name, variable in parameters.items():
         variable.assign(initial[name])
     for variable in step.optimizer.named_state(parameters).values():
         variable.assign(tf.zeros_like(variable))
-    step(batches(step.strategy, random_rows()), 0, STEPS)
+    step(batches(step.strategy, random_rows()), 0, STEPS, SkipState.before_first_step(step.config))
     np.testing.assert_array_equal(as_vector(step.parameters), first)
 
 
@@ -124,7 +142,8 @@ def state_of(step):
 
 def state_after(n_steps, devices, rows, **config):
     """Returns the state of a model of one layer after `n_steps`, and the results."""
-    step, results = run_steps(devices, ONE_LAYER, rows, n_steps, jit_compile=False, min_dim_size_to_factor=16, **config)
+    config = {"jit_compile": False, "min_dim_size_to_factor": 16, **config}
+    step, results, _ = run_steps(devices, ONE_LAYER, rows, n_steps, **config)
     return state_of(step), results
 
 
@@ -171,20 +190,21 @@ def test_a_loss_that_is_not_finite_is_skipped_before_the_window_is_full(monkeypa
     monkeypatch.setattr(step, "mean_head_nats", nats_of)
     rows = random_rows() % 63
     rows[2 * BATCH_SIZE, 5] = 63
-    step, results = run_steps(ONE, ONE_LAYER, rows, skip_spikes=6.0, jit_compile=jit_compile)
+    step, results, skips = run_steps(ONE, ONE_LAYER, rows, skip_spikes=6.0, jit_compile=jit_compile)
     assert results.skipped.tolist() == [False, False, True, False, False]
     assert np.isnan(results.losses[2])
     assert np.isfinite(as_vector(step.parameters)).all()
-    assert np.isfinite(step.skips.window).sum() == 2 * 4
+    assert np.isfinite(skips.window).sum() == 2 * 4
+    assert (skips.skipped_steps, skips.skipped_in_a_row) == (1, 0)
 
 
 def test_the_moving_average_of_the_weights_is_their_weighted_mean_over_all_updates():
     decay, rows = 0.6, random_rows()
-    step, _ = run_steps(TWO, ONE_LAYER, rows, 1, jit_compile=False, ema_decay=decay)
+    step, _, skips = run_steps(TWO, ONE_LAYER, rows, 1, jit_compile=False, ema_decay=decay)
     history = [state_of(step)]
     iterator = batches(strategy_of(TWO), rows)
     for number in range(1, STEPS):
-        step(iterator, number, 1)
+        _, skips = step(iterator, number, 1, skips)
         history.append(state_of(step))
     weights = decay ** np.arange(STEPS - 1, -1, -1.0)
     for name in ("wte.weight", "h.0.mlp.c_fc.bias"):
@@ -198,7 +218,7 @@ def test_the_moving_average_of_the_weights_is_their_weighted_mean_over_all_updat
 def test_short_sequences_first_train_on_every_token_of_the_batch_in_pieces(devices, accumulation_steps):
     """The first step, of pieces of 4 positions, against a gradient taken here from pieces cut by hand."""
     rows = random_rows()[:BATCH_SIZE]
-    step, results = run_steps(
+    step, results, _ = run_steps(
         *(devices, ONE_LAYER, rows, 1),
         **{"initial_seq_len": 4, "seq_len_warmup_steps": 4, "accumulation_steps": accumulation_steps},
         jit_compile=False,
@@ -223,7 +243,7 @@ def test_steps_measure_the_time_that_input_takes_to_come():
     dataset = tf.data.Dataset.from_tensors(random_rows()[:BATCH_SIZE]).repeat(8).map(slow)
     dataset = dataset.map(lambda rows: tf.ensure_shape(rows, (BATCH_SIZE, 17)))
     iterator = iter(dataset)
-    step(iterator, 0, 2)
+    _, skips = step(iterator, 0, 2, SkipState.before_first_step(config))
     start = time.perf_counter()
-    results = step(iterator, 2, 2)
+    results, _ = step(iterator, 2, 2, skips)
     assert 0.1 <= results.input_seconds <= time.perf_counter() - start
