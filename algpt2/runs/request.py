@@ -117,7 +117,7 @@ class RunRequest:
         return open_record_set(paths, split, check_content=not (self.flags.dry_run or self.flags.rehearse))
 
     def _defaults(self, given: dict[str, object]) -> dict[str, object]:
-        """The defaults that depend on other flags."""
+        """Returns the defaults of a new run that depend on other flags."""
         optimizer = given.get("optimizer", TrainConfig.optimizer)
         for_tpu = self.flags.tpu or self.flags.rehearse
         return {

@@ -23,9 +23,11 @@ COLUMNS = {
 }
 
 
-def compare_runs(
-    model_dirs: Sequence[str], evaluation_files: Sequence[str], val_records: RecordSet
-) -> list[dict[str, Any]]:
+Row = dict[str, str | float | None]
+"""A model's cells under the names of `COLUMNS`; None is what is not known."""
+
+
+def compare_runs(model_dirs: Sequence[str], evaluation_files: Sequence[str], val_records: RecordSet) -> list[Row]:
     """Returns a row for a uniform model and one for each run, keyed as `COLUMNS`; what is unknown is None.
 
     Args:
@@ -47,7 +49,7 @@ def compare_runs(
     return [_uniform_row(val_records, evaluations[0]), *runs]
 
 
-def format_table(rows: Sequence[dict[str, Any]]) -> str:
+def format_table(rows: Sequence[Row]) -> str:
     """Returns rows as an aligned Markdown table."""
     lines = [list(COLUMNS), *([_format(row[name], style) for name, style in COLUMNS.items()] for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(COLUMNS))]
@@ -56,7 +58,7 @@ def format_table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in padded)
 
 
-def _format(value: Any, style: str) -> str:
+def _format(value: str | float | None, style: str) -> str:
     return "-" if value is None else style.format(value)
 
 
@@ -71,7 +73,7 @@ def _read_evaluation(path: str) -> dict[str, Any]:
     return json_files.read_object(path, "eval/wikitext.py", EVALUATION_KEYS)
 
 
-def _run_row(result: dict[str, Any], evaluation: dict[str, Any] | None) -> dict[str, Any]:
+def _run_row(result: dict[str, Any], evaluation: dict[str, Any] | None) -> Row:
     return _row(
         storage.base_name(result["model_dir"]),
         result["parameters"],
@@ -82,13 +84,13 @@ def _run_row(result: dict[str, Any], evaluation: dict[str, Any] | None) -> dict[
     )
 
 
-def _uniform_row(val_records: RecordSet, evaluation: dict[str, Any] | None) -> dict[str, Any]:
-    """A model that gives every token of the vocabulary the same probability."""
+def _uniform_row(val_records: RecordSet, evaluation: dict[str, Any] | None) -> Row:
+    """Returns the row of a model that gives every token of the vocabulary the same probability."""
     nats = math.log(val_records.vocab_size)
     val_tokens = val_records.records * val_records.seq_len
     held_out = evaluation and bits_per_byte(nats * evaluation["scored_tokens"], evaluation["scored_bytes"])
     return _row("uniform", 0, nats, bits_per_byte(nats * val_tokens, val_records.target_bytes), held_out, None)
 
 
-def _row(*cells: Any) -> dict[str, Any]:
+def _row(*cells: str | float | None) -> Row:
     return dict(zip(COLUMNS, cells, strict=True))

@@ -4,15 +4,18 @@ import base64
 import dataclasses
 import io
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from algpt2.errors import UserError
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 # Okabe and Ito's colours, which colour-blind readers tell apart; yellow is left out as too pale for lines.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
-FEW_POINTS = 25  # up to which each one gets a marker
-MOST_POINTS = 300  # above which neighbours are averaged
-STEEP_START = 0.02  # the fraction of the longest run in which falling curves may lie above the chart
+FEW_POINTS = 25  # a curve of at most so many has a marker at each of them
+MOST_POINTS = 300  # the points of a longer curve are averages of neighbours
+STEEP_START = 0.02  # in this first fraction of the longest run, falling curves may lie above the chart
 WIDEST, NARROWEST = 2.6, 1.3
 SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": "algpt2", "font.family": "sans-serif", "font.size": 11}
 
@@ -77,7 +80,7 @@ def svg_data_uri(chart: Chart, curves: Sequence[Curve]) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
 
 
-def _draw(axes: Any, chart: Chart, curves: Sequence[Curve]) -> None:
+def _draw(axes: "Axes", chart: Chart, curves: Sequence[Curve]) -> None:
     for index, curve in enumerate(curves):
         if not curve.points:
             continue
@@ -91,7 +94,7 @@ def _draw(axes: Any, chart: Chart, curves: Sequence[Curve]) -> None:
 
 
 def _width(index: int, n_curves: int) -> float:
-    """Later curves are thinner, so that one exactly beneath another still shows on both sides of it."""
+    """Returns a line's width: later ones are thinner, so that a line beneath one still shows on both sides of it."""
     return WIDEST - (WIDEST - NARROWEST) * index / (n_curves - 1) if n_curves > 1 else NARROWEST
 
 
@@ -106,7 +109,7 @@ def upper_limit(curves: Sequence[Curve]) -> float | None:
     return max(later + [points[-1][1] for points in drawn])
 
 
-def _label(axes: Any, chart: Chart) -> None:
+def _label(axes: "Axes", chart: Chart) -> None:
     from matplotlib.ticker import LogLocator
 
     axes.set_xlabel("training tokens")
@@ -126,7 +129,7 @@ def _label(axes: Any, chart: Chart) -> None:
 
 
 def short_number(value: float, _: int | None = None) -> str:
-    """2.5e9 -> '2.5B', 1.5e6 -> '1.5M', 2e4 -> '20k'."""
+    """Returns a number with a letter for its size: 2.5e9 -> '2.5B', 1.5e6 -> '1.5M', 2e4 -> '20k'."""
     for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:g}{letter}"

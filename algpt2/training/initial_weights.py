@@ -10,7 +10,7 @@ from algpt2.errors import UserError
 from algpt2.model.gpt import GPT
 from algpt2.runs.plan import InitialWeights
 
-# What may differ is the number of layers, whether they are shared, and dropout.
+# Where these agree, a checkpoint fits; the number of layers, whether they are shared, and dropout may differ.
 SAME_FIELDS = ("vocab_size", "seq_len", "d_model", "n_head", "feed_forward_size", "embedding_size")
 
 

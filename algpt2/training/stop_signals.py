@@ -3,10 +3,11 @@
 import os
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
-from typing import Any
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+Handler = Callable[[int, FrameType | None], object] | int | None
 
 
 class StopSignals:
@@ -14,15 +15,15 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
-        self._previous: dict[signal.Signals, Any] = {}
+        self._previous: dict[signal.Signals, Handler] = {}
 
     def __enter__(self) -> "StopSignals":
-        # Only the main thread may handle signals; a run started on another one is not stopped by them.
+        # Python lets only the main thread set handlers, so a run on another thread goes on whatever signal comes.
         if threading.current_thread() is threading.main_thread():
             self._previous = {number: signal.signal(number, self._handle) for number in SIGNALS}
         return self
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
