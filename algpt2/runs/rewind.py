@@ -19,7 +19,7 @@ def rewind(model_dir: str, step: int) -> dict[str, Any]:
     Raises:
       UserError: the folder holds no run or another process works on it, or no intact checkpoint of that step is there.
     """
-    require_run(model_dir, "--rewind_to")  # before a lock is put into a folder that holds none
+    require_run(model_dir, "--rewind_to")  # so that no lock file is put into a folder that holds no run
     with locked(model_dir):
         record = require_run(model_dir, "--rewind_to")
         folders = {checkpoint_step(folder): folder for folder in committed_checkpoints(model_dir)}
@@ -29,7 +29,7 @@ def rewind(model_dir: str, step: int) -> dict[str, Any]:
         for name in (METRICS_NAME, SAMPLES_NAME, SKIPPED_NAME):
             if storage.exists(path := storage.join(model_dir, name)):
                 storage.write_bytes(storage.join(aside, name), storage.read_bytes(path))
-        # The newest first, so that at every moment what is left is the beginning of the run.
+        # The newest goes first, so that at every moment the checkpoints that are left are the beginning of the run.
         for folder in later:
             logging.info("moving %s to %s", folder, aside)
             storage.of(folder).move_folder(folder, storage.join(aside, storage.base_name(folder)))

@@ -28,8 +28,8 @@ class Moment:
     start, save, end: before file operation number `count` on the run's folder, counted before the first step, in the
     thread that writes checkpoints, or after the last step. A finished file that is about to be published there keeps
     the fraction `cut` of its bytes, as if its write had been interrupted.
-    eval, between: `delay_seconds` into validation, or from graph call, number `count`; a "between" then waits for the
-    end of a save or validation under way.
+    eval, between: `delay_seconds` into validation, or from graph call, number `count`. A "between" comes at the end of
+    the last graph call at the latest, and waits for the end of a save or validation under way.
     """
 
     kind: str
@@ -57,6 +57,7 @@ class Trial:
         self.busy = set()
         self.count = dict.fromkeys(KINDS, 0)
         self.lock = threading.RLock()
+        self.hurry = threading.Event()
 
     def train(self):
         strategy = strategies.create_strategy()
@@ -89,6 +90,7 @@ class Trial:
         self._note(between=time.monotonic() - begin)
         if first_step + n_steps == self.run.train_config.total_steps:
             self.phase = "end"
+            self._die_in_time()
         return outcome
 
     def _validation(self, call, validator):
@@ -122,8 +124,14 @@ class Trial:
         threading.Thread(target=self._die_later, args=(where,), daemon=True).start()
         return True
 
+    def _die_in_time(self):
+        """A delay that is longer than all further steps, on a machine that is faster now than it was, ends here."""
+        if self.moment and self.moment.kind == "between" and self.count["between"] >= self.moment.count:
+            self.hurry.set()
+            threading.Event().wait()
+
     def _die_later(self, where):
-        time.sleep(self.moment.delay_seconds)
+        self.hurry.wait(self.moment.delay_seconds)
         while True:
             with self.lock:
                 if self.moment.kind == "eval" or not self.busy:
