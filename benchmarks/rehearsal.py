@@ -4,7 +4,6 @@ import argparse
 import dataclasses
 import itertools
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,29 +16,30 @@ from algpt2.devices import wheels
 from algpt2.devices.tpu_pods import TPU_KINDS, roofline
 from algpt2.model.sizes import training_flops_per_token
 from algpt2.storage import json_files
-from benchmarks.rehearsal_table import KEY, Row, document, key_of, one_chip, table
+from benchmarks.rehearsal_table import Key, Row, document, key_of, one_chip, table
 
 PEER, PEER_PRESET, PEER_DROPOUT = "keras-hub GPT-2", "gpt2", 0.1
-Key = tuple[str, float, str, str, str, int]
-FIGURES = (
-    *("libtpu", "peak_hbm_bytes", "fits", "largest_batch_per_core", "too_large_batch_per_core"),
-    *("flops", "bytes_accessed"),
-)
+# What the search for the largest batch finds; a row keeps it when its other figures are made anew.
+SEARCHED = ("largest_batch_per_core", "too_large_batch_per_core")
+COMPILED = ("libtpu", "peak_hbm_bytes", "fits", "flops", "hbm_bytes_moved", "on_chip_bytes_moved")
+AT_ROOFLINE = ("roofline_seconds", "mfu_at_roofline")
 
 
 def main(argv: Sequence[str]) -> int:
-    """Prints every row as JSON and as a table, which is written after each row, for all of them take hours."""
+    """Prints every row as JSON and as a table. Both are written after each row, because all of them take hours."""
     arguments = parse(argv)
     wheels.load_tensorflow()
-    rows = _rows_made_before(arguments)
+    rows = _rows_made_before(arguments.rows)
     for key in _keys(arguments):
-        if key in rows and not (arguments.search and rows[key]["largest_batch_per_core"] is None):
+        old = rows.get(key, {})
+        search = arguments.search and old.get(SEARCHED[0]) is None
+        if _has_every_figure(old) and not search:
             continue
-        rows[key] = _row(key, arguments.search)
-        if arguments.rows:
-            storage.write_text(arguments.rows, json_files.dumps({"rows": list(rows.values())}, indent=2) + "\n")
-        _write_table(rows, arguments.output)
-    _write_table(rows, arguments.output)
+        row = make_row(key, search)
+        rows[key] = row if search else {**row, **_searched(old, row["libtpu"])}
+        logging.info("%s", rows[key])
+        _write(rows, arguments)
+    _write(rows, arguments)
     print(table(rows.values()), end="", file=sys.stderr)
     cli.print_json(list(rows.values()))
     return cli.EXIT_OK
@@ -61,83 +61,100 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--remat", choices=REMATS, default="none", help="of every preset")
     parser.add_argument("--dropout", type=float, help="instead of the models' own")
     parser.add_argument("--peer", nargs="*", default=[], choices=list(TPU_KINDS), help=f"{PEER} on these TPUs")
-    parser.add_argument("--rows", metavar="FILE", help="JSON of rows made before, which are kept; new ones are added")
+    rows = "JSON of rows made before: whole ones are kept, those that lack a figure are made anew, new ones are added"
+    parser.add_argument("--rows", metavar="FILE", help=rows)
     parser.add_argument("--output", metavar="FILE", help="Markdown to write")
     return parser
 
 
-def _rows_made_before(arguments: argparse.Namespace) -> dict[Key, Row]:
-    if not arguments.rows or not storage.exists(arguments.rows):
+def make_row(key: Key, search: bool) -> Row:
+    """Returns the figures of one row, which is one compilation, and with `search` several more."""
+    figures = _peer_figures(key, search) if key.model == PEER else _own_figures(key, search)
+    return {
+        **key._asdict(),
+        **{name: figures.get(name) for name in (*COMPILED, *SEARCHED)},
+        **_at_roofline(key, figures),
+    }
+
+
+def _rows_made_before(path: str | None) -> dict[Key, Row]:
+    if not path or not storage.exists(path):
         return {}
-    return {key_of(row): row for row in json_files.read_object(arguments.rows, "this script")["rows"]}
+    return {key_of(row): row for row in json_files.read_object(path, "this script")["rows"]}
 
 
-def _write_table(rows: dict[Key, Row], path: str | None) -> None:
-    if path:
-        storage.write_text(path, document(rows.values()))
+def _has_every_figure(row: Row) -> bool:
+    """False of a row that was made before one of the figures was known."""
+    return all(name in row for name in (*COMPILED, *SEARCHED, *AT_ROOFLINE))
+
+
+def _searched(row: Row, libtpu: str) -> Row:
+    """Returns what a search found before, if it was with the same compiler."""
+    return {name: row[name] for name in SEARCHED} if row.get("libtpu") == libtpu else {}
+
+
+def _write(rows: dict[Key, Row], arguments: argparse.Namespace) -> None:
+    if arguments.rows:
+        storage.write_text(arguments.rows, json_files.dumps({"rows": list(rows.values())}, indent=2) + "\n")
+    if arguments.output:
+        storage.write_text(arguments.output, document(rows.values()))
 
 
 def _keys(arguments: argparse.Namespace) -> Iterator[Key]:
     """Yields what identifies each row."""
     for kind in arguments.peer:
         dropout = PEER_DROPOUT if arguments.dropout is None else arguments.dropout
-        yield (PEER, dropout, "none", "adamw", kind, arguments.batch_size)
+        yield Key(PEER, dropout, "none", "adamw", kind, arguments.batch_size)
     for name, kind, optimizer in itertools.product(arguments.presets, arguments.kinds, arguments.optimizers):
         dropout = preset(name).dropout if arguments.dropout is None else arguments.dropout
-        yield (name, dropout, arguments.remat, optimizer, kind, arguments.batch_size)
-
-
-def _row(key: Key, search: bool) -> Row:
-    start = time.monotonic()
-    figures = _peer_figures(key, search) if key[0] == PEER else _own_figures(key, search)
-    row = {**dict(zip(KEY, key, strict=True)), **figures, "seconds_to_rehearse": time.monotonic() - start}
-    logging.info("%s", row)
-    return row
+        yield Key(name, dropout, arguments.remat, optimizer, kind, arguments.batch_size)
 
 
 def _own_figures(key: Key, search: bool) -> dict[str, Any]:
     from algpt2.preflight.rehearsal import rehearse
 
-    name, dropout, remat, optimizer, kind, batch_size = key
-    pod = one_chip(kind)
+    pod = one_chip(key.core)
     train_config = TrainConfig(
-        1, batch_size * pod.n_replicas, optimizer=optimizer, compute_dtype="bfloat16", remat=remat
+        total_steps=1,
+        batch_size=key.batch_size * pod.n_replicas,
+        optimizer=key.optimizer,
+        compute_dtype="bfloat16",
+        remat=key.remat,
     )
-    found = rehearse(dataclasses.replace(preset(name), dropout=dropout), train_config, pod.name, search).figures()
-    return {**{figure: found[figure] for figure in FIGURES}, **_bounds(kind, batch_size, name, found)}
+    return rehearse(
+        dataclasses.replace(preset(key.model), dropout=key.dropout), train_config, pod.name, search
+    ).figures()
 
 
 def _peer_figures(key: Key, search: bool) -> dict[str, Any]:
-    from algpt2.preflight.batch_search import largest_fitting
+    from algpt2.preflight.batch_search import Trial, largest_fitting
+    from algpt2.preflight.rehearsal import trial_of
     from algpt2.preflight.tpu_compiler import Compiled, compile_for_tpu, compiler_version
     from benchmarks.keras_hub_step import keras_hub_program
 
-    _, dropout, _, _, kind, batch_size = key
-
     def compile_step(batch_size: int) -> Compiled:
-        return compile_for_tpu(keras_hub_program(batch_size, dropout), kind)
+        return compile_for_tpu(keras_hub_program(batch_size, key.dropout), key.core)
 
-    def peak_of(batch_size: int) -> tuple[int, bool]:
-        tried = compile_step(batch_size)
-        return tried.peak_hbm_bytes, tried.fits
+    def compile_batch(batch_size: int) -> Trial:
+        return trial_of(batch_size, compile_step(batch_size))
 
-    compiled, pod = compile_step(batch_size), one_chip(kind)
-    found = {**dataclasses.asdict(compiled), "libtpu": compiler_version()}
+    compiled = compile_step(key.batch_size)
+    figures = {**dataclasses.asdict(compiled), "libtpu": compiler_version()}
     if search:
-        fixed_bytes, memory_bytes = compiled.argument_bytes or 0, pod.replica_hbm_bytes
-        found["largest_batch_per_core"], found["too_large_batch_per_core"] = largest_fitting(
-            peak_of, batch_size, compiled.peak_hbm_bytes, compiled.fits, fixed_bytes, memory_bytes
-        )
-    return {**{figure: found.get(figure) for figure in FIGURES}, **_bounds(kind, batch_size, PEER_PRESET, found)}
+        first, fixed_bytes = trial_of(key.batch_size, compiled), compiled.argument_bytes or 0
+        found = largest_fitting(compile_batch, first, fixed_bytes, one_chip(key.core).replica_hbm_bytes)
+        figures |= dict(zip(SEARCHED, found, strict=True))
+    return figures
 
 
-def _bounds(kind: str, batch_size: int, name: str, found: dict[str, Any]) -> dict[str, float | None]:
-    """Returns the roofline of one core without an all-reduce, and the MFU in that time."""
-    if not found["fits"]:
-        return {"roofline_seconds": None, "mfu_bound": None}
-    seconds = roofline(one_chip(kind), found["flops"], found["bytes_accessed"], 0).seconds
-    model_flops = batch_size * preset(name).seq_len * training_flops_per_token(preset(name))
-    return {"roofline_seconds": seconds, "mfu_bound": model_flops / one_chip(kind).replica_flops / seconds}
+def _at_roofline(key: Key, figures: dict[str, Any]) -> dict[str, float | None]:
+    """Returns the time of one core's step at the roofline, without an all-reduce, and the MFU in that time."""
+    if not figures["fits"]:
+        return dict.fromkeys(AT_ROOFLINE)
+    config, pod = preset(PEER_PRESET if key.model == PEER else key.model), one_chip(key.core)
+    seconds = roofline(pod, figures["flops"], figures["hbm_bytes_moved"], reduced_bytes=0).seconds
+    model_flops = key.batch_size * config.seq_len * training_flops_per_token(config)
+    return dict(zip(AT_ROOFLINE, (seconds, model_flops / pod.replica_flops / seconds), strict=True))
 
 
 if __name__ == "__main__":

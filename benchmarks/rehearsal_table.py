@@ -1,24 +1,34 @@
 """Rehearsals as a Markdown document."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection
+from typing import Any, NamedTuple
 
 from algpt2.config.model import preset_names
 from algpt2.config.training import REMATS
 from algpt2.devices.chips import GIB
 from algpt2.devices.tpu_pods import TPU_KINDS, Pod, pod_named
 
-KEY = ("model", "dropout", "remat", "optimizer", "core", "batch_size")
 COLUMNS = (
     *("model", "dropout", "remat", "optimizer", "core", "batch", "peak, GiB", "largest batch"),
-    *("TFLOP", "GB", "roofline, ms", "MFU at most", "libtpu"),
+    *("TFLOP", "HBM, GB", "on chip, GB", "roofline, ms", "MFU at the roofline", "libtpu"),
 )
 Row = dict[str, Any]
 
 
-def key_of(row: Row) -> tuple[Any, ...]:
-    """Returns what no two rows have in common."""
-    return tuple(row[name] for name in KEY)
+class Key(NamedTuple):
+    """What no two rows have in common. `batch_size` is that of one core, whose kind is `core`."""
+
+    model: str
+    dropout: float
+    remat: str
+    optimizer: str
+    core: str
+    batch_size: int
+
+
+def key_of(row: Row) -> Key:
+    """Returns the key of a row."""
+    return Key(*(row[name] for name in Key._fields))
 
 
 def one_chip(kind: str) -> Pod:
@@ -26,12 +36,12 @@ def one_chip(kind: str) -> Pod:
     return pod_named(f"{kind}-{1 if TPU_KINDS[kind].names_count_chips else 2}")
 
 
-def document(rows: Sequence[Row]) -> str:
+def document(rows: Collection[Row]) -> str:
     """Returns an explanation and the table."""
     return _INTRODUCTION + table(rows)
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Collection[Row]) -> str:
     """Returns the rows, those of a model together, peers first."""
     lines = [COLUMNS, ["---"] * len(COLUMNS), *map(_cells, sorted(rows, key=_place))]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
@@ -43,13 +53,14 @@ def _place(row: Row) -> tuple[Any, ...]:
 
 
 def _cells(row: Row) -> list[str]:
-    bounds = ["-"] * 4
-    if row["fits"]:
-        milliseconds, mfu = f"{row['roofline_seconds'] * 1e3:.1f}", f"{row['mfu_bound']:.1%}"
-        bounds = [f"{row['flops'] / 1e12:.2f}", f"{row['bytes_accessed'] / 1e9:.1f}", milliseconds, mfu]
+    figures = ["-"] * 5
+    if row.get("hbm_bytes_moved") is not None:  # it is None where the step does not fit, and missing in an old row
+        gigabytes = [f"{row[name] / 1e9:.1f}" for name in ("hbm_bytes_moved", "on_chip_bytes_moved")]
+        milliseconds, mfu = f"{row['roofline_seconds'] * 1e3:.1f}", f"{row['mfu_at_roofline']:.1%}"
+        figures = [f"{row['flops'] / 1e12:.2f}", *gigabytes, milliseconds, mfu]
     available = one_chip(row["core"]).replica_hbm_bytes / GIB
     peak = f"{row['peak_hbm_bytes'] / GIB:.2f} of {available:.0f}" + ("" if row["fits"] else ": does not fit")
-    return [*map(str, key_of(row)), peak, _largest_batch(row), *bounds, row["libtpu"]]
+    return [*map(str, key_of(row)), peak, _largest_batch(row), *figures, row["libtpu"]]
 
 
 def _largest_batch(row: Row) -> str:
@@ -65,14 +76,22 @@ _INTRODUCTION = """# Rehearsals
 
 Made by `benchmarks/rehearsal.py`, called as CONTRIBUTING.md says: not edited by hand.
 
-One core's training step, a batch of sequences as long as the model takes, in bfloat16, compiled by libtpu on a machine
-without a TPU. A core is one replica: half a v3 chip, a whole chip of v5e and v6e. Peak memory, FLOPs and bytes are the
-compiler's; bytes count operands that stay on the chip too. The roofline time is an estimate from those and the makers'
-peak rates, without an all-reduce, and so is the MFU, which counts the masked half of attention that our step leaves
-out, and so may pass 100%: nothing here was run on a TPU. The largest batch is given where it was searched for, as
-a range where the search ended before it was known exactly. Rows are without dropout: with 0.1, gpt2's memory,
-FLOPs and traffic on v3 differ by less than 1%, keras-hub's by far more (docs/experiments.md). keras-hub's GPT-2 is
-`GPT2Backbone` of 124M parameters at 1024 positions with its tied head, and `keras.optimizers.AdamW`, compiled in the
-same way.
+Each row is one core's training step, compiled by libtpu on a machine without a TPU. The step takes
+a batch of sequences as long as the model takes, and computes in bfloat16. A core is one replica:
+half a v3 chip, a whole chip of v5e and v6e. Nothing here was run on a TPU.
+
+- **Peak memory** and **FLOPs** are the compiler's.
+- **HBM** is what the compiled program reads and writes in the core's main memory, **on chip** what
+  it reads and writes in the memories on the chip. Both are counted in its text, at the least that
+  each instruction can move (docs/design/preflight.md).
+- **The roofline time** is an estimate: the longer of the FLOPs at the maker's peak rate and the HBM
+  traffic at the maker's bandwidth. No all-reduce is in it, and traffic on the chip takes no time.
+- **MFU at the roofline** is the model's FLOPs in that time over those of the peak rate. It counts
+  the masked half of attention, which our step leaves out, so it may pass 100%.
+- **The largest batch** is given where it was searched for, as a range where the search ended before
+  it was known exactly.
+
+keras-hub's GPT-2 is `GPT2Backbone` of 124M parameters at 1024 positions with its tied head, and
+`keras.optimizers.AdamW`, compiled and counted in the same way.
 
 """

@@ -71,7 +71,7 @@ class _Count:
         self.rounds = program.rounds
         self.fused = program.fused
         self.of_computation = functools.cache(self._of_computation)
-        self._fraction_read = functools.cache(self._fraction_read_inside)
+        self._fractions_read = functools.cache(self._fractions_read_inside)
 
     def _of_computation(self, name: str) -> Traffic:
         computation = self.computations[name]
@@ -103,7 +103,7 @@ class _Count:
         places = [place for place, name in enumerate(reader.operands) if name == operand.name]
         if reader.opcode == "fusion":
             parameters = self.computations[reader.called].parameters
-            return max(self._fraction_read(reader.called, parameters[place].name) for place in places)
+            return max(self._fractions_read(reader.called)[parameters[place].name] for place in places)
         part = self._part_of_first_operand(computation, reader) if places == [0] else None
         return Fraction(1) if part is None else min(Fraction(1), Fraction(part, max(1, operand.bytes)))
 
@@ -118,19 +118,19 @@ class _Count:
             return computation.instructions[reader.operands[-1]].bytes
         return None
 
-    def _fraction_read_inside(self, fused: str, name: str) -> Fraction:
-        """Returns the fraction of a value inside a fusion that the rest of the fusion reads at least."""
+    def _fractions_read_inside(self, fused: str) -> dict[str, Fraction]:
+        """Returns, by the name of each value inside a fusion, the fraction of it that the fusion reads at least."""
         computation = self.computations[fused]
-        value = computation.instructions[name]
-        if value.is_root:
-            return Fraction(1)
-        fractions = (
-            self._fraction_read(fused, user.name)
-            if user.opcode in _ELEMENT_BY_ELEMENT
-            else self._fraction(computation, value, user)
-            for user in computation.users[name]
-        )
-        return max(fractions, default=Fraction(0))
+        fractions: dict[str, Fraction] = {}
+        for value in reversed(computation.instructions.values()):  # readers come before what they read
+            read = (
+                fractions[reader.name]
+                if reader.opcode in _ELEMENT_BY_ELEMENT
+                else self._fraction(computation, value, reader)
+                for reader in computation.users[value.name]
+            )
+            fractions[value.name] = Fraction(1) if value.is_root else max(read, default=Fraction(0))
+        return fractions
 
     def _written(self, computation: Computation, writer: Instruction) -> Traffic:
         """Returns what an instruction writes of its result."""

@@ -24,6 +24,12 @@ COMPUTATIONS = """HloModule step, is_scheduled=true
   ROOT %scaled = f32[100]{0:T(128)} multiply(%s, %twos)
 }
 
+%sum_of_two (t: f32[100], u: f32[100]) -> f32[100] {
+  %t = f32[100]{0:T(128)} parameter(0)
+  %u = f32[100]{0:T(128)} parameter(1)
+  ROOT %t_and_u = f32[100]{0:T(128)} add(%t, %u)
+}
+
 %two_slices (p: f32[100]) -> f32[10] {
   %p = f32[100]{0:T(128)} parameter(0)
   %rounded = bf16[100]{0:T(256)} convert(%p)
@@ -131,6 +137,7 @@ A, B, TENTH, ROWS, SCALAR = 400, 400, 40, 160, 4  # bytes: a in HBM, b on the ch
         ("%r = f32[5,8]{1,0:T(8,128)} gather(%table.1, %ids), slice_sizes={1,8}", 2 * ROWS, 5 * 4),
         ("%r = f32[10]{0:T(128)S(1)} fusion(%a), kind=kLoop, calls=%two_slices", TENTH, TENTH),
         ("%r = f32[10]{0:T(128)S(1)} fusion(%a), kind=kLoop, calls=%nested", TENTH, TENTH),
+        ("%r = f32[100]{0:T(128)S(1)} fusion(%a, %a), kind=kLoop, calls=%sum_of_two", A, B),
         ("%r = (f32[10]{0:S(1)}, f32[100]{0:S(1)}) fusion(%a), kind=kLoop, calls=%slice_and_all", A, TENTH + B),
         # Parts of results.
         ("%r = f32[100]{0:T(128)} dynamic-update-slice(%a, %part.2, %i.2)", TENTH, TENTH + SCALAR),
