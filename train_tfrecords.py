@@ -11,7 +11,6 @@ from algpt2.config.options import add_options
 from algpt2.config.tracking import TrackingConfig
 from algpt2.config.training import TrainConfig
 from algpt2.devices import wheels
-from algpt2.devices.chips import device_kind_of
 from algpt2.errors import UserError
 from algpt2.preflight import doctor, rehearsal
 from algpt2.runs.plan import Run
@@ -23,7 +22,7 @@ def main(argv: Sequence[str]) -> int:
     """Trains, or does what another flag asks for instead, and prints the outcome."""
     arguments = parse(argv)
     if arguments.doctor:
-        return doctor.report(doctor.examine(_intent(arguments)))
+        return doctor.report(doctor.examine(RunRequest(arguments)))
     if arguments.rewind_to is not None:
         result = _rewind(arguments)
     elif arguments.rehearse:
@@ -134,22 +133,6 @@ def _planned_run(arguments: argparse.Namespace) -> Run:
 def _require_model_dir(arguments: argparse.Namespace, otherwise: str) -> None:
     if not arguments.model_dir:
         raise UserError(otherwise)
-
-
-def _intent(arguments: argparse.Namespace) -> doctor.Intent:
-    request = RunRequest(arguments)
-    return doctor.Intent(
-        model_config=request.model_config,
-        train_records=request.train_records,
-        val_records=request.val_records,
-        train_config=request.train_config,
-        cadence=request.cadence,
-        tracking=request.tracking,
-        model_dir=arguments.model_dir,
-        tpu=arguments.tpu,
-        device_kind=getattr(arguments, "device_kind", device_kind_of(arguments.tpu)),
-        mfu=arguments.mfu,
-    )
 
 
 if __name__ == "__main__":

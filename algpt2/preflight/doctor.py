@@ -3,18 +3,17 @@
 import dataclasses
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from algpt2 import cli
-from algpt2.config.cadence import Cadence
-from algpt2.config.model import GPTConfig
-from algpt2.config.tracking import TrackingConfig
-from algpt2.config.training import TrainConfig
-from algpt2.data.record_set import RecordSet
+from algpt2.devices.chips import device_kind_of
 from algpt2.errors import UserError
 from algpt2.preflight import doctor_checks
 from algpt2.preflight.doctor_checks import ERROR, WARNING, Verdict
 from algpt2.runs.plan import Run
+from algpt2.runs.request import RunRequest
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,66 +26,63 @@ class Finding:
 
 
 @dataclasses.dataclass(frozen=True)
-class Intent:
-    """A run as its command line means it. What can be wrong is a function, called by the check that reports it."""
+class Found(Generic[T]):
+    """What a check found for the checks after it, None if it found nothing."""
 
-    model_config: Callable[[], GPTConfig]
-    train_records: Callable[[], RecordSet]
-    val_records: Callable[[], RecordSet | None]
-    train_config: Callable[[RecordSet], TrainConfig]
-    cadence: Callable[[], Cadence]
-    tracking: Callable[[], TrackingConfig]
-    model_dir: str | None
-    tpu: str | None
-    device_kind: str | None
-    mfu: float
+    check: str
+    value: T | None
 
 
 class Examination:
-    """Runs checks one by one and keeps what they find."""
+    """Runs checks one by one and keeps what they say."""
 
     def __init__(self) -> None:
         self.findings: list[Finding] = []
-        self.values: dict[str, Any] = {}
 
-    def check(self, name: str, function: Callable[..., Verdict], *needed: str) -> None:
-        """Adds a finding. `function` gets what the checks `needed` found; where one found nothing, it is not called."""
-        if missing := [other for other in needed if self.values[other] is None]:
-            verdict = Verdict(WARNING, f"not checked: mend {', '.join(missing)} first.")
+    def check(self, name: str, function: Callable[..., Verdict[T]], *needed: Found[Any]) -> Found[T]:
+        """Adds a finding; returns what was found.
+
+        Args:
+          name: of the check.
+          function: the check. It takes the values that are `needed`, and may raise.
+          needed: what checks before it found. Where one found nothing, the function is not called.
+        """
+        if missing := [found.check for found in needed if found.value is None]:
+            verdict: Verdict[T] = Verdict(WARNING, f"not checked: mend {', '.join(missing)} first.")
         else:
-            verdict = _verdict_of(function, [self.values[other] for other in needed])
-        self.values[name] = verdict.value
+            verdict = _verdict_of(function, [found.value for found in needed])
         self.findings.append(Finding(name, verdict.level, verdict.message))
+        return Found(name, verdict.value)
 
 
-def examine(intent: Intent) -> list[Finding]:
-    """Returns what every check finds."""
-    examination = Examination()
+def examine(request: RunRequest) -> list[Finding]:
+    """Returns what every check finds of the run that a command line asks for."""
+    flags, examination = request.flags, Examination()
     check = examination.check
-    check("tensorflow", lambda: doctor_checks.tensorflow(intent.tpu))
-    check("devices", lambda _: doctor_checks.devices(intent.tpu, intent.device_kind), "tensorflow")
-    check("model", lambda: doctor_checks.model(intent.model_config()))
-    check("training records", lambda: doctor_checks.records(intent.train_records()))
-    check("validation records", lambda: doctor_checks.validation_records(intent.val_records()))
-    check(
+    device_kind = getattr(flags, "device_kind", device_kind_of(flags.tpu))
+    tensorflow = check("tensorflow", lambda: doctor_checks.tensorflow(flags.tpu))
+    devices = check("devices", lambda _: doctor_checks.devices(flags.tpu, device_kind), tensorflow)
+    model = check("model", lambda: doctor_checks.model(request.model_config()))
+    train = check("training records", lambda: doctor_checks.records(request.train_records()))
+    val = check("validation records", lambda: doctor_checks.validation_records(request.val_records()))
+    training = check(
         "training configuration",
-        lambda train: doctor_checks.training_configuration(intent.train_config(train)),
-        "training records",
+        lambda records: doctor_checks.training_configuration(request.train_config(records)),
+        train,
     )
-    check("cadence", lambda: doctor_checks.cadence(intent.cadence()))
-    check("tracking", lambda: doctor_checks.tracking(intent.tracking()))
-    check("tokenizer", doctor_checks.tokenizer, "training records")
-    val = examination.values["validation records"]
-    check(
+    cadence = check("cadence", lambda: doctor_checks.cadence(request.cadence()))
+    check("tracking", lambda: doctor_checks.tracking(request.tracking()))
+    check("tokenizer", doctor_checks.tokenizer, train)
+    run = check(
         "agreement",
-        lambda *parts: doctor_checks.agreement(Run(*parts, val_records=val, model_dir=intent.model_dir)),
-        *("model", "training configuration", "cadence", "training records"),
+        lambda *parts: doctor_checks.agreement(Run(*parts, val_records=val.value, model_dir=flags.model_dir)),
+        *(model, training, cadence, train),
     )
-    check("data paths", lambda run, _: doctor_checks.data_paths(run, intent.tpu), "agreement", "tensorflow")
-    check("batch", doctor_checks.batch, "training configuration", "devices")
-    _check_folder(check, intent.model_dir)
-    check("memory", doctor_checks.memory, "model", "training configuration", "batch", "devices")
-    check("duration", lambda run, found: doctor_checks.duration(run, found, intent.mfu), "agreement", "devices")
+    check("data paths", lambda run, _: doctor_checks.data_paths(run, flags.tpu), run, tensorflow)
+    micro_batch = check("batch", doctor_checks.batch, training, devices)
+    _check_folder(examination, flags.model_dir, run, tensorflow)
+    check("memory", doctor_checks.memory, model, training, micro_batch, devices)
+    check("duration", lambda run, found: doctor_checks.duration(run, found, flags.mfu), run, devices)
     return examination.findings
 
 
@@ -98,16 +94,17 @@ def report(findings: Sequence[Finding]) -> int:
     return cli.EXIT_USER_ERROR if any(finding.level == ERROR for finding in findings) else cli.EXIT_OK
 
 
-def _check_folder(check: Callable[..., None], model_dir: str | None) -> None:
+def _check_folder(examination: Examination, model_dir: str | None, run: Found[Run], tensorflow: Found[bool]) -> None:
+    check = examination.check
     if not model_dir:
         check("model_dir", doctor_checks.no_model_dir)
         return
-    check("model_dir", lambda run, _: doctor_checks.run_folder_state(run, model_dir), "agreement", "tensorflow")
+    check("model_dir", lambda run, _: doctor_checks.run_folder_state(run, model_dir), run, tensorflow)
     check("writing", lambda: doctor_checks.writing(model_dir))
-    check("disk", lambda run: doctor_checks.disk(run, model_dir), "agreement")
+    check("disk", lambda run: doctor_checks.disk(run, model_dir), run)
 
 
-def _verdict_of(function: Callable[..., Verdict], inputs: Sequence[Any]) -> Verdict:
+def _verdict_of(function: Callable[..., Verdict[T]], inputs: Sequence[Any]) -> Verdict[T]:
     try:
         return function(*inputs)
     except UserError as error:

@@ -1,11 +1,11 @@
-"""The checks of `--doctor`. Each returns a `Verdict` or raises what is wrong; none depends on another having passed."""
+"""The checks of `--doctor`: each takes the values that it needs, and returns a `Verdict` or raises what is wrong."""
 
 import dataclasses
 import os
 import shutil
 import uuid
 from importlib import metadata
-from typing import Any
+from typing import Generic, TypeVar
 
 from algpt2 import storage
 from algpt2.config.cadence import Cadence
@@ -24,30 +24,31 @@ from algpt2.tracking import wandb_log
 from algpt2.tracking.throughput import format_seconds
 
 OK, WARNING, ERROR = "ok", "warning", "error"
+T = TypeVar("T")
 PACKAGES = (*wheels.EXTRA_OF_WHEEL, "libtpu", "keras")
 
 
 @dataclasses.dataclass(frozen=True)
-class Verdict:
-    """A level, a sentence, and what later checks need from this one."""
+class Verdict(Generic[T]):
+    """What a check says: a level, a sentence, and the value that later checks need from it, None if it has none."""
 
     level: str
     message: str
-    value: Any = None
+    value: T | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Devices:
-    """How many replicas a run would have, and on what kind of device (a key of `flops.CHIPS`), if known."""
+    """How many replicas a run would have, and on what kind of device (a key of `chips.CHIPS`), if known."""
 
     n_replicas: int
     kind: str | None
 
 
-def tensorflow(tpu: str | None) -> Verdict:
-    """Exactly one usable TensorFlow wheel, and the one that drives TPUs if one is asked for."""
+def tensorflow(tpu: str | None) -> Verdict[bool]:
+    """Checks that one usable TensorFlow wheel is installed, and that it drives TPUs if one is asked for."""
     wheels.load_tensorflow()
-    versions = {name: _version(name) for name in PACKAGES}
+    versions = {name: version_of(name) for name in PACKAGES}
     found = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
     if tpu and not versions["tensorflow-tpu"]:
         return Verdict(
@@ -56,8 +57,8 @@ def tensorflow(tpu: str | None) -> Verdict:
     return Verdict(OK, found, True)
 
 
-def devices(tpu: str | None, device_kind: str | None) -> Verdict:
-    """The TPU can be reached, or which devices take its place."""
+def devices(tpu: str | None, device_kind: str | None) -> Verdict[Devices]:
+    """Checks that the TPU answers. Without one it finds the GPUs or the CPU of this machine."""
     if device_kind is not None:
         peak_flops(1, device_kind)
     if os.environ.get("TF_CONFIG") and not tpu:
@@ -79,85 +80,85 @@ def devices(tpu: str | None, device_kind: str | None) -> Verdict:
     return Verdict(WARNING, message, Devices(n_replicas, device_kind))
 
 
-def model(config: GPTConfig) -> Verdict:
-    """The model's configuration is sound."""
+def model(config: GPTConfig) -> Verdict[GPTConfig]:
+    """Describes the model. Its configuration is sound, or there would be none."""
     return Verdict(
         OK, f"{config.model_type}, {config.parameter_count():,} parameters, seq_len {config.seq_len}.", config
     )
 
 
-def records(record_set: RecordSet) -> Verdict:
-    """Opening the records has checked that every shard is there, whole, with its checksum."""
+def records(record_set: RecordSet) -> Verdict[RecordSet]:
+    """Describes records. Opening them has checked that every shard is there and whole."""
     return Verdict(OK, f"{record_set.records:,} records in {record_set.folder}, every shard intact.", record_set)
 
 
-def validation_records(record_set: RecordSet | None) -> Verdict:
-    """The same, where there are any."""
+def validation_records(record_set: RecordSet | None) -> Verdict[RecordSet]:
+    """Describes the validation records, and warns where there are none."""
     if record_set is None:
         return Verdict(WARNING, "no --val_path, so the run will not be validated: name a folder of records.")
     return records(record_set)
 
 
-def training_configuration(config: TrainConfig) -> Verdict:
-    """The training flags are sound."""
+def training_configuration(config: TrainConfig) -> Verdict[TrainConfig]:
+    """Describes the training. Its flags are sound, or there would be no configuration."""
     message = f"{config.total_steps:,} steps of {config.batch_size}, {config.optimizer}, {config.compute_dtype}."
     return Verdict(OK, message, config)
 
 
-def cadence(periods: Cadence) -> Verdict:
-    """The flags for logging, validating and saving are sound."""
+def cadence(periods: Cadence) -> Verdict[Cadence]:
+    """Says how often the run logs, validates and saves."""
     every = f"log {periods.log_every_steps}, validation {periods.eval_every_steps}, saving {periods.save_every_steps}"
     return Verdict(OK, f"steps between: {every}; the newest {periods.keep_checkpoints} checkpoints stay.", periods)
 
 
-def tracking(settings: TrackingConfig) -> Verdict:
-    """The flags for watching are sound, and the package that they ask for is there."""
+def tracking(settings: TrackingConfig) -> Verdict[bool]:
+    """Checks that the packages with which the run is tracked are installed."""
     wandb_log.require_installed(settings.wandb_project)
     places = [METRICS_NAME, *(["TensorBoard"] if settings.tensorboard else [])]
     places += [f"Weights & Biases ({settings.wandb_project})"] if settings.wandb_project else []
     return Verdict(OK, f"figures go to {', '.join(places)}; {len(settings.sample_prompt)} prompts are sampled.", True)
 
 
-def tokenizer(training_records: RecordSet) -> Verdict:
-    """The tokenizer beside the records is the one that the manifest names."""
+def tokenizer(training_records: RecordSet) -> Verdict[None]:
+    """Checks that the tokenizer beside the records is the one that their manifest names."""
     loaded = load_tokenizer(training_records.folder, training_records.tokenizer_sha256)
     return Verdict(OK, f"the one that the manifest names ({loaded.sha256[:8]}).")
 
 
-def agreement(run: Run) -> Verdict:
-    """Model, training configuration and records agree, which making the `Run` has checked."""
+def agreement(run: Run) -> Verdict[Run]:
+    """Says that model, training configuration and records agree, which making the `Run` has checked."""
     return Verdict(OK, "model, records and tokenizer fit together.", run)
 
 
-def data_paths(run: Run, tpu: str | None) -> Verdict:
-    """The records lie where the devices can read them."""
+def data_paths(run: Run, tpu: str | None) -> Verdict[None]:
+    """Checks that the records lie where the devices can read them."""
     from algpt2.devices import strategies
 
     strategies.require_readable_by_tpu(tpu, run.data_paths())
     return Verdict(OK, "the devices can read them.")
 
 
-def batch(training_configuration: TrainConfig, devices: Devices) -> Verdict:
-    """The global batch divides by replicas x accumulation."""
+def batch(training_configuration: TrainConfig, devices: Devices) -> Verdict[int]:
+    """Checks that the global batch divides by replicas x accumulation; finds the size of a micro-batch."""
     micro_batch = training_configuration.micro_batch_size(devices.n_replicas)
     parts = f"{devices.n_replicas} replicas x {training_configuration.accumulation_steps} micro-batches x {micro_batch}"
     return Verdict(OK, f"{training_configuration.batch_size} = {parts} sequences.", micro_batch)
 
 
-def no_model_dir() -> Verdict:
-    """No folder was given."""
+def no_model_dir() -> Verdict[None]:
+    """Says that no folder was given."""
     return Verdict(ERROR, "--model_dir must name a folder for checkpoints, and it was not given.")
 
 
-def run_folder_state(run: Run, model_dir: str) -> Verdict:
-    """The folder is new, or holds this very run; another's is refused as training would."""
+def run_folder_state(run: Run, model_dir: str) -> Verdict[None]:
+    """Checks that the folder is new or holds this very run. Another run's is refused, as training would refuse it."""
     if not storage.exists(model_dir):
         return Verdict(OK, f"{model_dir} is new: the run starts at step 0.")
     if not storage.exists(storage.join(model_dir, RUN_NAME)):
         raise UserError(
             f"--model_dir must be new, empty or hold this run, and {model_dir} holds other files: name another."
         )
-    claim_run_folder(model_dir, run.identity)  # where run.json is, this only compares
+    claim_run_folder(model_dir, run.identity)  # it only compares, because run.json is there
     from algpt2.checkpoints.folder import newest_intact_checkpoint
 
     newest = newest_intact_checkpoint(model_dir)
@@ -167,8 +168,8 @@ def run_folder_state(run: Run, model_dir: str) -> Verdict:
     )
 
 
-def writing(model_dir: str) -> Verdict:
-    """A small file can be written and deleted: in the folder, or where it would be made."""
+def writing(model_dir: str) -> Verdict[None]:
+    """Checks that a small file can be written and deleted in the folder, or where the folder would be made."""
     place = model_dir if storage.is_remote(model_dir) else _existing_folder(model_dir)
     probe = storage.join(place, f".doctor-{uuid.uuid4().hex}")
     try:
@@ -181,8 +182,8 @@ def writing(model_dir: str) -> Verdict:
     return Verdict(OK, f"a file could be written and deleted in {place}.")
 
 
-def disk(run: Run, model_dir: str) -> Verdict:
-    """There is room for the checkpoints that stay and the one being written."""
+def disk(run: Run, model_dir: str) -> Verdict[None]:
+    """Checks that there is room for the checkpoints that stay and for the one being written."""
     size = checkpoint_bytes(run.model_config, run.train_config)
     for_good = run.cadence.keep_every_steps and run.train_config.total_steps // run.cadence.keep_every_steps
     count = run.cadence.keep_checkpoints + 1 + for_good
@@ -197,8 +198,8 @@ def disk(run: Run, model_dir: str) -> Verdict:
     return Verdict(OK, f"{need}; there is room for {_gib(room)}.")
 
 
-def memory(model: GPTConfig, training_configuration: TrainConfig, micro_batch: int, devices: Devices) -> Verdict:
-    """A replica's memory, estimated, against what its device has."""
+def memory(model: GPTConfig, training_configuration: TrainConfig, micro_batch: int, devices: Devices) -> Verdict[None]:
+    """Compares the memory that a replica takes, by an estimate, with what its device has."""
     parts = replica_bytes(model, training_configuration, micro_batch)
     total = sum(parts.values())
     listed = ", ".join(f"{name} {_gib(size)}" for name, size in parts.items())
@@ -213,8 +214,8 @@ def memory(model: GPTConfig, training_configuration: TrainConfig, micro_batch: i
     return Verdict(OK, f"{message}; one of {devices.kind} has {_gib(available)}.")
 
 
-def duration(run: Run, devices: Devices, mfu: float) -> Verdict:
-    """Steps, tokens, epochs, and the time that they take at an assumed utilisation."""
+def duration(run: Run, devices: Devices, mfu: float) -> Verdict[None]:
+    """Says how many steps, tokens and epochs the run has, and how long it takes at an assumed utilisation."""
     if not 0 < mfu <= 1:
         raise UserError(f"--mfu must be a fraction above 0 and at most 1, received {mfu}.")
     tokens = run.train_config.total_steps * run.tokens_per_step
@@ -227,7 +228,8 @@ def duration(run: Run, devices: Devices, mfu: float) -> Verdict:
     return Verdict(OK, f"{message}, {format_seconds(seconds)} at {mfu:.0%} of the peak of {devices.kind}.")
 
 
-def _version(package: str) -> str | None:
+def version_of(package: str) -> str | None:
+    """Returns the installed version of a package, None if it is missing."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -8,7 +8,6 @@ from command_line import TRAIN, call, snapshot
 
 from algpt2.config.cadence import Cadence
 from algpt2.config.model import GPTConfig, preset
-from algpt2.config.tracking import TrackingConfig
 from algpt2.config.training import TrainConfig
 from algpt2.data.record_set import open_record_set
 from algpt2.devices import strategies, wheels
@@ -17,6 +16,7 @@ from algpt2.preflight import doctor, doctor_checks
 from algpt2.preflight.doctor_checks import ERROR, OK, WARNING, Devices
 from algpt2.runs.folder import claim_run_folder
 from algpt2.runs.plan import Run
+from algpt2.runs.request import RunRequest
 
 MODEL = GPTConfig(vocab_size=300, seq_len=16, n_layer=1, n_head=2, d_model=32)
 CONFIG = TrainConfig(total_steps=20, batch_size=4)
@@ -34,20 +34,23 @@ def run(records_folder):
 
 
 @pytest.fixture
-def intent(records_folder, tmp_path):
-    """A sound run. `dataclasses.replace` breaks a part of it."""
-    return doctor.Intent(
-        model_config=lambda: MODEL,
-        train_records=lambda: open_record_set([records_folder], "train"),
-        val_records=lambda: open_record_set([records_folder], "val"),
-        train_config=lambda train_records: CONFIG,
-        cadence=Cadence,
-        model_dir=str(tmp_path / "run"),
-        tpu=None,
-        tracking=TrackingConfig,
-        device_kind=None,
-        mfu=0.3,
-    )
+def request_of_run(scripts, records_folder, tmp_path):
+    """A sound run, as the command line asks for it with some more flags. A test breaks a part of it."""
+    (tmp_path / "tiny.json").write_text(json.dumps(MODEL.to_dict()))
+
+    def request_of_run(*flags):
+        records = ["--train_path", records_folder, "--val_path", records_folder]
+        model = ["--config_path", str(tmp_path / "tiny.json"), "--model_dir", str(tmp_path / "run")]
+        parsed = scripts[TRAIN]["parse"]([*records, *model, "--steps", "20", "--batch_size", "4", "--doctor", *flags])
+        return RunRequest(parsed)
+
+    return request_of_run
+
+
+@pytest.fixture
+def sound(request_of_run):
+    """The sound run."""
+    return request_of_run()
 
 
 def fail(*_):
@@ -58,8 +61,8 @@ def found(findings, level):
     return {finding.check: finding.message for finding in findings if finding.level == level}
 
 
-def test_a_sound_run_on_a_cpu_has_nothing_but_a_warning_of_the_cpu(intent):
-    findings = doctor.examine(intent)
+def test_a_sound_run_on_a_cpu_has_nothing_but_a_warning_of_the_cpu(sound):
+    findings = doctor.examine(sound)
     assert found(findings, ERROR) == {}
     assert set(found(findings, WARNING)) == {"devices"}
     assert tuple(finding.check for finding in findings) == CHECKS
@@ -76,8 +79,9 @@ def test_a_sound_run_on_a_cpu_has_nothing_but_a_warning_of_the_cpu(intent):
         ("tracking", "tracking"),
     ],
 )
-def test_a_part_that_is_broken_is_one_error_and_every_other_check_still_reports(intent, part, check):
-    findings = doctor.examine(dataclasses.replace(intent, **{part: fail}))
+def test_a_part_that_is_broken_is_one_error_and_every_other_check_still_reports(sound, monkeypatch, part, check):
+    monkeypatch.setattr(sound, part, fail)
+    findings = doctor.examine(sound)
     assert found(findings, ERROR) == {check: "this is broken: mend it."}
     assert tuple(finding.check for finding in findings) == CHECKS
     assert found(findings, OK)["writing"]
@@ -85,23 +89,24 @@ def test_a_part_that_is_broken_is_one_error_and_every_other_check_still_reports(
         assert message.startswith(("not checked: mend ", "no TPU or GPU"))
 
 
-def test_a_run_without_a_folder_is_an_error(intent):
-    findings = doctor.examine(dataclasses.replace(intent, model_dir=None))
+def test_a_run_without_a_folder_is_an_error(request_of_run):
+    findings = doctor.examine(request_of_run("--model_dir", ""))
     assert "--model_dir must name a folder" in found(findings, ERROR)["model_dir"]
     assert found(findings, OK)["duration"]
 
 
-def test_an_error_that_nobody_foresaw_is_a_finding_too(intent):
-    findings = doctor.examine(dataclasses.replace(intent, model_config=lambda: 1 / 0))
+def test_an_error_that_nobody_foresaw_is_a_finding_too(sound, monkeypatch):
+    monkeypatch.setattr(sound, "model_config", lambda: 1 / 0)
+    findings = doctor.examine(sound)
     assert found(findings, ERROR)["model"].startswith("ZeroDivisionError: division by zero")
     assert found(findings, OK)["training records"]
 
 
-def test_without_a_usable_tensorflow_nothing_imports_it_and_the_rest_is_checked(intent, monkeypatch):
-    monkeypatch.setattr(wheels, "require_tensorflow", fail)
+def test_without_a_usable_tensorflow_nothing_imports_it_and_the_rest_is_checked(sound, monkeypatch):
+    monkeypatch.setattr(wheels, "load_tensorflow", fail)
     monkeypatch.setattr(strategies, "create_strategy", lambda tpu: pytest.fail("TensorFlow was used"))
     monkeypatch.setattr(strategies, "require_readable_by_tpu", lambda *_: pytest.fail("TensorFlow was used"))
-    findings = doctor.examine(intent)
+    findings = doctor.examine(sound)
     assert set(found(findings, ERROR)) == {"tensorflow"}
     assert {"model", "training records", "tokenizer", "agreement", "writing", "disk"} <= set(found(findings, OK))
     assert found(findings, WARNING)["devices"] == "not checked: mend tensorflow first."
@@ -117,7 +122,7 @@ def test_the_exit_status_is_2_only_for_errors(capsys):
 
 def test_the_wheel_for_tpus_is_asked_for_only_with_a_tpu(monkeypatch):
     versions = {"tensorflow-cpu": "2.21.0", "keras": "3.15.1"}
-    monkeypatch.setattr(doctor_checks, "_version", versions.get)
+    monkeypatch.setattr(doctor_checks, "version_of", versions.get)
     assert doctor_checks.tensorflow(None).level == OK
     assert "tensorflow-cpu 2.21.0" in doctor_checks.tensorflow(None).message
     assert doctor_checks.tensorflow("local").level == WARNING
@@ -126,14 +131,14 @@ def test_the_wheel_for_tpus_is_asked_for_only_with_a_tpu(monkeypatch):
     assert "libtpu 0.0.30" in doctor_checks.tensorflow("local").message
 
 
-def test_a_tpu_that_answers_is_counted_and_one_that_does_not_is_an_error(intent, monkeypatch):
+def test_a_tpu_that_answers_is_counted_and_one_that_does_not_is_an_error(request_of_run, monkeypatch):
     eight = types.SimpleNamespace(num_replicas_in_sync=8)
     monkeypatch.setattr(strategies, "create_strategy", lambda tpu: eight)
     monkeypatch.setenv("TPU_ACCELERATOR_TYPE", "v3-8")
     assert doctor_checks.devices("local", None).value == Devices(8, "v3")
     assert doctor_checks.devices("local", "v4").value == Devices(8, "v4")
     monkeypatch.setattr(strategies, "create_strategy", fail)
-    findings = doctor.examine(dataclasses.replace(intent, tpu="pod"))
+    findings = doctor.examine(request_of_run("--tpu", "pod"))
     assert found(findings, ERROR)["devices"] == "this is broken: mend it."
     assert "gs:// only" in found(findings, ERROR)["data paths"]
 
@@ -164,16 +169,13 @@ def test_another_tokenizer_beside_the_records_is_an_error(records_folder, tmp_pa
         doctor_checks.tokenizer(dataclasses.replace(records, tokenizer_sha256="0" * 64))
 
 
-def test_records_and_model_that_do_not_agree_and_damaged_records_are_errors(intent, records_folder, tmp_path):
-    longer = dataclasses.replace(MODEL, seq_len=32)
-    findings = doctor.examine(dataclasses.replace(intent, model_config=lambda: longer))
+def test_records_and_model_that_do_not_agree_and_damaged_records_are_errors(request_of_run, records_folder, tmp_path):
+    findings = doctor.examine(request_of_run("--seq_len", "32"))
     assert "must have the same seq_len" in found(findings, ERROR)["agreement"]
     folder = shutil.copytree(records_folder, tmp_path / "records")
     shard = next(folder.glob("train-*"))
     shard.write_bytes(shard.read_bytes()[:-1])
-    findings = doctor.examine(
-        dataclasses.replace(intent, train_records=lambda: open_record_set([str(folder)], "train"))
-    )
+    findings = doctor.examine(request_of_run("--train_path", str(folder)))
     assert "it is truncated" in found(findings, ERROR)["training records"]
 
 
@@ -205,7 +207,7 @@ def test_a_place_where_nothing_can_be_written_is_an_error(tmp_path):
         doctor_checks.writing(str(tmp_path / "file" / "run"))
 
 
-def test_a_refusal_of_cloud_storage_names_the_permission_to_grant(intent, monkeypatch):
+def test_a_refusal_of_cloud_storage_names_the_permission_to_grant(monkeypatch):
     from google.api_core import exceptions
     from google.cloud import storage as gcs
 
