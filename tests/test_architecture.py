@@ -102,3 +102,55 @@ def test_nothing_imports_a_script_or_a_test():
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom):
                 assert (node.module or "").split(".")[0] not in scripts | {"tests"}, file
+
+
+def is_private(name):
+    return name.startswith("_") and name.strip("_") != "" and not name.startswith("__")
+
+
+def parsed(folder):
+    """Yields (file, every node of its syntax tree) of a folder."""
+    for file in sorted((REPOSITORY / folder).rglob("*.py")):
+        yield file, list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+
+
+def private_names():
+    """Returns the names of functions, classes, constants, modules and attributes that begin with one underscore."""
+    found = set()
+    for file, nodes in [*parsed("algpt2"), *parsed("benchmarks")]:
+        found.add(file.stem)
+        for node in nodes:
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+                found.add(node.name)
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                found.add(node.id)
+            elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+                found.add(node.attr)
+    return {name for name in found if is_private(name)}
+
+
+def private_names_used(node, names):
+    """Yields those of `names` that a node takes: as an attribute of another object, an import, or an argument's text.
+
+    The last is how `monkeypatch.setattr(Trainer, "_advance", ...)` takes them.
+    """
+    if isinstance(node, ast.Attribute) and not (isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")):
+        yield from {node.attr} & names
+    elif isinstance(node, ast.ImportFrom):
+        yield from {alias.name for alias in node.names} & names
+    elif isinstance(node, ast.Call):
+        texts = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
+        yield from (part for text in texts if isinstance(text, str) for part in text.split(".") if part in names)
+
+
+def test_no_test_or_benchmark_uses_a_private_name_of_the_package_or_of_a_benchmark():
+    names = private_names()
+    assert "_is_shown" in names, "one is known, so an empty set would be a fault of this test"
+    used = [
+        f"{file.relative_to(REPOSITORY)}:{node.lineno}: {name}"
+        for folder in ("tests", "benchmarks")
+        for file, nodes in parsed(folder)
+        for node in nodes
+        for name in private_names_used(node, names)
+    ]
+    assert not used, "\n".join(used)
