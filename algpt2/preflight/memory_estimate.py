@@ -11,8 +11,10 @@ COMPUTE_BYTES = {"float32": 4, "bfloat16": 2}
 
 
 def optimizer_state_bytes(model: GPTConfig, train: TrainConfig) -> int:
-    """Returns the size of the optimizer's state: Adafactor row and column means, others at most AdamW's two moments,
-    and the moving average of the weights if there is one.
+    """Returns the bytes of the optimizer's state, and of the moving average of the weights if there is one.
+
+    Adafactor has a mean for each row and each column of a large matrix. The other optimizers have at most AdamW's two
+    moments, which is what counts for them.
     """
     shapes = parameter_shapes(model)
     size = sum(map(math.prod, shapes))
@@ -27,18 +29,26 @@ def optimizer_state_bytes(model: GPTConfig, train: TrainConfig) -> int:
 
 
 def checkpoint_bytes(model: GPTConfig, train: TrainConfig) -> int:
-    """Returns the size of one checkpoint's tensors."""
+    """Returns the bytes of one checkpoint's tensors."""
     return FLOAT32_BYTES * model.parameter_count() + optimizer_state_bytes(model, train)
 
 
 def replica_bytes(model: GPTConfig, train: TrainConfig, micro_batch: int) -> dict[str, int]:
-    """Returns an estimate, by part, of what one replica holds while it trains.
+    """Returns an estimate of what one replica holds while it trains, in bytes, by the name of each part.
 
-    Parameters and gradients are float32 (with accumulation, the sum and the micro-batch's). Activations count what the
-    backward pass reads, in the compute dtype, for a token in each layer: 8 d + 2 f numbers (residual stream twice, two
-    normed inputs, query, key, value, attention's output; feed-forward before and after gelu); with `remat` they count
-    that in one layer, and the input of each. Of the logits one chunk is held. A compiler that recomputes,
-    fuses and reuses buffers takes less (docs/design.md, the doctor).
+    - Parameters and gradients are float32. With accumulation there are two sets of gradients: those of the micro-batch
+      and their sum.
+    - Activations are what the backward pass reads, in the compute dtype. For a token in each layer these are 8 d + 2 f
+      numbers: the residual stream twice, two normed inputs, query, key, value and attention's output, and the
+      feed-forward part before and after its gelu. With `remat` they are those of one layer, and the input of each.
+    - Of the logits one chunk is held.
+
+    The compiler recomputes, fuses and reuses buffers, so it takes less (docs/design/preflight.md).
+
+    Args:
+      model: the model.
+      train: how it is trained.
+      micro_batch: sequences of one replica's micro-batch.
     """
     parameters = FLOAT32_BYTES * model.parameter_count()
     width = COMPUTE_BYTES[train.compute_dtype]

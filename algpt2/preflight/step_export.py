@@ -1,4 +1,4 @@
-"""A training step as a StableHLO program, which a TPU's compiler takes; refused if it holds what no TPU can run."""
+"""Exports a training step as a StableHLO program, which a TPU's compiler takes, and refuses what no TPU can run."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -13,7 +13,8 @@ from algpt2.training.step import TrainStep, create_model
 
 _UNSUPPORTED = re.compile(r"No registered '(\w+)' OpKernel")
 _CREATED_AT = re.compile(r'File "([^"]+)", line (\d+), in')
-# What bounds a dynamic dimension, in every StableHLO program that has one, and in some that have none.
+# Every StableHLO program with a dynamic dimension holds this operation, which bounds the dimension. Some programs
+# without one hold it too, so where it is found the graph is searched.
 _DYNAMIC_MARK = b"set_dimension_size"
 _UNKNOWN_LINE = "a line that TensorFlow did not keep"
 
@@ -42,7 +43,7 @@ def export(function: Callable[..., Any], *arguments: tf.TensorSpec) -> bytes:
     traced = tf.function(function, jit_compile=True, autograph=False)
     concrete = traced.get_concrete_function(*arguments)
     try:
-        # For "TPU" it fails on functions that capture variables; the program for "CPU" is the same.
+        # With platform_name="TPU" this fails on functions that capture variables. The program for "CPU" is the same.
         compile_to = traced.experimental_get_compiler_ir(*arguments)
         program = compile_to(stage="stablehlo_serialized", platform_name="CPU")
     except (ValueError, tf.errors.OpError) as error:

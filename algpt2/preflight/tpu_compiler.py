@@ -1,7 +1,8 @@
 """A StableHLO program through the TPU's compiler, on a machine without a TPU.
 
-libtpu compiles for a TPU that is only named. It does so in a process of its own (this module, run), because it and
-TensorFlow do not share one well, and because it may abort. No JAX backend is initialised: that would look for a TPU.
+libtpu compiles for a TPU that is only named. It does so in a process of its own, which runs this module: libtpu and
+TensorFlow do not share a process well, and libtpu may abort it. No JAX backend is initialised, because that would look
+for a TPU.
 """
 
 import dataclasses
@@ -24,8 +25,8 @@ from algpt2.preflight.hlo_loops import flops_as_entry, flops_with_every_round
 
 INSTALL = "pip install -c constraints.txt -e '.[cpu,rehearsal]'"
 OLDEST_JAX = (0, 10)
-# Without the first, libtpu asks Google Cloud's metadata server, which is not there, and waits; without the second it
-# refuses to work beside another process that uses it, though neither has a TPU.
+# Without TPU_SKIP_MDS_QUERY libtpu waits for Google Cloud's metadata server, which is not there. Without
+# ALLOW_MULTIPLE_LIBTPU_LOAD it refuses to work beside another process that uses it, though neither has a TPU.
 ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
@@ -106,7 +107,7 @@ def compile_for_tpu(program: bytes, kind: str) -> Compiled:
 def too_large(message: str) -> Compiled | None:
     """Returns what the compiler's message says of a program for which memory does not suffice, None if it is another.
 
-    It has two ways of saying so, and the second tells only of one allocation.
+    The compiler has two such messages. One tells the memory of the whole program, the other only of one allocation.
     """
     if found := _OUT_OF_MEMORY.search(message):
         return Compiled(round(float(found[1]) * _UNIT[found[2]]), fits=False)
@@ -124,7 +125,7 @@ def _raise_refusal(kind: str, process: subprocess.CompletedProcess) -> Any:
 
 
 def main(source: str, kind: str, result: str) -> None:
-    """Compiles a file's program for a kind of TPU and writes a `Compiled` as JSON; runs in a process of its own."""
+    """Compiles a file's program for a kind of TPU and writes a `Compiled` as JSON."""
     compiled = _costs(_compile(Path(source).read_bytes(), kind))
     Path(result).write_text(json.dumps(dataclasses.asdict(compiled)))
 
@@ -163,7 +164,7 @@ def _compile(program: bytes, kind: str) -> Any:
 
 
 def remove_copies(module: Any, ir: Any) -> None:
-    """TensorFlow's exporter copies every result with an operation that libtpu's reader does not know."""
+    """Removes the operations with which TensorFlow's exporter copies each result, and which libtpu does not know."""
     copies = []
 
     def collect(operation: Any) -> Any:
