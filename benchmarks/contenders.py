@@ -1,7 +1,7 @@
-"""Who is timed: each function here takes (config, records) and returns one that trains for a number of steps.
+"""The training steps that are timed: each function takes (config, records) and returns one that trains for some steps.
 
 All train with AdamW, weight decay 0.1, clipping at 1.0, float32 parameters and the dropout of the config, each step on
-the same records. Every one of them runs in a process of its own, so only the libraries of one are imported there.
+the same records. Each runs in a process of its own and imports only its own libraries.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ CLIP_NORM = 1.0
 
 
 def ours(config: GPTConfig, records: np.ndarray, remat: str = "none") -> Train:
-    """`TrainStep`, compiled by XLA, on one device."""
+    """Trains by `TrainStep`, compiled by XLA, on one device."""
     import tensorflow as tf
 
     from algpt2.config.training import TrainConfig
@@ -40,7 +40,7 @@ def ours(config: GPTConfig, records: np.ndarray, remat: str = "none") -> Train:
 
 
 def keras_hub(config: GPTConfig, records: np.ndarray) -> Train:
-    """keras-hub's GPT-2, trained by `fit`, compiled by XLA.
+    """Trains keras-hub's GPT-2 by `fit`, compiled by XLA.
 
     Raises:
       ValueError: a config that it has no counterpart for.
@@ -75,7 +75,7 @@ def keras_hub(config: GPTConfig, records: np.ndarray) -> Train:
 
 
 def torch(config: GPTConfig, records: np.ndarray, compiled: bool, bfloat16: bool) -> Train:
-    """A PyTorch model in the manner of nanoGPT, eager or through `torch.compile`, float32 or bfloat16 autocast."""
+    """Trains a PyTorch model in the manner of nanoGPT: eager or compiled, in float32 or in bfloat16 autocast."""
     import torch
 
     from benchmarks.torch_gpt import TorchGPT

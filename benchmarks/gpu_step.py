@@ -67,7 +67,10 @@ def _export(config: GPTConfig, batch_size: int, path: str) -> None:
 
 
 def _ours(program: bytes, vocab_size: int) -> Train:
-    """The exported step on JAX's first device, its state fed back. Initial numbers are made up: only time counts."""
+    """Returns the exported step on JAX's first device. Each step gets the state that the one before it returned.
+
+    The first state is made up, because only the time counts.
+    """
     import jax
     from jax._src.interpreters import mlir
     from jax._src.lib import xla_client
@@ -110,7 +113,7 @@ def _made_up(shape: tuple[int, ...], dtype: str, rng: np.random.Generator, vocab
 
 
 def _torch(config: GPTConfig, batch_size: int) -> Train:
-    """A nanoGPT-style model through `torch.compile`, bfloat16 autocast, PyTorch's flash attention."""
+    """Returns the step of a nanoGPT-style model: `torch.compile`, bfloat16 autocast, PyTorch's flash attention."""
     import torch
 
     from benchmarks.torch_gpt import TorchGPT

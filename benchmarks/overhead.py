@@ -60,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _seconds_per_step(run: Run) -> float:
-    """Everything that happens from the end of the first graph call up to the last step, over the steps."""
+    """Returns the seconds of a step, with everything that happens between the first graph call and the last step."""
     import tensorflow as tf
 
     from algpt2.training.loop import train

@@ -1,9 +1,10 @@
-"""Contenders in processes of their own that work one at a time: so they share a noisy machine's moods."""
+"""Contenders in processes of their own that work one at a time, in turn, so that a noisy machine slows all of them."""
 
 import multiprocessing
 import os
 import time
 from multiprocessing.connection import Connection
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +33,7 @@ class Contender:
         self._connection.send(0)
         self._process.join()
 
-    def _answer(self):
+    def _answer(self) -> Any:
         answer = self._connection.recv()
         if isinstance(answer, BaseException):
             raise answer
@@ -42,14 +43,18 @@ class Contender:
 def peak_gigabytes() -> float:
     """Returns the largest resident size of this process so far, in GB.
 
-    From /proc, because a child's `ru_maxrss` begins at its parent's.
+    It is read from /proc, because `getrusage` gives a child the peak of its parent to begin with.
     """
     with open(f"/proc/{os.getpid()}/status", encoding="ascii") as lines:
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e9
 
 
 def _work(name: str, config: GPTConfig, batch_size: int, connection: Connection) -> None:
-    """Trains when told to: sends (seconds to the first step, peak GB), then the seconds of each number of steps."""
+    """Trains in a process of its own when the other end of the connection says so.
+
+    It sends the seconds to the first step and the peak in GB. Then it receives numbers of steps and sends the seconds
+    that each of them took, until it receives 0. An error is sent in place of an answer.
+    """
     os.environ.update(TF_CPP_MIN_LOG_LEVEL="3", KERAS_BACKEND="tensorflow")
     start = time.perf_counter()
     try:
