@@ -10,7 +10,7 @@ from typing import Any
 from absl import logging
 
 from algpt2 import cli, storage
-from algpt2.config.model import preset, preset_names
+from algpt2.config.model import GPTConfig, preset_names
 from algpt2.config.training import REMATS, TrainConfig
 from algpt2.devices import wheels
 from algpt2.devices.tpu_pods import TPU_KINDS, roofline
@@ -106,7 +106,7 @@ def _keys(arguments: argparse.Namespace) -> Iterator[Key]:
         dropout = PEER_DROPOUT if arguments.dropout is None else arguments.dropout
         yield Key(PEER, dropout, "none", "adamw", kind, arguments.batch_size)
     for name, kind, optimizer in itertools.product(arguments.presets, arguments.kinds, arguments.optimizers):
-        dropout = preset(name).dropout if arguments.dropout is None else arguments.dropout
+        dropout = GPTConfig.from_preset(name).dropout if arguments.dropout is None else arguments.dropout
         yield Key(name, dropout, arguments.remat, optimizer, kind, arguments.batch_size)
 
 
@@ -122,7 +122,7 @@ def _own_figures(key: Key, search: bool) -> dict[str, Any]:
         remat=key.remat,
     )
     return rehearse(
-        dataclasses.replace(preset(key.model), dropout=key.dropout), train_config, pod.name, search
+        dataclasses.replace(GPTConfig.from_preset(key.model), dropout=key.dropout), train_config, pod.name, search
     ).figures()
 
 
@@ -151,7 +151,7 @@ def _at_roofline(key: Key, figures: dict[str, Any]) -> dict[str, float | None]:
     """Returns the time of one core's step at the roofline, without an all-reduce, and the MFU in that time."""
     if not figures["fits"]:
         return dict.fromkeys(AT_ROOFLINE)
-    config, pod = preset(PEER_PRESET if key.model == PEER else key.model), one_chip(key.core)
+    config, pod = GPTConfig.from_preset(PEER_PRESET if key.model == PEER else key.model), one_chip(key.core)
     seconds = roofline(pod, figures["flops"], figures["hbm_bytes_moved"], reduced_bytes=0).seconds
     model_flops = key.batch_size * config.seq_len * training_flops_per_token(config)
     return dict(zip(AT_ROOFLINE, (seconds, model_flops / pod.replica_flops / seconds), strict=True))

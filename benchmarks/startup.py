@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from algpt2 import cli
-from algpt2.config.model import preset, preset_names
+from algpt2.config.model import GPTConfig, preset_names
 from benchmarks.contenders import CONTENDERS
 from benchmarks.turns import Contender
 
@@ -18,7 +18,7 @@ def main(argv: Sequence[str]) -> int:
     print(f"batch {arguments.batch_size} x {arguments.seq_len}, dropout {arguments.dropout}", file=sys.stderr)
     print(f"{'':24}{'':24}{'first step, s':>15}{'peak, GB':>10}", file=sys.stderr)
     for name in arguments.presets:
-        config = dataclasses.replace(preset(name), dropout=arguments.dropout, seq_len=arguments.seq_len)
+        config = dataclasses.replace(GPTConfig.from_preset(name), dropout=arguments.dropout, seq_len=arguments.seq_len)
         for contender in arguments.contender:
             started = Contender(contender, config, arguments.batch_size)
             started.close()

@@ -114,7 +114,10 @@ class GPTConfig:
         Raises:
           UserError: no such name.
         """
-        return preset(name)
+        if name not in preset_names():
+            raise UserError(f"a preset must be one of {', '.join(preset_names())}, received {name!r}.")
+        text = resources.files("algpt2.config").joinpath("presets", f"{name}.json").read_text(encoding="utf-8")
+        return config_from_dict(json_files.parse_object(text), f"the preset {name}.json")
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as plain JSON values."""
@@ -142,18 +145,6 @@ def preset_names() -> list[str]:
     return sorted(file.name.removesuffix(".json") for file in files if file.name.endswith(".json"))
 
 
-def preset(name: str) -> GPTConfig:
-    """Returns a named model's config.
-
-    Raises:
-      UserError: no such name.
-    """
-    if name not in preset_names():
-        raise UserError(f"a preset must be one of {', '.join(preset_names())}, received {name!r}.")
-    text = resources.files("algpt2.config").joinpath("presets", f"{name}.json").read_text(encoding="utf-8")
-    return config_from_dict(json_files.parse_object(text), f"the preset {name}.json")
-
-
 def load_config(name_or_path: str) -> GPTConfig:
     """Returns the config that a preset's name, a JSON file, or a folder with `config.json` stands for.
 
@@ -161,7 +152,7 @@ def load_config(name_or_path: str) -> GPTConfig:
       UserError: nothing of that name, not JSON, or unknown keys.
     """
     if name_or_path in preset_names():
-        return preset(name_or_path)
+        return GPTConfig.from_preset(name_or_path)
     path = name_or_path if name_or_path.endswith(".json") else storage.join(name_or_path, CONFIG_NAME)
     if not storage.exists(path):
         raise UserError(

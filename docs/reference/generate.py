@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from algpt2 import cli
-from algpt2.config.model import GPTConfig, preset, preset_names
+from algpt2.config.model import GPTConfig, preset_names
 from algpt2.config.training import TrainConfig
 from algpt2.errors import UserError
 from algpt2.model.sizes import training_flops_per_token
@@ -100,7 +100,7 @@ def flags_page(parsers: dict[str, argparse.ArgumentParser]) -> str:
 
 def presets_page() -> str:
     """Returns the page of all presets: their fields, and what follows from these by arithmetic."""
-    configs = {name: preset(name) for name in preset_names()}
+    configs = {name: GPTConfig.from_preset(name) for name in preset_names()}
     fields = [field.name for field in dataclasses.fields(GPTConfig)]
     shapes = [(name, *(_value(getattr(config, field)) for field in fields)) for name, config in configs.items()]
     sizes = [

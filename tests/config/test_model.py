@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import ALGPT2_CONFIG, GPT2_CONFIG
 
-from algpt2.config.model import CONFIG_NAME, MODEL_TYPES, GPTConfig, load_config, preset, preset_names
+from algpt2.config.model import CONFIG_NAME, MODEL_TYPES, GPTConfig, load_config, preset_names
 from algpt2.errors import UserError
 from algpt2.model.gpt import GPT
 
@@ -33,7 +33,7 @@ PUBLISHED = {
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_published_model_has_its_shape_and_exactly_its_parameters(name):
-    config = preset(name)
+    config = GPTConfig.from_preset(name)
     shape = (config.n_layer, config.d_model, config.n_head, config.embedding_size, config.share_layers, config.dropout)
     assert (*shape, config.parameter_count()) == PUBLISHED[name]
     assert (config.vocab_size, config.seq_len) == (50257, 2048 if name == "gpt3-125m" else 1024)
@@ -43,7 +43,10 @@ def test_a_published_model_has_its_shape_and_exactly_its_parameters(name):
 
 def test_the_presets_are_the_published_models_and_two_tiny_ones():
     assert preset_names() == sorted([*PUBLISHED, "gpt2-tiny", "algpt2-tiny"])
-    assert (preset("gpt2-tiny").model_type, preset("algpt2-tiny").model_type) == MODEL_TYPES
+    assert (
+        GPTConfig.from_preset("gpt2-tiny").model_type,
+        GPTConfig.from_preset("algpt2-tiny").model_type,
+    ) == MODEL_TYPES
 
 
 sizes = st.integers(1, 5)
@@ -67,8 +70,11 @@ def test_parameter_count_is_the_number_of_the_built_models_parameters(head_size,
 
 @pytest.mark.parametrize("name", ["gpt2-tiny", "algpt2-tiny"])
 def test_a_tiny_preset_builds_the_parameters_that_it_counts(name):
-    model = GPT(preset(name))
-    assert sum(variable.numpy().size for variable in model.trainable_variables) == preset(name).parameter_count()
+    model = GPT(GPTConfig.from_preset(name))
+    assert (
+        sum(variable.numpy().size for variable in model.trainable_variables)
+        == GPTConfig.from_preset(name).parameter_count()
+    )
 
 
 @pytest.mark.parametrize(
@@ -110,7 +116,7 @@ def test_d_model_must_be_a_multiple_of_n_head():
 
 def test_an_unknown_preset_is_refused_with_the_known_ones():
     with pytest.raises(UserError, match=r"gpt2-xl.*received 'gpt5'"):
-        preset("gpt5")
+        GPTConfig.from_preset("gpt5")
     with pytest.raises(UserError, match=r"gpt2-xl.*received 'gpt5'"):
         GPTConfig.from_preset("gpt5")
 
@@ -132,7 +138,9 @@ def test_a_checkpoints_config_is_read_from_its_nested_fields_only(tmp_path):
 
 
 def test_a_presets_name_means_the_preset():
-    assert load_config("algpt2-medium") == GPTConfig.from_preset("algpt2-medium") == preset("algpt2-medium")
+    assert (
+        load_config("algpt2-medium") == GPTConfig.from_preset("algpt2-medium") == GPTConfig.from_preset("algpt2-medium")
+    )
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import tensorflow as tf
 from numpy_gpt import forward
 from tiny_models import ALGPT2_CONFIG, GPT2_CONFIG, randomised
 
-from algpt2.config.model import preset
+from algpt2.config.model import GPTConfig
 from algpt2.model.gpt import GPT
 from algpt2.model.losses import inputs_and_targets, token_nats
 
@@ -54,13 +54,13 @@ def test_shared_parameters_are_counted_and_named_once(tiny_config):
 
 @pytest.mark.parametrize("name", ["gpt2-tiny", "algpt2-tiny"])
 def test_a_built_preset_has_the_parameters_that_its_config_counts(name):
-    config = preset(name)
+    config = GPTConfig.from_preset(name)
     assert GPT(config).count_params() == config.parameter_count()
 
 
 def test_a_model_of_a_presets_name_has_its_shape_and_the_constructors_options():
     model = GPT.from_preset("algpt2-tiny", seed=1, dtype="mixed_bfloat16")
-    assert model.config == preset("algpt2-tiny")
+    assert model.config == GPTConfig.from_preset("algpt2-tiny")
     assert model.compute_dtype == "bfloat16"
     np.testing.assert_array_equal(model.wte.numpy(), GPT(model.config, seed=1).wte.numpy())
 

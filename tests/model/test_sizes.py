@@ -2,18 +2,18 @@ import dataclasses
 
 import pytest
 
-from algpt2.config.model import preset
+from algpt2.config.model import GPTConfig
 from algpt2.model.sizes import mfu, training_flops_per_token
 
 
 def test_gpt2_takes_the_published_flops_per_token():
-    assert training_flops_per_token(preset("gpt2")) == pytest.approx(8.55e8, rel=1e-3)
+    assert training_flops_per_token(GPTConfig.from_preset("gpt2")) == pytest.approx(8.55e8, rel=1e-3)
 
 
 @pytest.mark.parametrize("name", ["gpt2-tiny", "algpt2-tiny", "algpt2", "algpt2-shared", "algpt2-medium"])
 def test_flops_are_three_times_those_of_every_matrix_product_of_the_forward_pass(name):
     """Twice the multiply-adds; biases and layer norms, which are in N but are no products, make 0.2% at most."""
-    c = preset(name)
+    c = GPTConfig.from_preset(name)
     block = c.d_model * 3 * c.d_model + c.d_model * c.d_model + 2 * c.d_model * c.feed_forward_size
     scores_and_values = 2 * c.seq_len * c.d_model
     edges = 2 * c.d_model * c.embedding_size if c.embedding_size else 0
@@ -27,11 +27,11 @@ def test_algpt2_counts_its_shared_block_once_for_each_layer():
     head, edges = 50257 * 128, 768 * 128 + 768 + 128 * 768 + 128
     blocks, last_norm = 12 * 7_087_872, 2 * 768
     expected = 6 * (head + edges + blocks + last_norm) + 12 * 12 * 768 * 1024
-    assert training_flops_per_token(preset("algpt2")) == expected == 663_364_608
+    assert training_flops_per_token(GPTConfig.from_preset("algpt2")) == expected == 663_364_608
 
 
 def test_sharing_saves_parameters_and_no_arithmetic():
-    shared = preset("algpt2-shared")
+    shared = GPTConfig.from_preset("algpt2-shared")
     plain = dataclasses.replace(shared, share_layers=False)
     assert shared.parameter_count() < plain.parameter_count() / 2
     assert training_flops_per_token(shared) == training_flops_per_token(plain)
@@ -39,5 +39,7 @@ def test_sharing_saves_parameters_and_no_arithmetic():
 
 def test_the_original_run_reached_seven_percent_of_its_pod():
     """655k tokens/s on a v3-128, which is 128 cores and 64 chips of 123 TFLOP/s."""
-    assert mfu(preset("gpt2"), 655e3, 128, "v3") == pytest.approx(655e3 * 8.5517e8 / (64 * 123e12), rel=1e-4)
-    assert mfu(preset("gpt2"), 655e3, 128, "v3") == pytest.approx(0.07, abs=0.002)
+    assert mfu(GPTConfig.from_preset("gpt2"), 655e3, 128, "v3") == pytest.approx(
+        655e3 * 8.5517e8 / (64 * 123e12), rel=1e-4
+    )
+    assert mfu(GPTConfig.from_preset("gpt2"), 655e3, 128, "v3") == pytest.approx(0.07, abs=0.002)

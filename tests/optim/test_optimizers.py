@@ -4,7 +4,7 @@ import optax
 import pytest
 from tiny_models import GPT2_CONFIG
 
-from algpt2.config.model import preset
+from algpt2.config.model import GPTConfig
 from algpt2.config.training import OPTIMIZERS, TrainConfig
 from algpt2.model.gpt import GPT
 from algpt2.optim.adafactor import Adafactor
@@ -81,7 +81,7 @@ def test_adafactors_relative_step_bounds_the_learning_rate(rng):
 
 def test_adafactors_state_for_algpt2_is_smaller_than_the_model(capsys):
     """And than a hundredth of AdamW's; printed, because people ask."""
-    config = preset("algpt2")
+    config = GPTConfig.from_preset("algpt2")
     shapes = [p.shape for p in GPT(config).trainable_variables]
     sizes = {}
     for optimizer in (Adafactor(1e-3), AdamW(1e-3)):

@@ -7,7 +7,7 @@ import pytest
 from command_line import TRAIN, call, snapshot
 
 from algpt2.config.cadence import Cadence
-from algpt2.config.model import GPTConfig, preset
+from algpt2.config.model import GPTConfig
 from algpt2.config.training import TrainConfig
 from algpt2.data.record_set import open_record_set
 from algpt2.devices import strategies, wheels
@@ -234,17 +234,17 @@ def test_too_little_room_for_the_checkpoints_is_an_error(run, tmp_path, monkeypa
 
 def test_a_micro_batch_beyond_the_memory_of_a_replica_is_a_warning():
     config = TrainConfig(total_steps=1, compute_dtype="bfloat16")
-    assert doctor_checks.memory(preset("gpt2"), config, 4, Devices(8, "v3")).level == OK
-    verdict = doctor_checks.memory(preset("gpt2"), config, 64, Devices(8, "v3"))
+    assert doctor_checks.memory(GPTConfig.from_preset("gpt2"), config, 4, Devices(8, "v3")).level == OK
+    verdict = doctor_checks.memory(GPTConfig.from_preset("gpt2"), config, 64, Devices(8, "v3"))
     assert (verdict.level, "16.00 GiB: raise --accumulation_steps" in verdict.message) == (WARNING, True)
-    assert doctor_checks.memory(preset("gpt2"), config, 64, Devices(8, None)).level == OK
+    assert doctor_checks.memory(GPTConfig.from_preset("gpt2"), config, 64, Devices(8, None)).level == OK
 
 
 def test_the_time_is_that_of_the_assumed_utilisation(run):
     """The original's run: 90k steps of 512 x 1024 tokens, 8.55e8 FLOPs each, at 7.1% of 64 v3 chips took 20 hours."""
     records = dataclasses.replace(run.train_records, seq_len=1024)
     config = TrainConfig(total_steps=90_000, batch_size=512)
-    original = Run(preset("gpt2"), config, Cadence(), records, None, None)
+    original = Run(GPTConfig.from_preset("gpt2"), config, Cadence(), records, None, None)
     message = doctor_checks.duration(original, Devices(128, "v3"), 0.0711).message
     assert "47,185,920,000 tokens" in message
     assert ", 20.0 h at 7% of the peak of v3." in message

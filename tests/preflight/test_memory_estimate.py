@@ -4,7 +4,7 @@ import math
 import pytest
 from tiny_models import ALGPT2_CONFIG
 
-from algpt2.config.model import preset, preset_names
+from algpt2.config.model import GPTConfig, preset_names
 from algpt2.config.training import TrainConfig
 from algpt2.model.sizes import parameter_shapes
 from algpt2.preflight.memory_estimate import checkpoint_bytes, optimizer_state_bytes, replica_bytes
@@ -14,7 +14,10 @@ TRAIN = TrainConfig(total_steps=10)
 
 @pytest.mark.parametrize("name", preset_names())
 def test_the_shapes_hold_every_parameter_of_every_preset(name):
-    assert sum(map(math.prod, parameter_shapes(preset(name)))) == preset(name).parameter_count()
+    assert (
+        sum(map(math.prod, parameter_shapes(GPTConfig.from_preset(name))))
+        == GPTConfig.from_preset(name).parameter_count()
+    )
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adafactor"])
@@ -29,7 +32,7 @@ def test_the_optimizer_state_is_as_large_as_the_real_one(tiny_config, optimizer,
 
 
 def test_a_checkpoint_of_adamw_is_three_times_the_parameters_and_of_adafactor_hardly_more_than_them():
-    model = preset("gpt2")
+    model = GPTConfig.from_preset("gpt2")
     assert checkpoint_bytes(model, TRAIN) == 12 * 124_439_808
     adafactor = dataclasses.replace(TRAIN, optimizer="adafactor")
     assert 4 * 124_439_808 < checkpoint_bytes(model, adafactor) < 1.01 * 4 * 124_439_808
@@ -39,7 +42,7 @@ def test_the_estimate_bounds_what_a_compiled_gpt2_takes_on_a_v3_core():
     """Batch 4 x 1024, bfloat16, AdamW, by the TPU compiler, which reuses buffers."""
     for remat, compiled in (("none", 2.64), ("block", 2.03)):
         train = dataclasses.replace(TRAIN, compute_dtype="bfloat16", remat=remat)
-        estimate = sum(replica_bytes(preset("gpt2"), train, micro_batch=4).values()) / 2**30
+        estimate = sum(replica_bytes(GPTConfig.from_preset("gpt2"), train, micro_batch=4).values()) / 2**30
         assert compiled < estimate < 1.5 * compiled
 
 
@@ -51,7 +54,7 @@ def test_sharing_layers_saves_parameters_and_no_activations():
 
 
 def test_smaller_micro_batches_take_less_and_accumulating_them_a_second_gradient():
-    model = preset("gpt2")
+    model = GPTConfig.from_preset("gpt2")
     whole = replica_bytes(model, TRAIN, 8)
     parts = replica_bytes(model, dataclasses.replace(TRAIN, accumulation_steps=4), 2)
     assert parts["activations"] == whole["activations"] / 4

@@ -10,7 +10,7 @@ from command_line import TRAIN, call
 from marks import needs_tpu_compiler
 from tiny_models import ALGPT2_CONFIG, GPT2_CONFIG
 
-from algpt2.config.model import preset
+from algpt2.config.model import GPTConfig
 from algpt2.config.training import TrainConfig
 from algpt2.devices.chips import GIB
 from algpt2.devices.tpu_pods import pod_named
@@ -43,7 +43,7 @@ def fake_compiler(monkeypatch, compiled):
 def test_the_figures_of_a_run_follow_from_those_of_a_core(monkeypatch):
     fake_compiler(monkeypatch, lambda batch: Compiled(round(1.7 * batch * GIB), batch <= 9, GIB, 61.5e12, 90e9, 70e9))
     config = TrainConfig(total_steps=1000, batch_size=512, compute_dtype="bfloat16")
-    found = rehearse(preset("gpt2"), config, "v3-128")
+    found = rehearse(GPTConfig.from_preset("gpt2"), config, "v3-128")
     figures = found.figures()
     assert (found.batch_per_core, found.largest_batch_per_core, found.too_large_batch_per_core) == (4, 9, 10)
     reduction = 2 * 63 / 64 * 4 * 124_439_808 / 328e9
@@ -52,7 +52,7 @@ def test_the_figures_of_a_run_follow_from_those_of_a_core(monkeypatch):
     assert figures["roofline_seconds"] == pytest.approx(1 + reduction)
     assert figures["tokens_per_second_at_roofline"] == pytest.approx(512 * 1024 / (1 + reduction))
     assert figures["hours_at_roofline"] == pytest.approx(1000 * (1 + reduction) / 3600)
-    model_flops = 4 * 1024 * training_flops_per_token(preset("gpt2"))
+    model_flops = 4 * 1024 * training_flops_per_token(GPTConfig.from_preset("gpt2"))
     assert figures["mfu_at_roofline"] == pytest.approx(model_flops / 61.5e12 / (1 + reduction))
     table = dict(table_of(found))
     assert table["largest batch of a core"] == "9 (10 does not fit)"
@@ -63,7 +63,7 @@ def test_the_figures_of_a_run_follow_from_those_of_a_core(monkeypatch):
 
 def test_a_step_that_does_not_fit_has_no_speed_and_exit_status_2(monkeypatch, capsys):
     fake_compiler(monkeypatch, lambda batch: Compiled(20 * GIB, fits=False))
-    found = rehearse(preset("gpt2"), TrainConfig(total_steps=1, batch_size=512), "v3-128", search=False)
+    found = rehearse(GPTConfig.from_preset("gpt2"), TrainConfig(total_steps=1, batch_size=512), "v3-128", search=False)
     assert rehearsal.report(found) == 2
     printed = capsys.readouterr()
     assert "20.00 of 16 GiB: DOES NOT FIT" in printed.err
@@ -123,6 +123,6 @@ def test_a_preset_takes_no_more_memory_of_a_v3_core_than_recorded(name, remat):
     if recorded["libtpu"] != tpu_compiler.compiler_version():
         pytest.skip(f"recorded with libtpu {recorded['libtpu']}")
     config = dataclasses.replace(CONFIG, batch_size=4, remat=remat)
-    model_config = dataclasses.replace(preset(name), dropout=recorded["dropout"])
+    model_config = dataclasses.replace(GPTConfig.from_preset(name), dropout=recorded["dropout"])
     compiled = compile_for_tpu(export_training_step(model_config, config), "v3")
     assert compiled.peak_hbm_bytes <= 1.05 * recorded["peak_hbm_bytes"][name]
