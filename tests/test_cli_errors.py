@@ -121,7 +121,7 @@ REFUSED = [
     (TRAIN, {"steps": None, "epochs": 0}, "at least one full batch", "0.0 epochs"),
     (TRAIN, {"steps": None, "batch_size": 10**6}, "at least one full batch", "--batch_size"),
     (TRAIN, {"warmup_steps": STEPS + 1}, f"warmup_steps must be at most {STEPS}", f"received {STEPS + 1}"),
-    (TRAIN, {"learning_rate": "nan"}, "learning_rate must be a finite number", "received nan"),
+    (TRAIN, {"learning_rate": "nan"}, "learning_rate must be above 0", "received nan"),
     (TRAIN, {"save_every_steps": 0}, "save_every_steps must be at least 1", "received 0"),
     (TRAIN, {"tpu": "grpc://127.0.0.1:1"}, "reads its data from gs:// only", "{good}/records", "--tpu local"),
     (TRAIN, {"model_dir": None}, "--model_dir must name a folder"),
