@@ -94,7 +94,9 @@ def _add_run_flags(parser: argparse.ArgumentParser) -> None:
         help="set --model_dir back to its checkpoint of this step, keep what came later in a folder in it, and stop",
     )
     run.add_argument(
-        "--rehearse", metavar="POD", help="compile the step for a TPU like v3-128 without one: memory, bounds; and stop"
+        "--rehearse",
+        metavar="POD",
+        help="compile the step for a TPU like v3-128 without one: its memory, its time at the roofline; and stop",
     )
     length = run.add_mutually_exclusive_group()
     length.add_argument("--epochs", type=float, help="passes over the records (default: the run's, or 1)")
