@@ -68,7 +68,7 @@ class _Count:
 
     def __init__(self, program: Program):
         self.computations = program.computations
-        self.rounds = program.rounds
+        self.rounds = program.rounds_or_one
         self.fused = program.fused
         self.of_computation = functools.cache(self._of_computation)
         self._fractions_read = functools.cache(self._fractions_read_inside)
@@ -80,7 +80,7 @@ class _Count:
     def _of(self, computation: Computation, instruction: Instruction) -> Traffic:
         if instruction.opcode == "while":
             condition, body = instruction.loop
-            return (self.rounds[body] or 1) * (self.of_computation(body) + self.of_computation(condition))
+            return self.rounds[body] * (self.of_computation(body) + self.of_computation(condition))
         if instruction.opcode == "conditional":
             return min(map(self.of_computation, instruction.branches), key=lambda traffic: traffic.hbm_bytes)
         if instruction.opcode in ("call", "async-start"):

@@ -21,7 +21,7 @@ def flops_with_every_round(program: Program, flops_of: Callable[[str], float]) -
     def flops_of_all_rounds(name: str) -> float:
         total = flops_once(name)
         for body in _bodies_in(program, name):
-            total += (program.rounds[body] or 1) * flops_of_all_rounds(body) - flops_once(body)
+            total += program.rounds_or_one[body] * flops_of_all_rounds(body) - flops_once(body)
         return total
 
     return flops_of_all_rounds(program.entry)

@@ -126,6 +126,11 @@ class Program:
         return {body: self.computations[condition].rounds for condition, body in loops}
 
     @functools.cached_property
+    def rounds_or_one(self) -> dict[str, int]:
+        """The same, with one round where it is unknown."""
+        return {body: 1 if rounds is None else rounds for body, rounds in self.rounds.items()}
+
+    @functools.cached_property
     def fused(self) -> set[str | None]:
         """The names of the computations that are the insides of fusions."""
         return {instruction.called for instruction in self._instructions() if instruction.opcode == "fusion"}

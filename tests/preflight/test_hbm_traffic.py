@@ -191,6 +191,12 @@ def test_an_asynchronous_copy_counts_once_in_each_memory(start, done, hbm_bytes,
     assert traffic(f"%r = {start}", f"%d = {done}") == Traffic(hbm_bytes, on_chip_bytes)
 
 
+def test_a_loop_of_no_rounds_moves_nothing():
+    loop = "%r = (s32[]{:S(6)}, f32[100]{0}) while(%start), condition=%condition, body=%body"
+    text = COMPUTATIONS.replace("BODY", loop).replace("constant(7)", "constant(0)")
+    assert traffic_of(hlo_text.parse(text)) == Traffic(0, 0)
+
+
 def test_a_loop_of_unknown_length_counts_as_one_round():
     loop = "%r = (s32[]{:S(6)}, f32[100]{0}) while(%start), condition=%condition, body=%body"
     text = COMPUTATIONS.replace("BODY", loop).replace(
