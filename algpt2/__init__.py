@@ -39,10 +39,9 @@ def load_model(checkpoint: str, dtype: str = "float32", ema: bool = False) -> "G
       UserError: there is no checkpoint, it is damaged, it has no average, or no usable TensorFlow is installed.
     """
     _require_tensorflow_backend()
-    from algpt2.checkpoints.folder import find_checkpoint
-    from algpt2.checkpoints.save_load import load_model as load_from_folder
+    from algpt2.checkpoints import save_load
 
-    return load_from_folder(find_checkpoint(checkpoint), dtype, ema)
+    return save_load.load_model(checkpoint, dtype, ema)
 
 
 def __getattr__(name: str) -> Any:

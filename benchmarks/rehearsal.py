@@ -14,7 +14,8 @@ from algpt2.config.model import GPTConfig, preset_names
 from algpt2.config.training import REMATS, TrainConfig
 from algpt2.devices import wheels
 from algpt2.devices.tpu_pods import TPU_KINDS, roofline
-from algpt2.model.sizes import training_flops_per_token
+from algpt2.model.sizes import mfu
+from algpt2.preflight.tpu_compiler import Compiled, compile_for_tpu, compiler_version
 from algpt2.storage import json_files
 from benchmarks.rehearsal_table import Key, Row, document, key_of, one_chip, table
 
@@ -23,6 +24,7 @@ PEER, PEER_PRESET, PEER_DROPOUT = "keras-hub GPT-2", "gpt2", 0.1
 SEARCHED = ("largest_batch_per_core", "too_large_batch_per_core")
 COMPILED = ("libtpu", "peak_hbm_bytes", "fits", "flops", "hbm_bytes_moved", "on_chip_bytes_moved")
 AT_ROOFLINE = ("roofline_seconds", "mfu_at_roofline")
+FIGURES = (*COMPILED, *SEARCHED, *AT_ROOFLINE)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -70,11 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
 def make_row(key: Key, search: bool) -> Row:
     """Returns the figures of one row, which is one compilation, and with `search` several more."""
     figures = _peer_figures(key, search) if key.model == PEER else _own_figures(key, search)
-    return {
-        **key._asdict(),
-        **{name: figures.get(name) for name in (*COMPILED, *SEARCHED)},
-        **_at_roofline(key, figures),
-    }
+    return {**key._asdict(), **{name: figures.get(name) for name in FIGURES}}
 
 
 def _rows_made_before(path: str | None) -> dict[Key, Row]:
@@ -85,7 +83,7 @@ def _rows_made_before(path: str | None) -> dict[Key, Row]:
 
 def _has_every_figure(row: Row) -> bool:
     """False of a row that was made before one of the figures was known."""
-    return all(name in row for name in (*COMPILED, *SEARCHED, *AT_ROOFLINE))
+    return all(name in row for name in FIGURES)
 
 
 def _searched(row: Row, libtpu: str) -> Row:
@@ -129,7 +127,6 @@ def _own_figures(key: Key, search: bool) -> dict[str, Any]:
 def _peer_figures(key: Key, search: bool) -> dict[str, Any]:
     from algpt2.preflight.batch_search import Trial, largest_fitting
     from algpt2.preflight.rehearsal import trial_of
-    from algpt2.preflight.tpu_compiler import Compiled, compile_for_tpu, compiler_version
     from benchmarks.keras_hub_step import keras_hub_program
 
     def compile_step(batch_size: int) -> Compiled:
@@ -140,6 +137,8 @@ def _peer_figures(key: Key, search: bool) -> dict[str, Any]:
 
     compiled = compile_step(key.batch_size)
     figures = {**dataclasses.asdict(compiled), "libtpu": compiler_version()}
+    if compiled.fits:
+        figures |= _peer_at_roofline(key, compiled)
     if search:
         first, fixed_bytes = trial_of(key.batch_size, compiled), compiled.argument_bytes or 0
         found = largest_fitting(compile_batch, first, fixed_bytes, one_chip(key.core).replica_hbm_bytes)
@@ -147,14 +146,12 @@ def _peer_figures(key: Key, search: bool) -> dict[str, Any]:
     return figures
 
 
-def _at_roofline(key: Key, figures: dict[str, Any]) -> dict[str, float | None]:
-    """Returns the time of one core's step at the roofline, without an all-reduce, and the MFU in that time."""
-    if not figures["fits"]:
-        return dict.fromkeys(AT_ROOFLINE)
-    config, pod = GPTConfig.from_preset(PEER_PRESET if key.model == PEER else key.model), one_chip(key.core)
-    seconds = roofline(pod, figures["flops"], figures["hbm_bytes_moved"], reduced_bytes=0).seconds
-    model_flops = key.batch_size * config.seq_len * training_flops_per_token(config)
-    return dict(zip(AT_ROOFLINE, (seconds, model_flops / pod.replica_flops / seconds), strict=True))
+def _peer_at_roofline(key: Key, compiled: Compiled) -> dict[str, float]:
+    """Returns the time of the peer's step on one core at the roofline, and the MFU in that time, as for our own."""
+    config = GPTConfig.from_preset(PEER_PRESET)
+    seconds = roofline(one_chip(key.core), compiled.flops, compiled.hbm_bytes_moved, reduced_bytes=0).seconds
+    utilisation = mfu(config, key.batch_size * config.seq_len / seconds, 1, key.core)
+    return dict(zip(AT_ROOFLINE, (seconds, utilisation), strict=True))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from algpt2.config.model import GPTConfig
 from algpt2.config.training import TrainConfig
 from algpt2.devices.chips import GIB
 from algpt2.devices.tpu_pods import TPU_KINDS, Pod, pod_named, roofline
-from algpt2.model.sizes import training_flops_per_token
+from algpt2.model.sizes import mfu
 from algpt2.preflight import tpu_compiler
 from algpt2.preflight.batch_search import Trial, largest_fitting
 from algpt2.preflight.memory_estimate import FLOAT32_BYTES, optimizer_state_bytes
@@ -159,13 +159,13 @@ class Rehearser:
         pod, config = self.pod, self.train_config
         parts = roofline(pod, compiled.flops, compiled.hbm_bytes_moved, self.gradient_bytes)
         tokens = config.batch_size * self.model_config.seq_len
-        model_seconds = tokens * training_flops_per_token(self.model_config) / (pod.n_replicas * pod.replica_flops)
+        tokens_per_second = tokens / parts.seconds
         return SpeedAtRoofline(
             compute_seconds=parts.compute_seconds,
             memory_seconds=parts.memory_seconds,
             roofline_seconds=parts.seconds,
-            mfu_at_roofline=model_seconds / parts.seconds,
-            tokens_per_second_at_roofline=tokens / parts.seconds,
+            mfu_at_roofline=mfu(self.model_config, tokens_per_second, pod.n_replicas, pod.kind),
+            tokens_per_second_at_roofline=tokens_per_second,
             hours_at_roofline=config.total_steps * parts.seconds / 3600,
         )
 
@@ -231,14 +231,16 @@ def _lines_of_speed(found: Rehearsal, speed: SpeedAtRoofline) -> list[tuple[str,
     arithmetic = f"{found.flops / 1e12:.3f} TFLOP, {speed.compute_seconds * 1e3:.2f} ms at the peak rate"
     memory = f"at least {found.hbm_bytes_moved / 1e9:.2f} GB, {speed.memory_seconds * 1e3:.2f} ms at the peak rate"
     reduction = f"{found.all_reduce_seconds * 1e3:.2f} ms at {found.link_bytes_per_second / 1e9:.0f} GB/s a chip"
-    mfu = f"{speed.mfu_at_roofline:.1%}; may pass 100%, as it counts the masked half of attention, which the step omits"
+    utilisation = (
+        f"{speed.mfu_at_roofline:.1%}; may pass 100%, as it counts the masked half of attention, which the step omits"
+    )
     lines = [
         ("arithmetic", arithmetic),
         ("memory traffic", memory),
         ("traffic on the chip", f"at least {found.on_chip_bytes_moved / 1e9:.2f} GB, in no time below"),
         ("all-reduce", reduction),
         ("step at the roofline", f"{speed.roofline_seconds * 1e3:.2f} ms (an estimate, as is all that follows)"),
-        ("MFU at the roofline", mfu),
+        ("MFU at the roofline", utilisation),
         ("tokens/s at the roofline", f"{speed.tokens_per_second_at_roofline:,.0f}"),
         ("all steps at the roofline", f"{speed.hours_at_roofline:.2f} h"),
     ]

@@ -234,9 +234,9 @@ def _metrics_of(results: Iterable[EvaluationResult]) -> dict[str, float | None]:
 
 def _begin_with_initial_weights(run: Run, model: GPT) -> None:
     tokenizer_sha256 = run.train_records.tokenizer_sha256
-    folder = find_initial_weights(run.initial_weights, run.model_config, tokenizer_sha256)
-    set_initial_weights(model, folder)
-    logging.info("initial weights of %s", folder)
+    checkpoint = find_initial_weights(run.initial_weights, run.model_config, tokenizer_sha256)
+    set_initial_weights(model, checkpoint)
+    logging.info("initial weights of %s", checkpoint)
 
 
 def _record_changes(run: Run, record: RunRecord, step: int) -> None:
