@@ -5,6 +5,7 @@ import os
 import runpy
 
 import cloud_server
+import faulty_cloud
 import numpy as np
 import pytest
 from command_line import (
@@ -83,6 +84,19 @@ def bucket():
         cloud.gcs_client().create_bucket("bucket")
         yield "gs://bucket"
         cloud.gcs_client.cache_clear()
+
+
+@pytest.fixture
+def cloud(tmp_path, monkeypatch):
+    """A Cloud Storage server that fails on demand, with the bucket `gs://bucket`; this process's client goes there."""
+    with faulty_cloud.running(tmp_path) as cloud:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", cloud.address)
+        from algpt2.storage.cloud import gcs_client
+
+        gcs_client.cache_clear()
+        gcs_client().create_bucket("bucket")
+        yield cloud
+        gcs_client.cache_clear()
 
 
 @pytest.fixture(scope="session")

