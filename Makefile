@@ -6,7 +6,7 @@ CONSTRAINTS ?= constraints.txt
 DEMO ?= demo
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test test-tpu bench lint format reference
+.PHONY: demo test test-tpu mutants bench lint format reference
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -29,6 +29,11 @@ TPU_TESTS := $(foreach name,model/test_gpt model/test_layers model/test_dropout 
 
 test-tpu:
 	TPU_SKIP_MDS_QUERY=1 $(MAKE) VENV=.venv-tpu EXTRA=tpu PYTEST_ARGUMENTS='$(TPU_TESTS)' test
+
+# Deliberate mistakes, one after the other in a copy of the code; status 1 if the tests miss one.
+# For example `make mutants MUTANTS='--only dropout'`.
+mutants: $(VENV)/.dev-installed
+	$(RUN) tests/run_mutants.py $(MUTANTS)
 
 # Our step and input beside others'; tables on stderr; it takes long.
 # keras-hub brings TensorFlow itself, so none of the extras cpu, gpu and tpu is taken beside it.

@@ -1,0 +1,152 @@
+"""Trying deliberate mistakes: each is put into a copy of the repository, where its tests must fail."""
+
+import dataclasses
+import enum
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
+
+from mutant_lists import Mutant, fault_of
+
+
+class Outcome(enum.Enum):
+    """How a trial ended. Only the first two mean that the tests notice the mistake."""
+
+    KILLED = "killed"
+    HUNG = "hung"  # until the time limit
+    SURVIVED = "survived"
+    SKIPPED = "skipped"  # this machine lacks what the tests need
+    BROKEN = "broken"  # nothing was tested, for example because a file could not be imported
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """What came of one mutant: the outcome, how long it took, and the end of what pytest printed."""
+
+    mutant: Mutant
+    outcome: Outcome
+    seconds: float
+    output_tail: str
+
+    @property
+    def is_noticed(self) -> bool:
+        """Whether the tests failed, or did not end."""
+        return self.outcome in (Outcome.KILLED, Outcome.HUNG)
+
+
+class Checkout:
+    """A copy of a repository's tracked and new files, in which one mistake at a time is made."""
+
+    def __init__(self, repository: Path, folder: Path):
+        listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        names = subprocess.run(listing, cwd=repository, check=True, capture_output=True, text=True).stdout
+        self._folder, self._temporary = folder / "repository", folder / "temporary"
+        self._temporary.mkdir(parents=True)
+        for name in filter(None, names.split("\0")):
+            if (repository / name).is_file():
+                (self._folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(repository / name, self._folder / name)
+
+    def test(self, tests: tuple[str, ...], limit_seconds: float) -> tuple[Outcome, str]:
+        """Runs tests of the copy up to the first failure; returns the outcome and the end of what pytest printed."""
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
+        process = subprocess.Popen(
+            command,
+            cwd=self._folder,
+            env=self._environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+        try:
+            output, _ = process.communicate(timeout=limit_seconds)
+        except subprocess.TimeoutExpired:
+            return Outcome.HUNG, ""
+        finally:
+            _kill_group(process)
+        return _outcome(process.returncode, output), output[-2000:]
+
+    def try_mutant(self, mutant: Mutant, limit_seconds: float) -> Trial:
+        """Makes a mistake, runs its tests, and takes the mistake back."""
+        file, start = self._folder / mutant.file, time.monotonic()
+        sound = file.read_text("utf-8")
+        file.write_text(sound.replace(mutant.replace, mutant.by), "utf-8")
+        try:
+            outcome, output_tail = self.test(mutant.tests, limit_seconds)
+        finally:
+            file.write_text(sound, "utf-8")
+        return Trial(mutant, outcome, time.monotonic() - start, output_tail)
+
+    def _environment(self) -> dict[str, str]:
+        """The copy's package comes before the installed one, which belongs to the repository.
+
+        No bytecode is written: Python would take that of the sound file for a mistake of equal size made within the
+        same second.
+        """
+        return {
+            **os.environ,
+            "PYTHONPATH": str(self._folder),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTEST_DEBUG_TEMPROOT": str(self._temporary),
+        }
+
+
+def try_mutants(mutants: list[Mutant], repository: Path, jobs: int, limit_seconds: float) -> Iterator[Trial]:
+    """Yields the trial of each mutant, in the order in which they end.
+
+    Raises:
+      ValueError: a mutant does not fit the code, or a test fails without any mistake.
+    """
+    faults = [f"{mutant.mistake}: {fault}" for mutant in mutants if (fault := fault_of(mutant, repository))]
+    if faults:
+        raise ValueError("; ".join(faults))
+    with tempfile.TemporaryDirectory(prefix="algpt2-mutants-") as folder, ThreadPoolExecutor(jobs) as pool:
+        checkouts: SimpleQueue[Checkout] = SimpleQueue()
+        for job in range(jobs):
+            checkouts.put(Checkout(repository, Path(folder) / str(job)))
+
+        def try_one(mutant: Mutant) -> Trial:
+            checkout = checkouts.get()
+            try:
+                return checkout.try_mutant(mutant, limit_seconds)
+            finally:
+                checkouts.put(checkout)
+
+        _require_sound(checkouts, mutants, limit_seconds)
+        yield from pool.map(try_one, mutants)
+
+
+def _require_sound(checkouts: SimpleQueue, mutants: list[Mutant], limit_seconds: float) -> None:
+    """Runs all the tests once without a mistake; a test that fails anyway would seem to notice every one."""
+    tests = tuple(dict.fromkeys(test for mutant in mutants for test in mutant.tests))
+    checkout = checkouts.get()
+    outcome, output_tail = checkout.test(tests, limit_seconds * max(1, len(tests)))
+    checkouts.put(checkout)
+    if outcome not in (Outcome.SURVIVED, Outcome.SKIPPED):
+        raise ValueError(f"without a mistake the tests must pass, and were {outcome.value}:\n{output_tail}")
+
+
+def _outcome(status: int, output: str) -> Outcome:
+    """Returns what pytest's exit status means: 0 that all passed or were skipped, 1 that a test failed."""
+    if status == 0:
+        return Outcome.SURVIVED if " passed" in output else Outcome.SKIPPED
+    return Outcome.KILLED if status == 1 else Outcome.BROKEN
+
+
+def _kill_group(process: subprocess.Popen) -> None:
+    """Ends pytest and the processes that its tests have started, if any is left."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    process.wait()
