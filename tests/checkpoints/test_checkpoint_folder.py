@@ -98,3 +98,16 @@ def test_a_state_of_before_skips_were_kept_is_read(tmp_path):
     del fields["skips"]
     path.write_text(json.dumps(fields))
     assert Checkpoint(folder).read_state().skips is None
+
+
+def test_a_flipped_bit_of_any_file_is_found(tmp_path):
+    """Also of tokenizer.json, without which the weights mean nothing, and of the marker itself."""
+    folder, *_ = save_step(tmp_path)
+    files = sorted(Path(folder).iterdir())
+    assert len(files) == 6
+    for file in files:
+        whole = file.read_bytes()
+        file.write_bytes(whole[:-3] + bytes([whole[-3] ^ 1]) + whole[-2:])
+        assert Checkpoint(folder).find_damage(), file.name
+        file.write_bytes(whole)
+    assert Checkpoint(folder).find_damage() is None

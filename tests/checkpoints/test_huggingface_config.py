@@ -56,3 +56,10 @@ def test_the_numpy_forward_pass_is_gpt2s(rng):
     with torch.no_grad():
         logits = theirs(torch.tensor(ids)).logits.numpy()
     assert np.abs(forward(parameters, ids, 2, 2) - logits).max() <= 1e-4
+
+
+def test_layer_norms_have_the_epsilon_of_gpt2s_published_config():
+    """Its `config.json` says 1e-05; the number stands here, so that our constant is not compared with itself."""
+    assert config_json(GPT2_CONFIG, eos_id=63)["layer_norm_epsilon"] == 1e-5
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    assert transformers.GPT2Config().layer_norm_epsilon == 1e-5

@@ -135,3 +135,9 @@ def test_a_value_outside_its_rule_is_refused_by_name(name, values):
     for value in values:
         with pytest.raises(UserError, match=rf"{name} must be .*, received {value}"):
             SamplingConfig(**{name: value})
+
+
+def test_top_p_stops_at_the_token_with_which_its_probability_is_reached_exactly():
+    """Four equal logits have probabilities of exactly a quarter, so two of them are half of the distribution."""
+    probabilities = next_token_probabilities(np.zeros(4, "float32"), SamplingConfig(top_p=0.5))
+    np.testing.assert_array_equal(probabilities, [0.5, 0.5, 0, 0])

@@ -174,3 +174,12 @@ def test_a_model_comes_back_from_its_keras_config(tiny_config):
     again = GPT.from_config(model.get_config())
     assert again.config == tiny_config
     assert again.compute_dtype == "bfloat16"
+
+
+def test_projections_and_tables_start_with_the_scales_that_the_design_names():
+    """A factorized model's projections keep the variance of their input: 1 / sqrt of its width, E in and D out."""
+    named = GPT(dataclasses.replace(GPT2_CONFIG, d_model=256, embedding_size=64, vocab_size=512)).named_parameters()
+    expected = {"embedding_projection.weight": 1 / 8, "head_projection.weight": 1 / 16, "wte.weight": 0.02}
+    for name, stddev in expected.items():
+        assert np.std(named[name].numpy()) == pytest.approx(stddev, rel=0.03), name
+    assert np.std(named["wpe.weight"].numpy()) == pytest.approx(0.02, rel=0.1)
