@@ -17,3 +17,7 @@ class TrainingStopped(Exception):
 
     Examples are a loss that is not finite, a lost worker, and a last checkpoint that could not be written.
     """
+
+
+class StorageUnavailable(Exception):
+    """Cloud Storage does not answer, or not in time, although the path and the account may be right: exit status 1."""

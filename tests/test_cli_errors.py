@@ -1,7 +1,5 @@
 """One sentence, status 2 and nothing written: what becomes of wrong input and wrong command lines."""
 
-from pathlib import Path
-
 import pytest
 from command_line import (
     COMPARE,
@@ -15,6 +13,7 @@ from command_line import (
     TOKENIZER,
     TRAIN,
     call,
+    case_name,
     snapshot,
 )
 from wrong_input import write_wrong_input
@@ -168,11 +167,6 @@ REFUSED = [
 ]
 
 
-def case_name(case):
-    script, changes, *_ = case
-    return f"{Path(script).stem}-{','.join(f'{name}={value}' for name, value in changes.items())}"[:100]
-
-
 @pytest.mark.parametrize("case", REFUSED, ids=case_name)
 def test_what_is_wrong_is_said_in_one_sentence_and_nothing_is_written(run_script, good, bad, tmp_path, case):
     script, changes, *expected = case
@@ -272,7 +266,7 @@ def test_a_wrong_command_line_ends_with_status_2_and_names_the_flag(
 def test_every_script_explains_its_flags(scripts, script):
     outcome = call(scripts[script]["main"], ["--help"])
     assert outcome.status == 0
-    assert all(f"--{name}" in outcome.stdout for name in GOOD[script])
+    assert all((name if name.isupper() else f"--{name}") in outcome.stdout for name in GOOD[script])
 
 
 @pytest.mark.parametrize(("error", "status"), [(UserError, 2), (TrainingStopped, 1)])

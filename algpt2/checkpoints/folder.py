@@ -55,7 +55,7 @@ class Checkpoint:
     """
 
     def __init__(self, folder: str):
-        self.folder = folder.rstrip("/")
+        self.folder = storage.trim(folder)
         self._copies = storage.LocalCopies()
 
     def __str__(self) -> str:

@@ -79,9 +79,10 @@ def read_text_file(path: str) -> str:
     Raises:
       UserError: no such file, nothing in it, or not UTF-8.
     """
-    if not storage.of(path).is_file(path):
-        raise UserError(f"a text file must exist, and {path!r} is none: name another.")
-    text = _decode(storage.read_bytes(path), path, first_byte=0)
+    try:
+        text = _decode(storage.read_bytes(path), path, first_byte=0)
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise UserError(f"a text file must exist, and {path!r} is none: name another.") from error
     if not text:
         raise UserError(f"a text file must hold text, and {path} is empty: name another.")
     return text

@@ -102,7 +102,7 @@ class _RecordKind:
 
 def _as_listed(folder: str) -> str:
     """Returns a folder spelt as the paths of the files in it begin when they are listed: './a//b/' -> 'a/b'."""
-    return folder.rstrip("/") if storage.is_remote(folder) or not folder else str(Path(folder))
+    return storage.trim(folder) if storage.is_remote(folder) or not folder else str(Path(folder))
 
 
 def _is_tfrecord(file: str) -> bool:

@@ -123,7 +123,7 @@ def _named_shards(path: str, split: str, manifests: dict[str, Manifest]) -> list
     if not any(mark in path for mark in "*?[") and not storage.of(path).is_file(path):
         if not storage.exists(path):
             raise UserError(f"--{split}_path must name an existing folder or shard, and nothing is at {path!r}.")
-        folder = path.rstrip("/")
+        folder = storage.trim(path)
         return [(folder, shard) for shard in getattr(_manifest_of(folder, manifests), split).shards]
     return [_listed_shard(file, manifests) for file in storage.expand(path)]
 

@@ -51,7 +51,7 @@ class Storage(Protocol):
         """Moves a finished local file to `path` in one atomic operation, replacing what was there."""
 
     def delete_file(self, path: str) -> None:
-        """Deletes one file."""
+        """Deletes one file. On Cloud Storage it does no harm that there is none."""
 
     def delete_folder(self, folder: str) -> None:
         """Deletes a folder and everything below it."""
@@ -88,9 +88,15 @@ def of(path: str) -> Storage:
     return LocalStorage()
 
 
+def trim(path: str) -> str:
+    """Returns a path without the slashes at its end, but for those without which it would be another."""
+    start = REMOTE_PREFIX if is_remote(path) else path[:1]
+    return start + path.removeprefix(start).rstrip("/")
+
+
 def join(folder: str, *names: str) -> str:
     """Returns the path of a file below a folder, on either storage."""
-    return "/".join([folder.rstrip("/") if len(folder) > 1 else folder, *names])
+    return "/".join([trim(folder), *names])
 
 
 def base_name(path: str) -> str:

@@ -76,7 +76,7 @@ def read_runs(folders: Sequence[str]) -> list[RunHistory]:
     Raises:
       UserError: a folder is named twice or holds no run with metrics.
     """
-    paths = [folder.rstrip("/") for folder in folders]
+    paths = [storage.trim(folder) for folder in folders]
     if twice := sorted({path for path in paths if paths.count(path) > 1}):
         raise UserError(f"every run may be named once, and {twice[0]} is named more often: leave out one of them.")
     short = [storage.base_name(path) for path in paths]

@@ -13,6 +13,7 @@ DEMO, TOKENIZER = "data_tools/make_demo_corpus.py", "data_tools/train_tokenizer.
 RECORDS, INSPECT = "data_tools/make_tfrecords.py", "data_tools/inspect_tfrecords.py"
 TRAIN, COMPARE = "train_tfrecords.py", "data_tools/compare_runs.py"
 EVALUATE, GENERATE = "eval/wikitext.py", "generate.py"
+REPORT = "data_tools/report.py"
 
 VOCAB_SIZE, SEQ_LEN, STEPS = 300, 16, 30
 WORDS = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta")
@@ -34,6 +35,7 @@ GOOD = {
         **{"log_every_steps": 5, "save_every_steps": 10},
     },
     COMPARE: {"run": ["{good}/gpt2", "{good}/algpt2"], "val_path": "{good}/records"},
+    REPORT: {"RUN": ["{good}/gpt2", "{good}/algpt2"], "output": "{out}"},
     EVALUATE: {"checkpoint": "{good}/algpt2", "data": "{good}/heldout.txt"},
     GENERATE: {"checkpoint": "{good}/algpt2", "prompt": "alpha beta", "max_new_tokens": 5},
 }
@@ -69,6 +71,9 @@ def to_arguments(flags, places):
         if value is None:
             continue
         values = value if isinstance(value, list) else [value]
+        if name.isupper():  # an argument without a flag
+            arguments = [*(str(v).format(**places) for v in values), *arguments]
+            continue
         arguments.append(f"--no-{name}" if value is False else f"--{name}")
         arguments += [str(v).format(**places) for v in values if not isinstance(v, bool)]
     return arguments
@@ -88,3 +93,9 @@ def call(main, arguments) -> Outcome:
 def snapshot(folder):
     """Every path below a folder, with the content of files."""
     return {path: path.read_bytes() if path.is_file() else None for path in sorted(Path(folder).rglob("*"))}
+
+
+def case_name(case):
+    """('data_tools/report.py', {'output': 'x'}, ...) -> 'report-output=x'."""
+    script, changes, *_ = case
+    return f"{Path(script).stem}-{','.join(f'{name}={value}' for name, value in changes.items())}"[:100]

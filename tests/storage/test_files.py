@@ -132,14 +132,14 @@ def test_a_move_that_is_cut_off_while_copying_has_deleted_nothing(bucket, monkey
 
     def copy_one(self, source, **options):
         if copied:
-            raise ConnectionError("the network is gone")
+            raise ValueError("stop")
         copied.append(source.name)
         return rewrite(self, source, **options)
 
     for name in ("1", "2"):
         storage.write_text(f"{bucket}/cut/source/{name}", name)
     monkeypatch.setattr(Blob, "rewrite", copy_one)
-    with pytest.raises(ConnectionError):
+    with pytest.raises(ValueError, match="stop"):
         storage.of(bucket).move_folder(f"{bucket}/cut/source", f"{bucket}/cut/target")
     assert copied == ["cut/source/1"]
     assert contents(f"{bucket}/cut/source") == {"/1": "1", "/2": "2"}
@@ -210,16 +210,15 @@ def test_a_missing_file_is_an_error(root):
         storage.read_bytes(storage.join(root, "none"))
 
 
-def test_a_missing_bucket_is_an_error_that_says_how_to_make_it(bucket):
-    with pytest.raises(UserError, match="buckets create gs://absent"):
-        storage.write_text("gs://absent/x", "x")
-    assert not storage.exists("gs://absent/x")
-    with pytest.raises(UserError, match="nothing is at"):
-        storage.expand("gs://absent/x")
-
-
 def test_paths_are_taken_apart_alike_on_both_storages():
     assert storage.join("gs://b/a/", "c") == "gs://b/a/c"
+    assert [storage.trim(path) for path in ("a//", "/a/", "/", "gs://b/", "gs://")] == [
+        "a",
+        "/a",
+        "/",
+        "gs://b",
+        "gs://",
+    ]
     assert (storage.base_name("gs://b/a/c"), storage.parent("gs://b/a/c")) == ("c", "gs://b/a")
     assert (storage.base_name("a/c/"), storage.parent("a/c"), storage.parent("c")) == ("c", "a", ".")
 
@@ -241,11 +240,6 @@ def test_an_output_folder_without_a_name_is_refused():
     """Its files would otherwise land in the root of the file system."""
     with pytest.raises(UserError, match="must have a name"):
         storage.require_empty("")
-
-
-def test_an_output_folder_in_a_missing_bucket_is_refused_at_once(bucket):
-    with pytest.raises(UserError, match="buckets create gs://absent"):
-        storage.require_empty("gs://absent/out")
 
 
 def test_a_missing_file_is_named(root):
