@@ -1,7 +1,10 @@
 """`manifest.json`: what a folder of TFRecord shards holds. Written last, so a folder without it is unfinished."""
 
 import dataclasses
+import hashlib
 import json
+import re
+from collections import Counter
 from typing import Any
 
 from algpt2 import storage
@@ -10,9 +13,12 @@ from algpt2.storage import json_files
 
 MANIFEST_NAME = "manifest.json"
 FORMAT_VERSION = 1
+CONTENT_HASH = "content_sha256"
 IDS_FORMAT = "ids"
 INPUTS_LABELS_FORMAT = "inputs_labels"
 RECORD_FORMATS = (IDS_FORMAT, INPUTS_LABELS_FORMAT)
+LARGEST_VOCAB_SIZE = 1 << 31  # Ids are int32 wherever they are read.
+REMEDY = "copy it again from where the data was made, or make it anew with data_tools/index_tfrecords.py"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +26,9 @@ class Shard:
     """One TFRecord file: its name in the folder, how many records it holds, its size and its checksum.
 
     `target_bytes` is the UTF-8 size of the text that its target tokens spell, for bits per byte.
+
+    Raises:
+      ValueError: a value is none that a shard can have.
     """
 
     name: str
@@ -27,6 +36,13 @@ class Shard:
     size_bytes: int
     crc32c: str
     target_bytes: int
+
+    def __post_init__(self) -> None:
+        if "/" in self.name or self.name in ("", ".", ".."):
+            raise ValueError(f"a shard's name is {self.name!r}, which is not the name of a file right in the folder")
+        for field in ("records", "size_bytes", "target_bytes"):
+            _require_count(f"{field} of shard {self.name!r}", getattr(self, field))
+        _require_hexadecimal(f"crc32c of shard {self.name!r}", self.crc32c, digits=8)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +54,9 @@ class Split:
     the last record's last id. So `target_tokens + tail_tokens == input_tokens`. `text_bytes` is the UTF-8 size of
     the documents. None means unknown: records made elsewhere do not tell what they were cut from
     (`indexing.py`).
+
+    Raises:
+      ValueError: counts that no split can have, or that contradict each other.
     """
 
     documents: int | None
@@ -46,6 +65,19 @@ class Split:
     target_tokens: int
     tail_tokens: int | None
     shards: tuple[Shard, ...]
+
+    def __post_init__(self) -> None:
+        for field in ("documents", "text_bytes", "input_tokens", "target_tokens", "tail_tokens"):
+            if (count := getattr(self, field)) is not None:
+                _require_count(field, count)
+        if None not in (self.input_tokens, self.tail_tokens):
+            _require(
+                self.target_tokens + self.tail_tokens == self.input_tokens,
+                f"target_tokens {self.target_tokens} and tail_tokens {self.tail_tokens} do not make input_tokens "
+                f"{self.input_tokens}",
+            )
+        if None not in (self.documents, self.text_bytes, self.input_tokens):
+            self._require_text_to_fit()
 
     @property
     def records(self) -> int:
@@ -57,6 +89,23 @@ class Split:
         """The UTF-8 size of the text that all target tokens spell."""
         return sum(shard.target_bytes for shard in self.shards)
 
+    def _require_text_to_fit(self) -> None:
+        """Compares counts of tokens and bytes: a token spells at least one byte, EOS none, one EOS a document."""
+        _require(
+            self.documents <= self.input_tokens,
+            f"{self.documents} documents, each of which begins with a token of its own, have {self.input_tokens} "
+            "input_tokens",
+        )
+        _require(
+            self.input_tokens - self.documents <= self.text_bytes,
+            f"input_tokens {self.input_tokens} of {self.documents} documents spell only {self.text_bytes} text_bytes",
+        )
+        _require(
+            self.target_tokens - self.documents <= self.target_bytes <= self.text_bytes,
+            f"target_bytes {self.target_bytes} do not fit target_tokens {self.target_tokens} and text_bytes "
+            f"{self.text_bytes}",
+        )
+
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
@@ -66,7 +115,7 @@ class Manifest:
     `RecordOptions`, None for records made elsewhere.
 
     Raises:
-      ValueError: there is no such `record_format`.
+      ValueError: there is no such `record_format`, a value is out of its range, or values contradict each other.
     """
 
     seq_len: int
@@ -83,10 +132,30 @@ class Manifest:
     def __post_init__(self) -> None:
         if self.record_format not in RECORD_FORMATS:
             raise ValueError(f"record_format must be one of {RECORD_FORMATS}, received {self.record_format!r}")
+        _require(self.seq_len >= 1, f"its seq_len is {self.seq_len}, less than 1")
+        _require(
+            0 < self.vocab_size <= LARGEST_VOCAB_SIZE,
+            f"its vocab_size is {self.vocab_size}, not from 1 to {LARGEST_VOCAB_SIZE}",
+        )
+        _require(
+            self.eos_id == self.vocab_size - 1,
+            f"its eos_id is {self.eos_id}, not the last of the {self.vocab_size} ids of its vocab_size",
+        )
+        _require_hexadecimal("tokenizer_sha256", self.tokenizer_sha256, digits=64)
+        if self.val_fraction is not None:
+            _require(0 <= self.val_fraction < 1, f"its val_fraction is {self.val_fraction}, not from 0 to below 1")
+        for name, split in (("train", self.train), ("val", self.val)):
+            _require(
+                split.target_tokens == split.records * self.seq_len,
+                f"its {name}.target_tokens is {split.target_tokens}, and its shards hold {split.records} records of "
+                f"{self.seq_len}",
+            )
+        _require_each_once([shard.name for shard in (*self.train.shards, *self.val.shards)])
 
     def to_json(self) -> str:
-        """Returns the file's text."""
-        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+        """Returns the file's text, which ends in the SHA-256 of its own content."""
+        fields = dataclasses.asdict(self)
+        return json.dumps({**fields, CONTENT_HASH: _content_sha256(fields)}, indent=2) + "\n"
 
 
 def counts(manifest: Manifest) -> dict[str, Any]:
@@ -107,7 +176,7 @@ def read_manifest(folder: str) -> Manifest:
     """Returns a folder's manifest.
 
     Raises:
-      UserError: there is none, or it is not one of this version.
+      UserError: there is none, or it is not one of this version, is changed or contradicts itself.
     """
     path = storage.join(folder, MANIFEST_NAME)
     if not storage.exists(path):
@@ -115,8 +184,52 @@ def read_manifest(folder: str) -> Manifest:
             f"a folder of TFRecords must hold {MANIFEST_NAME}, which is written last, and {folder} has none: "
             "it is unfinished, or made elsewhere, which data_tools/index_tfrecords.py mends."
         )
-    with json_files.refusing(path, f"be a manifest of format version {FORMAT_VERSION}", "make the data again"):
-        fields = json_files.load_object(path)
-        if (version := fields.get("format_version")) != FORMAT_VERSION:
-            raise ValueError(f"its format_version is {version}")
-        return json_files.build(Manifest, fields)
+    with json_files.refusing(path, f"be a manifest of format version {FORMAT_VERSION}", REMEDY):
+        return parse_manifest(storage.read_bytes(path))
+
+
+def parse_manifest(data: bytes) -> Manifest:
+    """Returns the manifest in a file's content.
+
+    A manifest that an earlier version wrote has no hash of its own content: then only its values are compared with each
+    other.
+
+    Raises:
+      ValueError: it is not a manifest, or not of this version, or not as it was written.
+    """
+    fields = json_files.parse_object(data)
+    hashes = [fields.pop(CONTENT_HASH)] if CONTENT_HASH in fields else []
+    if (version := fields.get("format_version")) != FORMAT_VERSION:
+        raise ValueError(f"its format_version is {version}")
+    manifest = json_files.build(Manifest, fields)
+    _require(
+        all(sha256 == _content_sha256(fields) for sha256 in hashes),
+        f"its content is not the one whose SHA-256 is its {CONTENT_HASH}, so it was changed after it was written",
+    )
+    return manifest
+
+
+def _content_sha256(fields: dict[str, Any]) -> str:
+    """Returns the SHA-256, in hexadecimal, of a manifest's fields as JSON with sorted keys and no spaces."""
+    return hashlib.sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _require(condition: bool, otherwise: str) -> None:
+    if not condition:
+        raise ValueError(otherwise)
+
+
+def _require_count(name: str, count: int) -> None:
+    _require(count >= 0, f"its {name} is {count}, less than 0")
+
+
+def _require_hexadecimal(name: str, text: str, digits: int) -> None:
+    _require(
+        re.fullmatch(f"[0-9a-f]{{{digits}}}", text) is not None,
+        f"its {name} is {text!r}, not {digits} hexadecimal digits",
+    )
+
+
+def _require_each_once(names: list[str]) -> None:
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
+    _require(not twice, f"it lists the shard {twice[0] if twice else ''!r} more than once")

@@ -13,25 +13,24 @@ from algpt2.errors import UserError
 from algpt2.storage.local import LocalStorage
 
 SEQ_LEN, VOCAB_SIZE = 4, 64
-EMPTY_SPLIT = Split(documents=0, text_bytes=0, input_tokens=0, target_tokens=0, tail_tokens=0, shards=())
 
 
-def make_shard(path, n_records, first_id):
-    records = [np.full(SEQ_LEN + 1, first_id + i) for i in range(n_records)]
+def make_shard(path, n_records, first_id, seq_len):
+    records = [np.full(seq_len + 1, first_id + i) for i in range(n_records)]
     return write_shard(str(path), records, byte_lengths=np.arange(VOCAB_SIZE))
 
 
-def make_folder(folder, first_id=0, n_train=(2, 3), n_val=(1,), **changes):
+def make_folder(folder, first_id=0, n_train=(2, 3), n_val=(1,), seq_len=SEQ_LEN, vocab_size=VOCAB_SIZE, **changes):
     """A folder of small shards, whose ids differ by `first_id`, and its manifest with `changes`."""
     folder.mkdir()
     splits = {}
     for name, sizes in (("train", n_train), ("val", n_val)):
         shards = [
-            make_shard(folder / f"{name}-{i:05d}-of-{len(sizes):05d}.tfrecord", n, first_id + 10 * i)
+            make_shard(folder / f"{name}-{i:05d}-of-{len(sizes):05d}.tfrecord", n, first_id + 10 * i, seq_len)
             for i, n in enumerate(sizes)
         ]
-        splits[name] = dataclasses.replace(EMPTY_SPLIT, shards=tuple(shards))
-    manifest = Manifest(SEQ_LEN, VOCAB_SIZE, VOCAB_SIZE - 1, "ab" * 32, seed=0, val_fraction=0.1, **splits)
+        splits[name] = Split(None, None, None, sum(sizes) * seq_len, None, tuple(shards))
+    manifest = Manifest(seq_len, vocab_size, vocab_size - 1, "ab" * 32, seed=0, val_fraction=0.1, **splits)
     write_manifest(str(folder), dataclasses.replace(manifest, **changes))
     return folder
 

@@ -10,6 +10,7 @@ from command_line import CONFIGS, SEQ_LEN, STEPS
 
 from algpt2 import storage
 from algpt2.config.records import RecordOptions
+from algpt2.data.manifest import read_manifest, write_manifest
 from algpt2.data.preparation import make_tfrecords
 from algpt2.data.tfrecords import write_shard
 from algpt2.data.tokenizer_training import train_tokenizer
@@ -104,19 +105,24 @@ def edit_json(file, change):
 
 def flip_bit_unnoticed(folder, split, place):
     """Changes a bit of a split's first shard and gives the manifest the checksum of the changed file."""
-    manifest = json.loads((folder / "manifest.json").read_text())
-    shard = manifest[split]["shards"][0]
-    flip_bit(folder / shard["name"], place)
-    shard["crc32c"] = storage.of(str(folder)).crc32c(str(folder / shard["name"]))
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    shard = getattr(read_manifest(str(folder)), split).shards[0]
+    path = folder / shard.name
+    flip_bit(path, place)
+    list_first_shard(folder, split, dataclasses.replace(shard, crc32c=storage.of(str(path)).crc32c(str(path))))
 
 
 def write_foreign_id(folder, split):
     """Makes the first id of a split's first shard one that the vocabulary does not have; all else stays right."""
-    manifest = json.loads((folder / "manifest.json").read_text())
-    shard, size = manifest[split]["shards"][0], manifest["vocab_size"]
-    records = np.zeros((shard["records"], SEQ_LEN + 1), np.int64)
+    manifest = read_manifest(str(folder))
+    shard, size = getattr(manifest, split).shards[0], manifest.vocab_size
+    records = np.zeros((shard.records, SEQ_LEN + 1), np.int64)
     records[0, 0] = size
-    written = write_shard(str(folder / shard["name"]), records, np.ones(size + 1, np.int64))
-    manifest[split]["shards"][0] = dataclasses.asdict(written)
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    list_first_shard(folder, split, write_shard(str(folder / shard.name), records, np.ones(size + 1, np.int64)))
+
+
+def list_first_shard(folder, split, shard):
+    """Puts another entry for a split's first shard into the manifest."""
+    manifest = read_manifest(str(folder))
+    counts = getattr(manifest, split)
+    counts = dataclasses.replace(counts, shards=(shard, *counts.shards[1:]))
+    write_manifest(str(folder), dataclasses.replace(manifest, **{split: counts}))
