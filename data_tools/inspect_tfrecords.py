@@ -1,6 +1,7 @@
 """Print what a folder of TFRecord shards holds: its counts, and its first records as text.
 
-With --replay, print the records that a run trained on at one step instead.
+With --verify, read every shard and compare it with the manifest instead. With --replay, print the records that a run
+trained on at one step instead.
 """
 
 import argparse
@@ -17,10 +18,13 @@ def main(argv: Sequence[str]) -> int:
     wheels.load_tensorflow()
 
     from algpt2.data.inspection import inspect
+    from algpt2.data.verification import verify
     from algpt2.tracking.replay import replay
 
     if arguments.replay is not None:
         cli.print_json(replay(arguments.input, _model_dir(arguments), arguments.replay))
+    elif arguments.verify:
+        cli.print_json(verify(_one_folder(arguments)))
     else:
         cli.print_json(inspect(_one_folder(arguments), arguments.split, arguments.count))
     return cli.EXIT_OK
@@ -57,7 +61,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--split", choices=("train", "val"), default="train", help="whose records (default: train)")
     parser.add_argument("--count", type=int, default=1, help="number of records to show (default: 1)")
-    parser.add_argument("--replay", type=int, metavar="STEP", help="show the batch of this step (0-based) of a run")
+    instead = parser.add_mutually_exclusive_group()
+    verify_help = "read every shard of both splits, count anew, and compare with the manifest"
+    instead.add_argument("--verify", action="store_true", help=verify_help)
+    instead.add_argument("--replay", type=int, metavar="STEP", help="show the batch of this step (0-based) of a run")
     parser.add_argument("--model_dir", metavar="DIR", help="--replay: the run's folder")
     return parser
 

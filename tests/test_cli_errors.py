@@ -88,6 +88,15 @@ REFUSED = [
     (INSPECT, {"input": "{bad}/changed"}, "train-00000-of-00003.tfrecord must have CRC32C", "damaged"),
     (INSPECT, {"input": "{bad}/changed_data"}, "a shard is damaged (corrupted record at "),
     (INSPECT, {"input": "{bad}/foreign_id"}, "a record is not what its manifest says", "below vocab_size"),
+    (INSPECT, {"input": "{bad}/changed", "verify": True}, "train-00000-of-00003.tfrecord has crc32c", "copy it again"),
+    (INSPECT, {"input": "{bad}/missing_shard", "verify": True}, "train-00000-of-00003.tfrecord is missing"),
+    (
+        INSPECT,
+        {"input": "{bad}/foreign_val_id", "verify": True},
+        "every token id must be below vocab_size",
+        "val-00000",
+    ),
+    (INSPECT, {"input": ["{good}/records"] * 2, "verify": True}, "--input must be one folder", "received 2"),
     (INSPECT, {"count": -1}, "at least 0", "received -1"),
     #
     (TRAIN, {"train_path": "{bad}/none"}, "--train_path must name", NOTHING_THERE),

@@ -16,7 +16,7 @@ from tiny_models import ALGPT2_CONFIG
 from algpt2 import cli
 from algpt2.config.cadence import Cadence
 from algpt2.config.training import TrainConfig
-from algpt2.data import indexing
+from algpt2.data import recounting
 from algpt2.data.indexing import index_tfrecords
 from algpt2.data.inspection import inspect
 from algpt2.data.manifest import read_manifest
@@ -113,7 +113,7 @@ def test_files_whose_names_match_the_pattern_are_the_val_split(folder, tokenizer
 
 def test_records_are_counted_and_numbered_across_batches(folder, tokenizer, monkeypatch):
     expected = index(shutil.copytree(folder, folder.parent / "whole"), tokenizer)
-    monkeypatch.setattr(indexing, "BATCH_RECORDS", 2)
+    monkeypatch.setattr(recounting, "BATCH_RECORDS", 2)
     assert index(shutil.copytree(folder, folder.parent / "parts"), tokenizer)["train"] == expected["train"]
     write_original(folder / "train-1.tfrecord", [*RECORDS[:3], RECORDS[0] + VOCAB_SIZE])
     refused(folder, tokenizer, f"record 3 of {folder}/train-1.tfrecord")
