@@ -14,19 +14,25 @@ commands which load no model start at once.
 
 import dataclasses
 import json
+import re
+from pathlib import PurePosixPath
 from typing import Any
 
 from absl import logging
 
 from algpt2 import storage
+from algpt2.config.model import CONFIG_NAME
+from algpt2.data.tokenizer_files import TOKENIZER_NAME
 from algpt2.errors import UserError
 from algpt2.storage import json_files
+from algpt2.storage.local import TEMPORARY_PREFIX
 
 CHECKPOINTS = "checkpoints"
 MODEL_NAME = "model.safetensors"
 OPTIMIZER_NAME = "optimizer.safetensors"
 STATE_NAME = "state.json"
 MARKER_NAME = "COMMITTED"
+FILE_NAMES = {MODEL_NAME, OPTIMIZER_NAME, CONFIG_NAME, TOKENIZER_NAME, STATE_NAME, MARKER_NAME}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,6 +119,12 @@ def checkpoint_step(folder: str) -> int:
     return int(storage.base_name(folder).removeprefix("step_"))
 
 
+def _is_checkpoint_name(name: str) -> bool:
+    """Returns whether a checkpoint of a run is ever named so: `step_` and the step, filled up to eight digits."""
+    digits = re.fullmatch("step_([0-9]{8,})", name)
+    return digits is not None and name == f"step_{int(digits[1]):08d}"
+
+
 def commit(folder: str, state: dict[str, Any]) -> None:
     """Writes `state.json`, whose hashes vouch for the other files, and then the marker, which vouches for it."""
     state_text = json.dumps(state, indent=2) + "\n"
@@ -121,9 +133,20 @@ def commit(folder: str, state: dict[str, Any]) -> None:
 
 
 def committed_checkpoints(model_dir: str) -> list[str]:
-    """Returns the folders of a run's committed checkpoints, oldest first."""
-    files = storage.of(model_dir).list_files(storage.join(model_dir, CHECKPOINTS))
-    return sorted(storage.parent(file) for file in files if storage.base_name(file) == MARKER_NAME)
+    """Returns the folders of a run's committed checkpoints, oldest first. What has another name is none."""
+    present = _files_by_name(model_dir)
+    names = [name for name, files in present.items() if MARKER_NAME in files and _is_checkpoint_name(name)]
+    return [checkpoint_folder(model_dir, step) for step in sorted(map(checkpoint_step, names))]
+
+
+def _files_by_name(model_dir: str) -> dict[str, set[str]]:
+    """Returns, for each name right in a run's `checkpoints`, the files below it by their paths from there."""
+    root = storage.join(model_dir, CHECKPOINTS)
+    found: dict[str, set[str]] = {}
+    for file in storage.of(root).list_files(root):
+        name, *below = PurePosixPath(file).relative_to(PurePosixPath(root)).parts
+        found.setdefault(name, set()).add("/".join(below))
+    return found
 
 
 def newest_intact_checkpoint(model_dir: str) -> Checkpoint | None:
@@ -160,6 +183,7 @@ def find_checkpoint(path: str) -> Checkpoint:
 
 def _newest_intact(model_dir: str) -> tuple[Checkpoint | None, list[str]]:
     """Returns a run's newest checkpoint without damage, if there is one, and what is wrong with those after it."""
+    _warn_of_other_names(model_dir)
     damages = []
     for folder in reversed(committed_checkpoints(model_dir)):
         checkpoint = Checkpoint(folder)
@@ -169,6 +193,15 @@ def _newest_intact(model_dir: str) -> tuple[Checkpoint | None, list[str]]:
         logging.warning("%s is damaged (%s); trying the one before it", folder, damage)
         damages.append(damage)
     return None, damages
+
+
+def _warn_of_other_names(model_dir: str) -> None:
+    if others := sorted(name for name in _files_by_name(model_dir) if not _is_checkpoint_name(name)):
+        logging.warning(
+            "%s in %s is ignored: a checkpoint is named step_ and its step in 8 digits",
+            ", ".join(others),
+            storage.join(model_dir, CHECKPOINTS),
+        )
 
 
 def delete_old_checkpoints(model_dir: str, keep: int, keep_every_steps: int = 0) -> None:
@@ -189,8 +222,20 @@ def delete_old_checkpoints(model_dir: str, keep: int, keep_every_steps: int = 0)
 
 
 def delete_unfinished_checkpoints(model_dir: str) -> None:
-    """Deletes the uncommitted checkpoints of a run: what a killed process left half written or half deleted."""
-    files = storage.of(model_dir).list_files(storage.join(model_dir, CHECKPOINTS))
-    for folder in {storage.parent(file) for file in files} - set(committed_checkpoints(model_dir)):
+    """Deletes the uncommitted checkpoints of a run: what a killed process left half written or half deleted.
+
+    Whatever has another name than a checkpoint stays, and so does a folder with a file that no checkpoint has.
+    """
+    for name, files in _files_by_name(model_dir).items():
+        if not _is_checkpoint_name(name) or MARKER_NAME in files:
+            continue
+        folder = storage.join(model_dir, CHECKPOINTS, name)
+        if others := sorted(file for file in files if not _is_file_of_checkpoint(file)):
+            logging.warning("the unfinished checkpoint %s stays, because it holds %s", folder, ", ".join(others))
+            continue
         logging.info("deleting the unfinished checkpoint %s", folder)
         storage.of(folder).delete_folder(folder)
+
+
+def _is_file_of_checkpoint(name: str) -> bool:
+    return name in FILE_NAMES or name.startswith(TEMPORARY_PREFIX)

@@ -124,3 +124,10 @@ def test_generation_and_evaluation_take_the_mean_of_a_runs_checkpoints(good, scr
 
 def test_the_help_says_that_training_cannot_resume_from_a_mean(scripts):
     assert "training cannot resume" in " ".join(call(scripts[AVERAGE]["parse"], ["--help"]).stdout.split())
+
+
+def test_a_run_with_a_copy_of_a_checkpoint_stands_for_its_newest_checkpoint(tmp_path):
+    save_random(tmp_path / "run" / "checkpoints" / "step_00000001", 1)
+    save_random(tmp_path / "run" / "checkpoints" / "step_00000009_backup", 9)
+    state = average_checkpoints([str(tmp_path / "run")] * 2, str(tmp_path / "mean"))
+    assert [one["step"] for one in state["averaged"]] == [1, 1]

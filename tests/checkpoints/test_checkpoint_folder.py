@@ -1,6 +1,7 @@
 """The folder of a checkpoint: found, checked, committed and deleted, whatever happened to it."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from tiny_checkpoints import save_step
 from algpt2 import storage
 from algpt2.checkpoints.folder import (
     Checkpoint,
+    checkpoint_folder,
     committed_checkpoints,
     delete_old_checkpoints,
     delete_unfinished_checkpoints,
@@ -111,3 +113,70 @@ def test_a_flipped_bit_of_any_file_is_found(tmp_path):
         assert Checkpoint(folder).find_damage(), file.name
         file.write_bytes(whole)
     assert Checkpoint(folder).find_damage() is None
+
+
+NOT_OURS = [
+    *("step_00000002_backup", "step_2", "step_000000002", "step_0000002x", "step_-0000002", "Step_00000002", "best"),
+    *("old/step_00000002", "step_00000001/step_00000002"),
+]
+
+
+@pytest.mark.parametrize("name", NOT_OURS)
+def test_a_folder_with_another_name_is_no_checkpoint_and_is_never_deleted(tmp_path, caplog, name):
+    """A copy that somebody put beside a run's checkpoints, whole and with its marker."""
+    folders = [save_step(tmp_path, step)[0] for step in (1, 3)]
+    copy = tmp_path / "checkpoints" / name
+    shutil.copytree(folders[1], copy)
+    assert committed_checkpoints(str(tmp_path)) == folders
+    assert newest_intact_checkpoint(str(tmp_path)).folder == folders[1]
+    first = name.split("/")[0]
+    warned = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert [f"{first} in {tmp_path}/checkpoints is ignored" in one.getMessage() for one in warned] == (
+        [True] if first != "step_00000001" else []
+    )
+    delete_unfinished_checkpoints(str(tmp_path))
+    delete_old_checkpoints(str(tmp_path), keep=2)
+    assert (copy / "COMMITTED").exists()
+
+
+def test_unfinished_copies_and_files_of_the_users_stay_beside_the_checkpoints(tmp_path):
+    folder, *_ = save_step(tmp_path, 1)
+    copy = Path(shutil.copytree(folder, f"{folder}_backup"))
+    (copy / "COMMITTED").unlink()
+    (tmp_path / "checkpoints" / "notes.txt").write_text("mine")
+    delete_unfinished_checkpoints(str(tmp_path))
+    assert (tmp_path / "checkpoints" / "notes.txt").read_text() == "mine"
+    assert (copy / "model.safetensors").exists()
+    assert committed_checkpoints(str(tmp_path)) == [folder]
+
+
+def test_an_unfinished_checkpoint_that_holds_a_file_of_the_users_stays_with_a_warning(tmp_path, caplog):
+    folders = [Path(save_step(tmp_path, step)[0]) for step in (1, 2)]
+    for folder in folders:
+        (folder / "COMMITTED").unlink()
+        (folder / ".tmp-1").write_text("half")
+    (folders[0] / "notes.txt").write_text("mine")
+    delete_unfinished_checkpoints(str(tmp_path))
+    assert (folders[0] / "notes.txt").read_text() == "mine"
+    assert not folders[1].exists()
+    assert "stays, because it holds notes.txt" in caplog.text
+
+
+def test_checkpoints_are_in_the_order_of_their_steps_when_a_step_has_more_digits(tmp_path):
+    for step in (10**8, 99_999_999):
+        folder = Path(checkpoint_folder(str(tmp_path), step))
+        folder.mkdir(parents=True)
+        (folder / "COMMITTED").write_text("")
+    assert [Path(one).name for one in committed_checkpoints(f"{tmp_path}/")] == ["step_99999999", "step_100000000"]
+
+
+def test_another_name_is_ignored_on_cloud_storage_too(bucket, tmp_path):
+    folder, *_ = save_step(f"{bucket}/{tmp_path.name}", 1)
+    run = storage.parent(storage.parent(folder))
+    for name in ("COMMITTED", "model.safetensors"):
+        storage.write_text(f"{folder}_backup/{name}", "")
+    storage.write_text(f"{run}/checkpoints/step_00000002/state.json", "{}")
+    assert committed_checkpoints(run) == [folder]
+    delete_unfinished_checkpoints(run)
+    assert storage.exists(f"{folder}_backup/model.safetensors")
+    assert not storage.exists(f"{run}/checkpoints/step_00000002")

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -102,3 +103,12 @@ def test_a_folder_that_is_being_trained_in_is_refused(folder):
 def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(UserError, match="holds none"):
         rewind(str(tmp_path), 10)
+
+
+def test_a_copy_of_a_checkpoint_is_not_rewound_to_and_stays_where_it_is(folder):
+    """Its name is none that a run gives to a checkpoint."""
+    copy = shutil.copytree(folder / "checkpoints" / "step_00000030", folder / "checkpoints" / "step_00000040_backup")
+    with pytest.raises(UserError, match="received 40: it has 10, 20, 30"):
+        rewind(str(folder), 40)
+    assert rewind(str(folder), 20)["moved"] == 1
+    assert (copy / "COMMITTED").exists()
