@@ -1,5 +1,10 @@
 """Continue a prompt with a trained model. The text goes to stdout as JSON."""
 
+from algpt2 import interrupts
+
+if __name__ == "__main__":
+    interrupts.begin()
+
 import argparse
 from collections.abc import Sequence
 

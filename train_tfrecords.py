@@ -1,5 +1,10 @@
 """Train GPT-2 or ALGPT-2 on TFRecords: shards in, checkpoints out. The same command again resumes the run."""
 
+from algpt2 import interrupts
+
+if __name__ == "__main__":
+    interrupts.begin()
+
 import argparse
 from collections.abc import Sequence
 from typing import Any

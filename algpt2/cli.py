@@ -1,14 +1,16 @@
 """What every script shares: its parser, its exit status, its log lines on stderr and its result as JSON on stdout."""
 
+import contextlib
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from absl import flags
 from absl import logging as absl_logging
 from absl.flags import argparse_flags
 
+from algpt2 import interrupts, standard_streams
 from algpt2.errors import Interrupted, StorageUnavailable, TrainingStopped, UserError
 from algpt2.storage import json_files
 
@@ -37,9 +39,17 @@ def argument_parser(description: str) -> argparse_flags.ArgumentParser:
 
 
 def run(main: Callable[[Sequence[str]], int]) -> None:
-    """Ends the process with the `exit_status` of `main` and the process's arguments."""
+    """Ends the process with the `exit_status` of `main` and the process's arguments, or with 130 if SIGINT comes.
+
+    Nothing is run without a stdout, because a run of days would then end without a place for its result.
+    """
+    interrupts.begin()
     set_up_logging()
-    sys.exit(exit_status(main, sys.argv[1:]))
+    if standard_streams.stdout_is_closed():
+        sys.exit(_report("stdout must be open for the result, and it is closed: send it to a file.", EXIT_USER_ERROR))
+    with interrupts.cleaned_up():
+        status = _flushed_status(main, sys.argv[1:])
+    sys.exit(status)
 
 
 def set_up_logging() -> None:
@@ -50,6 +60,7 @@ def set_up_logging() -> None:
     absl_logging.use_absl_handler()
     absl_logging.set_verbosity(absl_logging.INFO)
     handler = absl_logging.get_absl_handler()
+    handler.python_handler.stream = sys.stderr  # absl keeps what stderr was when absl was imported
     handler.setFormatter(LogFormatter())
     handler.addFilter(_is_shown)
 
@@ -83,8 +94,37 @@ def exit_status(main: Callable[[Sequence[str]], int], arguments: Sequence[str]) 
 
 
 def print_json(result: Any) -> None:
-    """Prints a result on stdout: the only thing a script writes there."""
-    print(json_files.dumps(result, indent=2), flush=True)
+    """Prints a result on stdout: the only thing a script writes there.
+
+    Raises:
+      UserError: stdout cannot take it, because its disk is full or its reader is gone.
+    """
+    with _refusing_a_stdout_that_fails():
+        standard_streams.write_result(json_files.dumps(result, indent=2))
+
+
+def _flushed_status(main: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
+    """Returns the `exit_status` of `main`, or argparse's; 2 if what argparse printed cannot be written."""
+    try:
+        status = exit_status(main, arguments)
+    except SystemExit as ended:
+        status = ended.code
+    try:
+        with _refusing_a_stdout_that_fails():
+            standard_streams.flush_stdout()
+    except UserError as error:
+        return _report(str(error), EXIT_USER_ERROR)
+    return status
+
+
+@contextlib.contextmanager
+def _refusing_a_stdout_that_fails() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"stdout must take the result, and it could not be written there ({error.strerror}): send it to a file."
+        ) from error
 
 
 def _is_shown(record: logging.LogRecord) -> bool:

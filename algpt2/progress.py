@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import weakref
 from typing import Any, TextIO
 
 from absl import logging
@@ -11,6 +12,13 @@ from tqdm import tqdm
 SECONDS_BETWEEN_DRAWINGS_ON_TERMINAL = 0.5
 SECONDS_BETWEEN_DRAWINGS_IN_FILE = 10.0
 LIVE_LINE_FORMAT = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} steps{postfix}"
+
+_bars: "weakref.WeakSet[tqdm]" = weakref.WeakSet()
+
+
+def is_bar_open() -> bool:
+    """Returns whether a bar stands on stderr, so that whatever is written next continues its line."""
+    return any(not bar.disable for bar in _bars)
 
 
 def progress_bar(description: str, unit: str, total: int | None = None) -> tqdm:
@@ -23,7 +31,7 @@ def progress_bar(description: str, unit: str, total: int | None = None) -> tqdm:
     """
     is_terminal = sys.stderr.isatty()
     interval = SECONDS_BETWEEN_DRAWINGS_ON_TERMINAL if is_terminal else SECONDS_BETWEEN_DRAWINGS_IN_FILE
-    return tqdm(
+    bar = tqdm(
         desc=description,
         unit=unit,
         unit_scale=True,
@@ -33,6 +41,8 @@ def progress_bar(description: str, unit: str, total: int | None = None) -> tqdm:
         maxinterval=interval,
         dynamic_ncols=is_terminal,
     )
+    _bars.add(bar)
+    return bar
 
 
 class LiveLine:
@@ -57,6 +67,7 @@ class LiveLine:
                 dynamic_ncols=True,
                 mininterval=SECONDS_BETWEEN_DRAWINGS_ON_TERMINAL,
             )
+            _bars.add(self._bar)
             self._redirect(sys.stderr)
 
     def advance(self, n_steps: int, text: str) -> None:

@@ -3,6 +3,11 @@
 The result loads in generate.py and eval/wikitext.py. It has no optimizer state: training cannot resume from it.
 """
 
+from algpt2 import interrupts
+
+if __name__ == "__main__":
+    interrupts.begin()
+
 import argparse
 from collections.abc import Sequence
 

@@ -1,5 +1,10 @@
 """Compare finished runs: a table for people on stderr, the same rows as JSON on stdout."""
 
+from algpt2 import interrupts
+
+if __name__ == "__main__":
+    interrupts.begin()
+
 import argparse
 import sys
 from collections.abc import Sequence

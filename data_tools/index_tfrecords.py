@@ -1,5 +1,10 @@
 """Make a folder of TFRecords from elsewhere ready for training: check every record, write manifest and tokenizer."""
 
+from algpt2 import interrupts
+
+if __name__ == "__main__":
+    interrupts.begin()
+
 import argparse
 from collections.abc import Sequence
 

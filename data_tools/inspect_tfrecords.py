@@ -4,6 +4,11 @@ With --verify, read every shard and compare it with the manifest instead. With -
 trained on at one step instead.
 """
 
+from algpt2 import interrupts
+
+if __name__ == "__main__":
+    interrupts.begin()
+
 import argparse
 from collections.abc import Sequence
 

@@ -1,5 +1,10 @@
 """Write a demonstration corpus: the docstrings of the Python packages installed here. No download."""
 
+from algpt2 import interrupts
+
+if __name__ == "__main__":
+    interrupts.begin()
+
 import argparse
 from collections.abc import Sequence
 

@@ -1,5 +1,10 @@
 """Turn documents into TFRecord shards for training: tokenised, split, shuffled and packed."""
 
+from algpt2 import interrupts
+
+if __name__ == "__main__":
+    interrupts.begin()
+
 import argparse
 from collections.abc import Sequence
 

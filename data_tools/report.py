@@ -1,5 +1,10 @@
 """Write one HTML page about several training runs, finished or not: curves over tokens and a table."""
 
+from algpt2 import interrupts
+
+if __name__ == "__main__":
+    interrupts.begin()
+
 import argparse
 from collections.abc import Sequence
 

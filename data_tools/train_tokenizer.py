@@ -1,5 +1,10 @@
 """Train GPT-2's kind of tokenizer, byte-level BPE, and write tokenizer.json, vocab.json and merges.txt."""
 
+from algpt2 import interrupts
+
+if __name__ == "__main__":
+    interrupts.begin()
+
 import argparse
 from collections.abc import Sequence
 

@@ -1,5 +1,10 @@
 """Zero-shot perplexity and bits per byte of a checkpoint on a text file such as WikiText's wiki.test.raw."""
 
+from algpt2 import interrupts
+
+if __name__ == "__main__":
+    interrupts.begin()
+
 import argparse
 from collections.abc import Sequence
 

@@ -23,8 +23,11 @@ ROOMS = {
     "training": "tracking runs checkpoints evaluation optim model data config devices storage",
     "preflight": "training tracking runs checkpoints evaluation optim model data config devices storage cli",
 }
-BESIDE_THE_ROOMS = {"errors": "", "progress": "", "cli": "storage"}
-EVERYBODY_MAY_IMPORT = {"errors", "progress"}
+BESIDE_THE_ROOMS = {
+    **{"errors": "", "progress": "", "standard_streams": ""},
+    **{"interrupts": "standard_streams", "cli": "storage standard_streams"},
+}
+EVERYBODY_MAY_IMPORT = {"errors", "progress", "interrupts"}
 WITHOUT_TENSORFLOW = [
     "config",
     "runs",

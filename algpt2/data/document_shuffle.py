@@ -5,6 +5,7 @@ the first bits of that key, and each file is sorted by key when it is read back;
 nor the number of files changes the result.
 """
 
+import contextlib
 import hashlib
 import struct
 import tempfile
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from algpt2 import storage
+from algpt2 import interrupts, storage
 
 DEFAULT_BUCKETS = 256
 KEY_BYTES = 16
@@ -37,13 +38,15 @@ class DocumentShuffle:
         self._seed = seed
         self._dtype = np.dtype(dtype)
         self._buffers = [bytearray() for _ in range(buckets)]
+        self._temporary = contextlib.ExitStack()
 
     def __enter__(self) -> "DocumentShuffle":
-        self._folder = tempfile.TemporaryDirectory(prefix="algpt2-shuffle-")
+        self._folder = Path(tempfile.mkdtemp(prefix="algpt2-shuffle-"))
+        self._temporary.enter_context(interrupts.temporary(str(self._folder)))
         return self
 
     def __exit__(self, *exception) -> None:
-        self._folder.cleanup()
+        self._temporary.close()
 
     def add(self, digest: bytes, ids: np.ndarray) -> None:
         """Keeps one document: its `content_digest` and its ids, of any length."""
@@ -81,4 +84,4 @@ class DocumentShuffle:
         self._buffers[bucket].clear()
 
     def _path(self, bucket: int) -> Path:
-        return Path(self._folder.name) / f"{bucket:05d}"
+        return self._folder / f"{bucket:05d}"

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from algpt2 import interrupts
 from algpt2.errors import UserError
 from algpt2.storage.local import TEMPORARY_PREFIX, LocalStorage
 
@@ -160,11 +161,9 @@ def writing(path: str) -> Iterator[str]:
     with naming_errors(path):
         descriptor, local_file = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=storage.work_folder(path))
         os.close(descriptor)
-        try:
+        with interrupts.temporary(local_file):
             yield local_file
             storage.publish(local_file, path)
-        finally:
-            Path(local_file).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -184,10 +183,11 @@ def local_copy(path: str) -> Iterator[str]:
     if not is_remote(path):
         yield path
         return
-    with tempfile.NamedTemporaryFile(prefix="algpt2-") as copy, of(path).open_read(path) as stream:
-        shutil.copyfileobj(stream, copy, COPY_BLOCK_BYTES)
-        copy.flush()
-        yield copy.name
+    descriptor, copy = tempfile.mkstemp(prefix="algpt2-")
+    with interrupts.temporary(copy):
+        with os.fdopen(descriptor, "wb") as copied, of(path).open_read(path) as stream:
+            shutil.copyfileobj(stream, copied, COPY_BLOCK_BYTES)
+        yield copy
 
 
 class LocalCopies:
@@ -215,8 +215,10 @@ class LocalCopies:
     def _download(self, path: str) -> str:
         with of(path).open_read(path) as stream:
             if self._folder is None:
+                temporary = contextlib.ExitStack()
                 self._folder = tempfile.mkdtemp(prefix="algpt2-")
-                weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+                temporary.enter_context(interrupts.temporary(self._folder))
+                weakref.finalize(self, temporary.close)
             copy = join(self._folder, str(len(self._copies)))
             with naming_errors(copy), open(copy, "wb") as copied:
                 shutil.copyfileobj(stream, copied, COPY_BLOCK_BYTES)

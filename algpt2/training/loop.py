@@ -68,7 +68,7 @@ def train(run: Run, strategy: tf.distribute.Strategy, clock: Clock = time.monoto
     workers = Workers(strategy)
     with contextlib.ExitStack() as stack:
         claim = stack.enter_context(claimed_folder(run.model_dir, run.identity)) if workers.is_chief else None
-        process = Process(workers, stack.enter_context(StopSignals()), claim)
+        process = Process(workers, stack.enter_context(StopSignals(run.model_dir)), claim)
         stack.enter_context(record_errors())
         stack.enter_context(lost_workers())
         return build_trainer(run, strategy, process, prompts, clock).train()

@@ -3,6 +3,11 @@
 With --check nothing is written, and the exit status is 2 if a page does not say what the code says.
 """
 
+from algpt2 import interrupts
+
+if __name__ == "__main__":
+    interrupts.begin()
+
 import argparse
 import dataclasses
 import re
