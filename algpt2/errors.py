@@ -1,5 +1,9 @@
 """The exceptions that end a script with one sentence on stderr instead of a traceback (`algpt2.cli.exit_status`)."""
 
+from typing import Any
+
+SHOWN_CHARACTERS = 200
+
 
 class UserError(Exception):
     """Arguments or input are wrong, and the user can mend them: exit status 2.
@@ -21,3 +25,18 @@ class TrainingStopped(Exception):
 
 class StorageUnavailable(Exception):
     """Cloud Storage does not answer, or not in time, although the path and the account may be right: exit status 1."""
+
+
+def shown(value: Any) -> str:
+    """Returns a value as Python writes it, for a sentence; `shortened`."""
+    return shortened(repr(value))
+
+
+def shortened(text: str) -> str:
+    """Returns a text, of a long one its beginning and its length.
+
+    A file or a command line may hold a number of thousands of digits, which nobody wants to read back.
+    """
+    if len(text) <= SHOWN_CHARACTERS:
+        return text
+    return f"{text[:SHOWN_CHARACTERS]}... ({len(text)} characters)"

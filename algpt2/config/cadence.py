@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from algpt2.config.options import at_least, option, require_rules
+from algpt2.config.options import COUNT, at_least, option, require_rules
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Cadence:
     save_every_minutes: float = option(
         0.0, "minutes between checkpoints, beside --save_every_steps; 0 is off", rule=at_least(0)
     )
-    keep_checkpoints: int = option(3, "newest checkpoints that stay in the run's folder", rule=at_least(1))
+    keep_checkpoints: int = option(3, "newest checkpoints that stay in the run's folder", rule=COUNT)
     keep_every_steps: int = option(0, "checkpoints of every so many steps stay for good; 0 is off", rule=at_least(0))
     numerics_batches: int = option(
         0,

@@ -5,7 +5,8 @@ from importlib import resources
 from typing import Any
 
 from algpt2 import storage
-from algpt2.errors import UserError
+from algpt2.config.options import COUNT
+from algpt2.errors import UserError, shown
 from algpt2.storage import json_files
 
 CONFIG_NAME = "config.json"
@@ -61,9 +62,9 @@ class GPTConfig:
             if getattr(self, name) is not None:
                 _require_positive_int(name, getattr(self, name))
         if not isinstance(self.share_layers, bool):
-            raise UserError(f"share_layers must be true or false, received {self.share_layers!r}.")
+            raise UserError(f"share_layers must be true or false, received {shown(self.share_layers)}.")
         if isinstance(self.dropout, bool) or not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
-            raise UserError(f"dropout must be a fraction in [0, 1), received {self.dropout!r}.")
+            raise UserError(f"dropout must be a fraction in [0, 1), received {shown(self.dropout)}.")
         if self.d_model % self.n_head:
             raise UserError(
                 f"d_model must be a multiple of n_head, received d_model={self.d_model} and n_head={self.n_head}."
@@ -169,4 +170,6 @@ def load_config(name_or_path: str) -> GPTConfig:
 
 def _require_positive_int(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise UserError(f"{name} must be a whole number of at least 1, received {value!r}.")
+        raise UserError(f"{name} must be a whole number of at least 1, received {shown(value)}.")
+    if not COUNT.holds(value):
+        raise UserError(f"{name} must be {COUNT.text}, received {shown(value)}.")

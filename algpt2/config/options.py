@@ -8,7 +8,7 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
-from algpt2.errors import UserError
+from algpt2.errors import UserError, shown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +29,13 @@ def at_least(least: float) -> Rule:
     return Rule(f"at least {least}", lambda value: value >= least)
 
 
+def count(least: int, below: int = 2**31) -> Rule:
+    """Returns the rule of a whole number that TensorFlow holds as int32, such as the number of a step."""
+    limit = "2^31" if below == 2**31 else str(below)
+    return Rule(f"at least {least} and below {limit}", lambda value: least <= value < below)
+
+
+COUNT = count(1)
 ABOVE_0 = Rule("above 0", lambda value: value > 0)
 FRACTION = Rule("in [0, 1]", lambda value: 0 <= value <= 1)
 FRACTION_BELOW_1 = Rule("in [0, 1)", lambda value: 0 <= value < 1)
@@ -52,7 +59,7 @@ def option(default: Any, help_text: str, choices: tuple[str, ...] = (), rule: Ru
 def require(holds: bool, name: str, rule: str, received: Any) -> None:
     """Raises `UserError` with a field's rule and the value received, unless it holds."""
     if not holds:
-        raise UserError(f"{name} must be {rule}, received {received!r}.")
+        raise UserError(f"{name} must be {rule}, received {shown(received)}.")
 
 
 def require_rules(config: Any) -> None:

@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from algpt2.config.options import option
-from algpt2.errors import UserError
+from algpt2.config.options import COUNT, FRACTION_BELOW_1, option
+from algpt2.errors import UserError, shown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,11 +21,10 @@ class RecordOptions:
     text_key: str = option("text", "JSON key or Parquet column of the text")
 
     def __post_init__(self) -> None:
-        if self.seq_len < 1:
-            raise UserError(f"seq_len must be at least 1 token, received {self.seq_len}: 1024 is GPT-2's.")
-        if self.num_shards < 1:
-            raise UserError(f"num_shards must be at least 1, received {self.num_shards}: 16 suits most corpora.")
-        if not 0 <= self.val_fraction < 1:
+        for name, remedy in (("seq_len", "1024 is GPT-2's"), ("num_shards", "16 suits most corpora")):
+            if not COUNT.holds(value := getattr(self, name)):
+                raise UserError(f"{name} must be {COUNT.text}, received {shown(value)}: {remedy}.")
+        if not FRACTION_BELOW_1.holds(self.val_fraction):
             raise UserError(f"val_fraction must be from 0 to below 1, received {self.val_fraction}: 0.05 is usual.")
 
     @property

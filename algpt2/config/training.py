@@ -5,11 +5,13 @@ from typing import Any
 
 from algpt2.config.options import (
     ABOVE_0,
+    COUNT,
     FRACTION,
     FRACTION_ABOVE_0,
     FRACTION_BELOW_1,
     Rule,
     at_least,
+    count,
     option,
     require,
     require_rules,
@@ -27,6 +29,8 @@ DECAY_HELP = (
 COMPUTE_DTYPES = ("float32", "bfloat16")
 REMATS = ("none", "block")
 SEED = Rule("in [0, 2^31)", lambda value: 0 <= value < 2**31)
+# Two numbers for each step of it go through every step of the run, and into the `state.json` of every checkpoint.
+WINDOW = count(2, below=1_000_001)
 # A run keeps these for good: where it stands in the data, or what the optimizer's state holds, depends on them.
 FIXED_FIELDS = ("batch_size", "seed", "optimizer", "min_dim_size_to_factor", "ema_decay")
 
@@ -51,10 +55,8 @@ class TrainConfig:
     """
 
     total_steps: int
-    batch_size: int = option(32, "global batch, in sequences per optimizer step", rule=at_least(1))
-    accumulation_steps: int = option(
-        1, "micro-batches that each replica works through per optimizer step", rule=at_least(1)
-    )
+    batch_size: int = option(32, "global batch, in sequences per optimizer step", rule=COUNT)
+    accumulation_steps: int = option(1, "micro-batches that each replica works through per optimizer step", rule=COUNT)
     optimizer: str = option("adamw", "optimizer; muon updates the kernels inside blocks, adamw the rest", OPTIMIZERS)
     learning_rate: float = option(DEFAULT_LEARNING_RATE["adamw"], "peak learning rate", rule=ABOVE_0)
     warmup_steps: int = option(0, "steps of linear warm-up to the peak", rule=at_least(0))
@@ -90,18 +92,16 @@ class TrainConfig:
         rule=at_least(0),
     )
     spike_window_steps: int = option(
-        100, "skip_spikes: steps whose losses and gradient norms are the measure", rule=at_least(2)
+        100, "skip_spikes: steps whose losses and gradient norms are the measure", rule=WINDOW
     )
     max_skips: int = option(10, "skip_spikes: most updates skipped in a row; one more stops the run", rule=at_least(1))
-    initial_seq_len: int | None = option(
-        None, "begin with records cut into pieces of so many positions", rule=at_least(1)
-    )
+    initial_seq_len: int | None = option(None, "begin with records cut into pieces of so many positions", rule=COUNT)
     seq_len_warmup_steps: int = option(
-        0, "steps over which --initial_seq_len doubles up to the model's seq_len", rule=at_least(0)
+        0, "steps over which --initial_seq_len doubles up to the model's seq_len", rule=count(0)
     )
     multiply_by_parameter_scale: bool = option(True, "adafactor: scale updates by the parameter's RMS")
     relative_step: bool = option(False, "adafactor: learning rate at most 1/sqrt(step)")
-    min_dim_size_to_factor: int = option(128, "adafactor: smallest matrix side that is factored", rule=at_least(1))
+    min_dim_size_to_factor: int = option(128, "adafactor: smallest matrix side that is factored", rule=COUNT)
     compute_dtype: str = option("float32", "dtype of the computation (bfloat16 on TPU)", COMPUTE_DTYPES)
     remat: str = option(
         "none", "what the backward pass computes anew, for less memory; attention weights always", REMATS
@@ -110,7 +110,7 @@ class TrainConfig:
     seed: int = option(0, "seed of the initial weights, the order of the records and the dropout masks", rule=SEED)
 
     def __post_init__(self) -> None:
-        require(self.total_steps >= 1, "total_steps", "at least 1", self.total_steps)
+        require(COUNT.holds(self.total_steps), "total_steps", COUNT.text, self.total_steps)
         require_rules(self)
         self._require_one_warmup()
         self._require_decay_tokens_with_their_decay()

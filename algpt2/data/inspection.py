@@ -7,21 +7,24 @@ from typing import Any
 import numpy as np
 
 from algpt2 import storage
+from algpt2.config import options
 from algpt2.data.manifest import Manifest, counts, read_manifest
 from algpt2.data.record_set import load_tokenizer, require_checksum, require_size
 from algpt2.data.tfrecords import read_records
-from algpt2.errors import UserError
+from algpt2.errors import UserError, shown
+
+COUNT = options.count(0)
 
 
 def inspect(folder: str, split: str, count: int) -> dict[str, Any]:
     """Returns the counts of a folder's manifest, and the first `count` records of `split` (`train` or `val`) as text.
 
     Raises:
-      UserError: `count` is negative, the folder has no manifest or another tokenizer, or a shard that is shown is
-        missing or damaged.
+      UserError: `count` is negative or above 2^31, the folder has no manifest or another tokenizer, or a shard that is
+        shown is missing or damaged.
     """
-    if count < 0:
-        raise UserError(f"count must be at least 0 records, received {count}: 1 shows one.")
+    if not COUNT.holds(count):
+        raise UserError(f"count must be {COUNT.text}, received {shown(count)}: 1 shows one.")
     manifest = read_manifest(folder)
     tokenizer = load_tokenizer(folder, manifest.tokenizer_sha256)
     records = itertools.islice(_records(folder, manifest, split), count)

@@ -11,12 +11,14 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from algpt2 import storage
 from algpt2.data import tokenizer_files
-from algpt2.errors import UserError
+from algpt2.errors import UserError, shown
 
 EOS_TOKEN = tokenizer_files.EOS_TOKEN
 BYTE_COUNT = 256
 SMALLEST_VOCAB_SIZE = BYTE_COUNT + 1
 MIN_PAIR_COUNT = 2
+# The library reserves 66 bytes for each id that is asked for, before it reads any text: 1.1 GB for these.
+LARGEST_VOCAB_SIZE = 2**24
 
 
 class Tokenizer:
@@ -43,7 +45,7 @@ class Tokenizer:
             pairs of tokens.
 
         Raises:
-          UserError: `vocab_size` is below 257 (256 bytes and `<|endoftext|>`).
+          UserError: `vocab_size` is below 257 (256 bytes and `<|endoftext|>`) or above 2^24.
         """
         check_vocab_size(vocab_size)
         backend = tokenizers.Tokenizer(models.BPE())
@@ -129,7 +131,12 @@ class Tokenizer:
 
 
 def check_vocab_size(vocab_size: int) -> None:
-    """Raises `UserError` if a vocabulary of this size cannot hold all bytes and `<|endoftext|>`."""
+    """Raises `UserError` if a vocabulary of this size cannot hold all bytes and `<|endoftext|>`, or be trained."""
+    if vocab_size > LARGEST_VOCAB_SIZE:
+        raise UserError(
+            f"vocab_size must be at most {LARGEST_VOCAB_SIZE}, received {shown(vocab_size)}: ask for fewer, as GPT-2's "
+            "50257."
+        )
     if vocab_size < SMALLEST_VOCAB_SIZE:
         raise UserError(
             f"vocab_size must be at least {SMALLEST_VOCAB_SIZE} (256 bytes and {EOS_TOKEN}), received {vocab_size}: "

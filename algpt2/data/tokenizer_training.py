@@ -16,8 +16,8 @@ def train_tokenizer(inputs: Sequence[str], vocab_size: int, output: str, text_ke
       `vocab_size` reached, `eos_id`, how many `documents` and UTF-8 `bytes` were read, and the tokenizer's `sha256`.
 
     Raises:
-      UserError: `vocab_size` below 257, an output folder that already holds something, or input that is wrong or
-        has no documents.
+      UserError: `vocab_size` below 257 or above 2^24, an output folder that already holds something, or input that is
+        wrong or has no documents.
     """
     check_vocab_size(vocab_size)
     storage.require_empty(output)

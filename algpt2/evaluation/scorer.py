@@ -43,8 +43,9 @@ class Score(NamedTuple):
 class Scorer:
     """Scores token ids under a model, without dropout.
 
-    Windows and batches have fixed shapes, so its graph is compiled at the first text and serves all later ones. Each
-    pass reads the model's parameters anew.
+    Windows and batches have fixed shapes, so its graph is compiled at the first text and serves all later ones. Texts
+    with fewer windows than a batch have a graph with fewer rows (`rows_of_pass`). Each pass reads the model's
+    parameters anew.
 
     Example:
 
@@ -62,7 +63,7 @@ class Scorer:
 
         Args:
           model: its seq_len is the length of a window.
-          batch_size: windows in a forward pass. It does not change what is scored.
+          batch_size: the most windows in a forward pass. It does not change what is scored.
           jit_compile: whether XLA compiles the graph where it can.
         """
         self.model = model
@@ -81,9 +82,10 @@ class Scorer:
           ValueError: `stride` is not from 1 to seq_len.
         """
         seq_len = self.model.config.seq_len
+        rows = rows_of_pass(self.batch_size, window_count(len(ids), seq_len, stride))
         total_nats, tokens = 0.0, 0
         with progress_bar("scoring", "token", len(ids) - 1) as progress:
-            for batch in batches(windows(ids, seq_len, stride), self.batch_size, seq_len):
+            for batch in batches(windows(ids, seq_len, stride), rows, seq_len):
                 nats = self._target_nats(batch.inputs, batch.targets).numpy().astype(np.float64)
                 scored = int(batch.scored.sum())
                 total_nats += float((nats * batch.scored).sum())
@@ -118,6 +120,20 @@ def windows(ids: np.ndarray, seq_len: int, stride: int) -> Iterator[Window]:
         scored_until = end
         if end == n_targets:
             return
+
+
+def window_count(n_ids: int, seq_len: int, stride: int) -> int:
+    """Returns how many windows `windows` yields of so many ids."""
+    beyond_the_first = max(0, n_ids - 1 - seq_len)
+    return 0 if n_ids < 2 else 1 + -(-beyond_the_first // stride)
+
+
+def rows_of_pass(batch_size: int, n_windows: int) -> int:
+    """Returns the rows of a forward pass: `batch_size`, or the largest power of two windows that a short text fills.
+
+    So no pass has more rows than the text has windows, and texts of all lengths take but few graphs.
+    """
+    return batch_size if n_windows >= batch_size else 1 << max(0, n_windows.bit_length() - 1)
 
 
 def batches(stream: Iterator[Window], batch_size: int, seq_len: int) -> Iterator[Window]:

@@ -106,10 +106,15 @@ def steps_of_epochs(epochs: float, records: RecordSet, batch_size: int) -> int:
     """Returns the full global batches in `epochs` passes over the records.
 
     Raises:
-      UserError: there is not even one.
+      UserError: there is not even one, or more than a run can count.
     """
     batches = epochs * records.records / batch_size
-    if not 1 <= batches < math.inf:
+    if batches >= 2**31:
+        raise UserError(
+            f"training needs fewer than 2^31 steps: {epochs} epochs of {records.records} records make more batches "
+            f"of {batch_size}: lower --epochs."
+        )
+    if not batches >= 1:
         raise UserError(
             f"training needs at least one full batch: {epochs} epochs of {records.records} records make "
             f"none of {batch_size}: lower --batch_size or raise --epochs."

@@ -6,12 +6,12 @@ import functools
 
 from algpt2.config.cadence import Cadence
 from algpt2.config.model import GPTConfig, load_config, preset_names
-from algpt2.config.options import given_options
+from algpt2.config.options import COUNT, given_options
 from algpt2.config.tracking import TrackingConfig
 from algpt2.config.training import DEFAULT_LEARNING_RATE, TrainConfig
 from algpt2.data.record_set import RecordSet, open_record_set
 from algpt2.devices.chips import device_kind_of
-from algpt2.errors import UserError
+from algpt2.errors import UserError, shown
 from algpt2.runs.folder import RunIdentity, read_run
 from algpt2.runs.plan import InitialWeights, Run, require_lengths_fit, steps_of_epochs
 
@@ -75,8 +75,8 @@ class RunRequest:
         given = given_options(self.flags, TrainConfig)
         settings = {**(self.begun.train_config.to_dict() if self.begun else self._defaults(given)), **given}
         batch_size = settings.get("batch_size", TrainConfig.batch_size)
-        if batch_size < 1:
-            raise UserError(f"--batch_size must be at least 1, received {batch_size}.")
+        if not COUNT.holds(batch_size):
+            raise UserError(f"--batch_size must be {COUNT.text}, received {shown(batch_size)}.")
         return TrainConfig(**{**settings, "total_steps": self._total_steps(train_records, batch_size)})
 
     def train_records(self) -> RecordSet:
@@ -87,7 +87,7 @@ class RunRequest:
         if self.flags.train_len not in (None, train_records.records):
             raise UserError(
                 f"--train_len must be the number of training records, which is {train_records.records} by the "
-                f"manifest, received {self.flags.train_len}: leave the flag out."
+                f"manifest, received {shown(self.flags.train_len)}: leave the flag out."
             )
         return train_records
 
@@ -127,8 +127,8 @@ class RunRequest:
 
     def _total_steps(self, train_records: RecordSet | None, batch_size: int) -> int:
         steps, epochs = self.flags.steps, self.flags.epochs
-        if steps is not None and steps < 1:
-            raise UserError(f"--steps must be at least 1, received {steps}.")
+        if steps is not None and not COUNT.holds(steps):
+            raise UserError(f"--steps must be {COUNT.text}, received {shown(steps)}.")
         if steps is None and epochs is None and self.begun:
             return self.begun.train_config.total_steps
         if steps is None and train_records is None:

@@ -17,11 +17,13 @@ from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 from algpt2 import storage
-from algpt2.errors import UserError
+from algpt2.errors import UserError, shortened, shown
 
 T = TypeVar("T")
 
-
+# Code that walks through a value calls itself at each level, so what is nested thousandfold would end in a traceback.
+MOST_NESTED = 100
+TOO_DEEP = f"it is nested in more than {MOST_NESTED} levels"
 _SCALAR_NAMES = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}
 
 
@@ -72,13 +74,22 @@ def load_lines(path: str) -> list[dict[str, Any]]:
 def parse_object(text: str | bytes) -> dict[str, Any]:
     """Returns the JSON object in a text, UTF-8 if it is bytes; raises `ValueError` if it is something else."""
     try:
-        value = json.loads(text.decode("utf-8") if isinstance(text, bytes) else text)
+        text = text.decode("utf-8") if isinstance(text, bytes) else text
+        value = json.loads(text, object_pairs_hook=_object_of_distinct_keys)
     except UnicodeDecodeError as error:
         raise ValueError(f"it is not UTF-8 ({error})") from error
-    except (ValueError, RecursionError) as error:
+    except _RepeatedKeyError:
+        raise
+    except RecursionError as error:
+        raise ValueError(TOO_DEEP) from error
+    except json.JSONDecodeError as error:
         raise ValueError(f"it is not JSON ({error})") from error
+    except ValueError as error:  # Python limits the digits of a whole number, and says so in words for programmers.
+        raise ValueError("it has a number of thousands of digits") from error
     if not isinstance(value, dict):
         raise ValueError(f"it is {_described(value)}")
+    if text.count("[") + text.count("{") > MOST_NESTED and _is_deeper(value, MOST_NESTED):
+        raise ValueError(TOO_DEEP)
     return value
 
 
@@ -98,7 +109,7 @@ def build(dataclass: type[T], fields: dict[str, Any], place: str = "") -> T:
     """
     known = {field.name: field for field in dataclasses.fields(dataclass)}
     if unknown := sorted(fields.keys() - known.keys()):
-        raise ValueError(f"{_subject(place)} has unknown keys {unknown}")
+        raise ValueError(f"{_subject(place)} has unknown keys {shown(unknown)}")
     _require_keys(fields, [name for name, field in known.items() if _is_required(field)], place)
     hints = typing.get_type_hints(dataclass)
     prefix = f"{place}." if place else ""
@@ -125,6 +136,24 @@ def _checked(hint: Any, value: Any, place: str) -> Any:
     raise ValueError(f"{_subject(place)} is {_described(value)}, not {wanted}")
 
 
+class _RepeatedKeyError(ValueError):
+    """A key stands twice in one object, where Python's parser would drop the first value without a word."""
+
+
+def _object_of_distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _RepeatedKeyError(f"it has the key {shown(next(name for name in names if names.count(name) > 1))} twice")
+    return fields
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    """Returns whether lists and objects are nested in more than so many levels."""
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return items is not None and (levels == 0 or any(_is_deeper(item, levels - 1) for item in items))
+
+
 def _parse_line(line: bytes, number: int) -> dict[str, Any]:
     try:
         return parse_object(line)
@@ -149,7 +178,7 @@ def _described(value: Any) -> str:
     """Names a container by its kind, and gives anything else as JSON writes it."""
     if isinstance(value, dict | list):
         return "an object" if isinstance(value, dict) else "a list"
-    return json.dumps(value)
+    return shortened(json.dumps(value))
 
 
 def _finite(value: Any) -> Any:

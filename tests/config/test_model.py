@@ -171,3 +171,13 @@ def test_a_wrong_config_file_is_refused_by_name(tmp_path, content, message):
 def test_a_config_that_is_not_there_is_refused_with_the_presets(tmp_path, name):
     with pytest.raises(UserError, match=r"a preset \(algpt2, .*a JSON file or a folder with config.json"):
         load_config(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["vocab_size", "seq_len", "n_layer", "n_head", "d_model", "d_ff", "embedding_size"])
+@pytest.mark.parametrize("value", [2**31, 2**63, 10**23, 10**4000])
+def test_a_size_that_no_table_can_have_is_refused(name, value):
+    with pytest.raises(
+        UserError, match=f"{name} must be at least 1 and below 2\\^31, received {str(value)[:9]}"
+    ) as raised:
+        dataclasses.replace(GPT2_CONFIG, **{name: value})
+    assert len(str(raised.value)) < 400

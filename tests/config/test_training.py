@@ -180,5 +180,5 @@ MAY_BE_OFF = ("save_every_minutes", "keep_every_steps", "numerics_batches", "num
 def test_a_period_below_1_or_one_that_may_be_off_below_0_is_refused_by_name(name):
     least = 0 if name in MAY_BE_OFF else 1
     Cadence(**{name: least})
-    with pytest.raises(UserError, match=f"{name} must be at least {least}, received {least - 1}"):
+    with pytest.raises(UserError, match=f"{name} must be at least {least}.*, received {least - 1}"):
         Cadence(**{name: least - 1})

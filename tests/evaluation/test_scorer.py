@@ -61,6 +61,30 @@ def test_the_total_is_that_of_a_loop_that_scores_token_by_token_without_padding(
     assert total_nats == pytest.approx(expected, rel=1e-6)
 
 
+def test_a_pass_has_no_more_rows_than_the_text_has_windows(monkeypatch, rng):
+    """A batch of 10^9 rows that score nothing would take hours, or all memory."""
+    rows, head_nats = [], scorer.head_nats
+    monkeypatch.setattr(
+        scorer, "head_nats", lambda *arguments: rows.append(arguments[2].shape[0]) or head_nats(*arguments)
+    )
+    model, ids = randomised(GPT2_CONFIG), rng.integers(GPT2_CONFIG.vocab_size, size=70)
+    total_nats, tokens = Scorer(model, batch_size=10**23).score(ids, SEQ_LEN)  # 5 windows
+    assert (total_nats, tokens) == (pytest.approx(Scorer(model, batch_size=5).score(ids, SEQ_LEN).total_nats), 69)
+    assert rows == [4, 5]
+
+
+def test_short_texts_of_all_lengths_take_few_graphs():
+    assert {scorer.rows_of_pass(100, n) for n in range(200)} == {1, 2, 4, 8, 16, 32, 64, 100}
+    assert all(scorer.rows_of_pass(100, n) <= n for n in range(1, 100))
+
+
+@settings(deadline=None)
+@given(n_ids=st.integers(0, 60), seq_len=st.integers(1, 20), stride=st.data())
+def test_windows_are_counted_without_making_them(n_ids, seq_len, stride):
+    stride = stride.draw(st.integers(1, seq_len))
+    assert scorer.window_count(n_ids, seq_len, stride) == len(list(windows(np.arange(n_ids), seq_len, stride)))
+
+
 def test_batch_size_does_not_change_the_result(rng):
     model = randomised(GPT2_CONFIG)
     ids = rng.integers(GPT2_CONFIG.vocab_size, size=70)  # 5 windows: the last batch is full, padded by 1, padded by 3
@@ -69,12 +93,12 @@ def test_batch_size_does_not_change_the_result(rng):
     assert others == [(pytest.approx(one, rel=1e-6), n_one)] * 2
 
 
-def test_texts_of_any_length_and_stride_are_scored_by_one_graph(monkeypatch, rng):
+def test_texts_of_any_length_and_stride_that_fill_a_batch_are_scored_by_one_graph(monkeypatch, rng):
     """Python runs `head_nats` once for each graph that is made."""
     traced, head_nats = [], scorer.head_nats
     monkeypatch.setattr(scorer, "head_nats", lambda *arguments: traced.append(arguments) or head_nats(*arguments))
     one = Scorer(randomised(GPT2_CONFIG), batch_size=2)
-    texts = [(rng.integers(GPT2_CONFIG.vocab_size, size=n), stride) for n, stride in ((70, 16), (5, 16), (40, 7))]
+    texts = [(rng.integers(GPT2_CONFIG.vocab_size, size=n), stride) for n, stride in ((70, 16), (18, 16), (40, 7))]
     scores = [one.score(ids, stride) for ids, stride in texts]
     assert len(traced) == 1
     for (ids, stride), score in zip(texts, scores, strict=True):

@@ -94,7 +94,7 @@ def test_every_missing_key_is_named():
         (b"", "it is not JSON (Expecting value"),
         (b"\xff", "it is not UTF-8 ("),
         ("{}".encode("utf-16"), "it is not UTF-8 ("),
-        (b"[" * 100_000, "it is not JSON ("),
+        (b"[" * 100_000, "it is nested in more than 100 levels"),
         (b"[1]", "it is a list"),
         (b"null", "it is null"),
         (b"{}", "it lacks name, wheels"),
@@ -128,3 +128,31 @@ def test_lines_are_read_one_by_one_and_a_bad_one_is_named(tmp_path):
     storage.write_bytes(path, b'{"a": 1}\n\n')
     with pytest.raises(ValueError, match="^in line 2 it is not JSON"):
         json_files.load_lines(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('{"a": 1, "b": 2, "a": 3}', "it has the key 'a' twice"),
+        ('{"b": {"a": 1, "a": 1}}', "it has the key 'a' twice"),
+        ('{"a": ' + "[" * 100 + "]" * 100 + "}", "it is nested in more than 100 levels"),
+        ('{"a": ' + "[" * 10**6, "it is nested in more than 100 levels"),
+        ('{"a":' * 10**5, "it is nested in more than 100 levels"),
+        ('{"a": ' + "9" * 5000 + "}", "it has a number of thousands of digits"),
+    ],
+)
+def test_what_python_would_drop_or_choke_on_is_refused(text, reason):
+    with pytest.raises(ValueError, match=f"^{reason}$"):
+        json_files.parse_object(text)
+
+
+def test_a_hundred_levels_are_read_and_brackets_in_strings_are_no_levels():
+    assert json_files.parse_object('{"a": ' + "[" * 99 + "]" * 99 + "}")["a"]
+    assert json_files.parse_object(json.dumps({"a": "[" * 1000, "b": [[]] * 200}))["a"] == "[" * 1000
+
+
+def test_a_long_value_is_shown_by_its_beginning():
+    with pytest.raises(ValueError, match=r"its spokes is \"x{199}\.\.\. \(100002 characters\), not a whole number"):
+        json_files.build(Wheel, {"spokes": "x" * 10**5})
+    with pytest.raises(ValueError, match=r"unknown keys \['y+\.\.\. \(100004 characters\)$"):
+        json_files.build(Wheel, {"y" * 10**5: 1})
