@@ -66,3 +66,15 @@ def test_a_train_len_that_is_not_the_number_of_records_is_refused(run_script, pl
     outcome = run_script(TRAIN, places, **original_flags(train_len=places["records"] + 1))
     assert outcome.status == 2
     assert f"--train_len must be the number of training records, which is {places['records']}" in outcome.sentence
+
+
+def test_the_config_folder_of_the_original_has_hugging_faces_keys(run_script, places, tmp_path):
+    sizes = {"vocab_size": 300, "n_positions": 512, "n_ctx": 512, "n_embd": 32, "n_layer": 1, "n_head": 2}
+    dropout = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+    folder = tmp_path / "algpt2"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({**sizes, **dropout, "embedding_size": 8, "bos_token_id": 50256}))
+    plan, theirs = (
+        run_script(TRAIN, {**places, "long": path}, **original_flags()).result for path in (places["long"], folder)
+    )
+    assert plan["model_config"] == theirs["model_config"]

@@ -4,7 +4,10 @@ import dataclasses
 from importlib import resources
 from typing import Any
 
+from absl import logging
+
 from algpt2 import storage
+from algpt2.config import huggingface
 from algpt2.config.options import COUNT
 from algpt2.errors import UserError, shown
 from algpt2.storage import json_files
@@ -146,11 +149,22 @@ def preset_names() -> list[str]:
     return sorted(file.name.removesuffix(".json") for file in files if file.name.endswith(".json"))
 
 
-def load_config(name_or_path: str) -> GPTConfig:
+def preset_of(config: GPTConfig) -> str | None:
+    """Returns the name of the preset that a model equals, None if there is none."""
+    return next((name for name in preset_names() if GPTConfig.from_preset(name) == config), None)
+
+
+def load_config(name_or_path: str, model_type: str | None = None) -> GPTConfig:
     """Returns the config that a preset's name, a JSON file, or a folder with `config.json` stands for.
 
+    A file has our fields, or our fields under the key `algpt2`, or Hugging Face's keys of a GPT-2, which is logged.
+
+    Args:
+      name_or_path: the name or the path.
+      model_type: one of `MODEL_TYPES`, of a file with Hugging Face's keys that does not say its own.
+
     Raises:
-      UserError: nothing of that name, not JSON, or unknown keys.
+      UserError: nothing of that name, not JSON, unknown keys, or a model that ours is not.
     """
     if name_or_path in preset_names():
         return GPTConfig.from_preset(name_or_path)
@@ -165,7 +179,18 @@ def load_config(name_or_path: str) -> GPTConfig:
         own_fields = fields.get(OWN_KEY, fields)
         if not isinstance(own_fields, dict):
             raise ValueError(f"its {OWN_KEY} is no object")
+        if own_fields is fields and huggingface.is_huggingface(fields):
+            return _from_huggingface({"model_type": model_type, **fields} if model_type else fields, path)
     return config_from_dict(own_fields, path)
+
+
+def _from_huggingface(fields: dict[str, Any], path: str) -> GPTConfig:
+    keys = huggingface.shaping_keys(fields)
+    config = GPTConfig(**json_files.build(huggingface.HuggingFaceConfig, keys).own_fields())
+    preset = preset_of(config)
+    equal = f"the preset {preset}" if preset else "none of the presets"
+    logging.info("%s has Hugging Face's keys; its model is %s", path, equal)
+    return config
 
 
 def _require_positive_int(name: str, value: Any) -> None:

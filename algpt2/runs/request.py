@@ -56,7 +56,7 @@ class RunRequest:
         """Returns the model of --config_path, or of the begun run."""
         name_or_path = self.flags.config_path or self.flags.model_type
         if name_or_path:
-            config = load_config(name_or_path)
+            config = load_config(name_or_path, self.flags.model_type)
         elif self.begun:
             config = self.begun.model_config
         else:
