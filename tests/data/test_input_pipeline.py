@@ -171,3 +171,16 @@ def test_record_ids_name_the_very_records_of_a_batch_in_their_order(train_set, b
 
 def test_a_record_id_reads_as_shard_and_number():
     assert str(input_pipeline.RecordId("/data/train-00001-of-00003.tfrecord", 7)) == "train-00001-of-00003.tfrecord:7"
+
+
+@pytest.mark.parametrize(("hosts", "replicas"), [(2, 2), (2, 4), (4, 4)])
+def test_hosts_share_out_the_validation_records(records_folder, hosts, replicas):
+    """Catches: a host that scores another one's rows, so that some records count twice and others never."""
+    val_set = open_record_set([records_folder], "val")
+    by_host = [list(val_batches(val_set, BATCH_SIZE, context(hosts, host, replicas))) for host in range(hosts)]
+    alone = list(val_batches(val_set, BATCH_SIZE, context()))
+    local = replicas // hosts
+    for k, (records, weights) in enumerate(alone):
+        parts = [part for host in by_host for part in host[k * local : (k + 1) * local]]
+        np.testing.assert_array_equal(np.concatenate([one for one, _ in parts]), records)
+        np.testing.assert_array_equal(np.concatenate([one for _, one in parts]), weights)
