@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from algpt2.data.manifest import Manifest, Split, write_manifest
-from algpt2.data.record_set import open_record_set
+from algpt2.data.record_set import load_tokenizer, open_record_set
 from algpt2.data.tfrecords import write_shard
+from algpt2.data.tokenizer import Tokenizer
 from algpt2.errors import UserError
 from algpt2.storage.local import LocalStorage
 
@@ -185,3 +186,12 @@ def test_target_bytes_are_those_of_all_shards_that_are_named(folder):
     """Id n spells n bytes here; shard 0 holds four 0s and four 1s as targets, shard 1 four each of 10, 11 and 12."""
     assert open_train(folder).target_bytes == 4 * 1 + 4 * (10 + 11 + 12)
     assert open_train(shard(folder, 0)).target_bytes == 4 * 1
+
+
+def test_another_tokenizer_than_that_of_the_records_is_refused(tmp_path):
+    """Its ids would mean other texts, and no loss would tell."""
+    tokenizer = Tokenizer.train(["a tokenizer that lies beside some records"], 270)
+    tokenizer.save(str(tmp_path))
+    assert load_tokenizer(str(tmp_path), tokenizer.sha256).vocab_size == tokenizer.vocab_size
+    with pytest.raises(UserError, match="must be the one they were made with"):
+        load_tokenizer(str(tmp_path), "ab" * 32)

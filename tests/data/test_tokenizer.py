@@ -217,3 +217,16 @@ def test_wrong_training_arguments_are_refused_before_anything_is_written(tmp_pat
         with pytest.raises(UserError):
             train_tokenizer(inputs, vocab_size, folder)
     assert not Path(output).exists()
+
+
+def test_the_hash_tells_apart_tokenizers_that_differ_in_a_token_or_in_the_order_of_their_merges(tmp_path):
+    """With another order the same tokens are made of other texts, so records and models would not fit."""
+    tokens = [*tokenizers.pre_tokenizers.ByteLevel.alphabet(), "ab", "bc"]
+    vocab = {token: id_ for id_, token in enumerate([*sorted(tokens[:256]), *tokens[256:], EOS_TOKEN])}
+    other_vocab = {**vocab, "ab": vocab["bc"], "bc": vocab["ab"]}
+    merges = [("a", "b"), ("b", "c")]
+    one, other_order, other_ids = (
+        Tokenizer(*parts) for parts in ((vocab, merges), (vocab, merges[::-1]), (other_vocab, merges))
+    )
+    assert one.encode("abc") != other_order.encode("abc")
+    assert len({one.sha256, other_order.sha256, other_ids.sha256}) == 3
