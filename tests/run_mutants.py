@@ -25,7 +25,9 @@ def main(argv: Sequence[str]) -> int:
     mutants = chosen(read_mutants(TESTS / "mutants"), arguments.only)
     trials: list[Trial] = []
     try:
-        for trial in try_mutants(mutants, TESTS.parent, arguments.jobs, arguments.limit_seconds):
+        for trial in try_mutants(
+            mutants, TESTS.parent, arguments.jobs, arguments.limit_seconds, ("tensorflow", "keras")
+        ):
             trials.append(trial)
             print(line_of(trial, len(trials), len(mutants)), file=sys.stderr, flush=True)
     except ValueError as error:

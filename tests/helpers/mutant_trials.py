@@ -1,20 +1,23 @@
 """Trying deliberate mistakes: each is put into a copy of the repository, where its tests must fail."""
 
+import contextlib
 import dataclasses
 import enum
+import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
 
 from mutant_lists import Mutant, fault_of
+
+WARM_PYTEST = str(Path(__file__).with_name("warm_pytest.py"))
 
 
 class Outcome(enum.Enum):
@@ -43,38 +46,39 @@ class Trial:
 
 
 class Checkout:
-    """A copy of a repository's tracked and new files, in which one mistake at a time is made."""
+    """A copy of a repository's tracked and new files, in which one mistake at a time is made; use it in a `with` block.
 
-    def __init__(self, repository: Path, folder: Path):
-        listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-        names = subprocess.run(listing, cwd=repository, check=True, capture_output=True, text=True).stdout
+    One process of it imports slow modules once, and runs pytest in its children.
+    """
+
+    def __init__(self, repository: Path, folder: Path, preloaded: Sequence[str]):
+        """Makes the copy below a new folder, and takes the names of the modules that all tests need."""
         self._folder, self._temporary = folder / "repository", folder / "temporary"
         self._temporary.mkdir(parents=True)
-        for name in filter(None, names.split("\0")):
-            if (repository / name).is_file():
-                (self._folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(repository / name, self._folder / name)
+        _copy_files(repository, self._folder)
+        self._process = subprocess.Popen(
+            [sys.executable, WARM_PYTEST, *preloaded],
+            cwd=self._folder,
+            env=self._environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self) -> "Checkout":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
 
     def test(self, tests: tuple[str, ...], limit_seconds: float) -> tuple[Outcome, str]:
         """Runs tests of the copy up to the first failure; returns the outcome and the end of what pytest printed."""
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
-        process = subprocess.Popen(
-            command,
-            cwd=self._folder,
-            env=self._environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
-        try:
-            output, _ = process.communicate(timeout=limit_seconds)
-        except subprocess.TimeoutExpired:
-            return Outcome.HUNG, ""
-        finally:
-            _kill_group(process)
-        return _outcome(process.returncode, output), output[-2000:]
+        arguments = ["-q", "-x", "-p", "no:cacheprovider", *tests]
+        request = json.dumps({"arguments": arguments, "limit_seconds": limit_seconds})
+        print(request, file=self._process.stdin, flush=True)
+        answer = json.loads(self._process.stdout.readline())
+        return _outcome(answer["status"], answer["output"]), answer["output"][-2000:]
 
     def try_mutant(self, mutant: Mutant, limit_seconds: float) -> Trial:
         """Makes a mistake, runs its tests, and takes the mistake back."""
@@ -91,18 +95,30 @@ class Checkout:
         """The copy's package comes before the installed one, which belongs to the repository.
 
         No bytecode is written: Python would take that of the sound file for a mistake of equal size made within the
-        same second.
+        same second. The other settings are those of `tests/conftest.py`, because TensorFlow is imported before it.
         """
         return {
             **os.environ,
             "PYTHONPATH": str(self._folder),
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTEST_DEBUG_TEMPROOT": str(self._temporary),
+            "KERAS_BACKEND": "tensorflow",
+            "JAX_PLATFORMS": "cpu",
+            "TF_CPP_MIN_LOG_LEVEL": "2",
         }
 
 
-def try_mutants(mutants: list[Mutant], repository: Path, jobs: int, limit_seconds: float) -> Iterator[Trial]:
-    """Yields the trial of each mutant, in the order in which they end.
+def try_mutants(
+    mutants: list[Mutant], repository: Path, jobs: int, limit_seconds: float, preloaded: Sequence[str] = ()
+) -> Iterator[Trial]:
+    """Yields the trial of each mutant, in the order of the list.
+
+    Args:
+      mutants: what to try.
+      repository: which is copied once for each job, and not touched.
+      jobs: how many to try at once.
+      limit_seconds: after which the tests of one are ended.
+      preloaded: modules to import once and not for each trial. The tested package may not be among them.
 
     Raises:
       ValueError: a mutant does not fit the code, or a test fails without any mistake.
@@ -110,20 +126,30 @@ def try_mutants(mutants: list[Mutant], repository: Path, jobs: int, limit_second
     faults = [f"{mutant.mistake}: {fault}" for mutant in mutants if (fault := fault_of(mutant, repository))]
     if faults:
         raise ValueError("; ".join(faults))
-    with tempfile.TemporaryDirectory(prefix="algpt2-mutants-") as folder, ThreadPoolExecutor(jobs) as pool:
-        checkouts: SimpleQueue[Checkout] = SimpleQueue()
+    checkouts: SimpleQueue[Checkout] = SimpleQueue()
+
+    def try_one(mutant: Mutant) -> Trial:
+        checkout = checkouts.get()
+        try:
+            return checkout.try_mutant(mutant, limit_seconds)
+        finally:
+            checkouts.put(checkout)
+
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="algpt2-mutants-"))
         for job in range(jobs):
-            checkouts.put(Checkout(repository, Path(folder) / str(job)))
-
-        def try_one(mutant: Mutant) -> Trial:
-            checkout = checkouts.get()
-            try:
-                return checkout.try_mutant(mutant, limit_seconds)
-            finally:
-                checkouts.put(checkout)
-
+            checkouts.put(stack.enter_context(Checkout(repository, Path(folder) / str(job), preloaded)))
         _require_sound(checkouts, mutants, limit_seconds)
-        yield from pool.map(try_one, mutants)
+        yield from stack.enter_context(ThreadPoolExecutor(jobs)).map(try_one, mutants)
+
+
+def _copy_files(repository: Path, folder: Path) -> None:
+    listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listing, cwd=repository, check=True, capture_output=True, text=True).stdout
+    for name in filter(None, names.split("\0")):
+        if (repository / name).is_file():  # A file that is deleted and not yet committed is listed, too.
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(repository / name, folder / name)
 
 
 def _require_sound(checkouts: SimpleQueue, mutants: list[Mutant], limit_seconds: float) -> None:
@@ -136,17 +162,10 @@ def _require_sound(checkouts: SimpleQueue, mutants: list[Mutant], limit_seconds:
         raise ValueError(f"without a mistake the tests must pass, and were {outcome.value}:\n{output_tail}")
 
 
-def _outcome(status: int, output: str) -> Outcome:
+def _outcome(status: int | None, output: str) -> Outcome:
     """Returns what pytest's exit status means: 0 that all passed or were skipped, 1 that a test failed."""
+    if status is None:
+        return Outcome.HUNG
     if status == 0:
         return Outcome.SURVIVED if " passed" in output else Outcome.SKIPPED
     return Outcome.KILLED if status == 1 else Outcome.BROKEN
-
-
-def _kill_group(process: subprocess.Popen) -> None:
-    """Ends pytest and the processes that its tests have started, if any is left."""
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
-    process.wait()
