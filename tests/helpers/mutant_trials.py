@@ -17,6 +17,8 @@ from queue import SimpleQueue
 
 from mutant_lists import Mutant, fault_of
 
+# All tests of the lists together end long before, or something is wrong without any mistake.
+SOUND_LIMIT_SECONDS = 3600.0
 WARM_PYTEST = str(Path(__file__).with_name("warm_pytest.py"))
 
 
@@ -139,7 +141,7 @@ def try_mutants(
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="algpt2-mutants-"))
         for job in range(jobs):
             checkouts.put(stack.enter_context(Checkout(repository, Path(folder) / str(job), preloaded)))
-        _require_sound(checkouts, mutants, limit_seconds)
+        _require_sound(checkouts, mutants)
         yield from stack.enter_context(ThreadPoolExecutor(jobs)).map(try_one, mutants)
 
 
@@ -152,11 +154,11 @@ def _copy_files(repository: Path, folder: Path) -> None:
             shutil.copyfile(repository / name, folder / name)
 
 
-def _require_sound(checkouts: SimpleQueue, mutants: list[Mutant], limit_seconds: float) -> None:
+def _require_sound(checkouts: SimpleQueue, mutants: list[Mutant]) -> None:
     """Runs all the tests once without a mistake; a test that fails anyway would seem to notice every one."""
     tests = tuple(dict.fromkeys(test for mutant in mutants for test in mutant.tests))
     checkout = checkouts.get()
-    outcome, output_tail = checkout.test(tests, limit_seconds * max(1, len(tests)))
+    outcome, output_tail = checkout.test(tests, SOUND_LIMIT_SECONDS)
     checkouts.put(checkout)
     if outcome not in (Outcome.SURVIVED, Outcome.SKIPPED):
         raise ValueError(f"without a mistake the tests must pass, and were {outcome.value}:\n{output_tail}")
