@@ -158,7 +158,7 @@ REFUSED = [
     (EVALUATE, {"checkpoint": "{bad}/no_tensors/checkpoints/step_00000030"}, "model.safetensors is missing"),
     (EVALUATE, {"checkpoint": "{bad}/wrong_marker/checkpoints/step_00000030"}, "COMMITTED"),
     (EVALUATE, {"data": "{bad}/none"}, "a text file must exist", "{bad}/none"),
-    (EVALUATE, {"data": "{bad}"}, "a text file must exist", "{bad}"),
+    (EVALUATE, {"data": "{bad}"}, "must be a file, and {bad} is a folder"),
     (EVALUATE, {"data": "{bad}/empty.jsonl"}, "must hold text", "{bad}/empty.jsonl"),
     (EVALUATE, {"data": "{bad}/spaces.txt"}, "at least one word and one token"),
     (EVALUATE, {"data": "{bad}/latin1.txt"}, "must be UTF-8", "byte 3 ", "{bad}/latin1.txt"),

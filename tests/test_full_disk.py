@@ -42,6 +42,7 @@ def test_a_checkpoint_that_cannot_be_written_is_one_sentence_and_the_run_can_go_
     assert (outcome.status, outcome.stdout) == (1, "")
     assert "File too large" in outcome.sentence
     assert f"{tmp_path}/out/checkpoints/step_00000030/model.safetensors" in outcome.sentence
+    assert "Errno None" not in outcome.sentence
     assert not list(tmp_path.rglob("COMMITTED"))
     assert not list(tmp_path.rglob(".tmp-*"))
     assert run_script(TRAIN, places).result["val_loss"] == outcomes["algpt2"].result["val_loss"]

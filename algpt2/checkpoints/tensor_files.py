@@ -18,7 +18,7 @@ def write_tensors(path: str, tensors: dict[str, np.ndarray]) -> str:
             # transformers refuses a file without this mark; the layout is the same for every framework.
             safetensors.save_file(tensors, local_file, metadata={"format": "pt"})
         except SafetensorError as error:
-            raise OSError(None, str(error), path) from error
+            raise storage.failed_write(path, str(error)) from error
         return storage.file_sha256(local_file)
 
 

@@ -81,7 +81,7 @@ def read_text_file(path: str) -> str:
     """
     try:
         text = _decode(storage.read_bytes(path), path, first_byte=0)
-    except (FileNotFoundError, IsADirectoryError) as error:
+    except FileNotFoundError as error:
         raise UserError(f"a text file must exist, and {path!r} is none: name another.") from error
     if not text:
         raise UserError(f"a text file must hold text, and {path} is empty: name another.")

@@ -174,7 +174,7 @@ def write_shard(path: str, records: Iterable[np.ndarray], byte_lengths: np.ndarr
                     count += 1
                     target_bytes += int(byte_lengths[record[1:]].sum())
         except tf.errors.OpError as error:
-            raise OSError(None, error.message.rpartition("; ")[2], path) from error
+            raise storage.failed_write(path, error.message.rpartition("; ")[2]) from error
         local = storage.of(local_file)
         size_bytes, crc32c = local.size_bytes(local_file), local.crc32c(local_file)
     return Shard(storage.base_name(path), count, size_bytes, crc32c, target_bytes)

@@ -17,9 +17,8 @@ from google.cloud.storage import fileio
 
 from algpt2.errors import UserError
 from algpt2.storage.cloud_requests import CREDENTIALS_REMEDY, requesting, requiring_bucket
-from algpt2.storage.files import trim
-
-PATTERN_MARKS = "*?["
+from algpt2.storage.files import PATTERN_MARKS, trim
+from algpt2.storage.local import FILE, FOLDER
 
 
 @functools.cache
@@ -59,6 +58,9 @@ class CloudStorage:
 
     def is_file(self, path: str) -> bool:
         return not path.endswith("/") and self._find(path) is not None
+
+    def kind(self, path: str) -> str | None:
+        return FILE if self.is_file(path) else FOLDER if self.list_files(path) else None
 
     def size_bytes(self, path: str) -> int:
         return self._get(path).size

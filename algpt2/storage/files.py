@@ -6,6 +6,7 @@ which retries requests and compares checksums (docs/design/storage.md).
 """
 
 import contextlib
+import errno
 import glob
 import hashlib
 import os
@@ -18,9 +19,10 @@ from typing import BinaryIO, Protocol
 
 from algpt2 import interrupts
 from algpt2.errors import UserError
-from algpt2.storage.local import TEMPORARY_PREFIX, LocalStorage
+from algpt2.storage.local import FOLDER, TEMPORARY_PREFIX, LocalStorage
 
 REMOTE_PREFIX = "gs://"
+PATTERN_MARKS = "*?["
 COPY_BLOCK_BYTES = 1 << 20
 
 
@@ -28,10 +30,13 @@ class Storage(Protocol):
     """What a kind of storage must do. Paths are whole paths, `gs://` included."""
 
     def exists(self, path: str) -> bool:
-        """Returns whether a file, or a folder with something in it, is at `path`."""
+        """Returns whether anything but an empty folder is at `path`; a pipe or a link that leads nowhere counts."""
 
     def is_file(self, path: str) -> bool:
         """Returns whether one file is at `path`."""
+
+    def kind(self, path: str) -> str | None:
+        """Returns what is at `path`, links followed, as words such as "a folder"; None if nothing is."""
 
     def size_bytes(self, path: str) -> int:
         """Returns the size of one file."""
@@ -46,10 +51,19 @@ class Storage(Protocol):
         """Returns the files and folders that match a shell pattern, sorted."""
 
     def open_read(self, path: str) -> BinaryIO:
-        """Returns a binary stream of one file."""
+        """Returns a binary stream of one file.
+
+        Raises:
+          FileNotFoundError: nothing is there.
+          UserError: something is there that is no file, as a folder or a named pipe.
+        """
 
     def publish(self, local_file: str, path: str) -> None:
-        """Moves a finished local file to `path` in one atomic operation, replacing what was there."""
+        """Moves a finished local file to `path` in one atomic operation, replacing the file that was there.
+
+        Raises:
+          UserError: what is there is no file.
+        """
 
     def delete_file(self, path: str) -> None:
         """Deletes one file. On Cloud Storage it does no harm that there is none."""
@@ -69,7 +83,7 @@ class Storage(Protocol):
         """
 
     def work_folder(self, path: str) -> str:
-        """Returns a local folder in which to prepare a file meant for `path`."""
+        """Returns a local folder in which to prepare a file meant for `path`; raises what `publish` would raise."""
 
     def require_writable(self, folder: str) -> None:
         """Raises `UserError` if files below `folder`, which may not exist yet, cannot be written."""
@@ -111,22 +125,44 @@ def parent(path: str) -> str:
 
 
 def exists(path: str) -> bool:
-    """Returns whether a file, or a folder with something in it, is at `path`."""
+    """Returns whether anything but an empty folder is at `path`; a pipe or a link that leads nowhere counts."""
     return of(path).exists(path)
+
+
+def is_pattern(path: str) -> bool:
+    """Returns whether a path is a shell pattern: it has a mark of one in it, and nothing is there as it is written."""
+    return _has_marks(path) and not exists(path)
 
 
 def expand(path: str) -> list[str]:
     """Returns the files that a file, a folder (recursively) or a shell pattern names, sorted.
 
+    A name that exists as it is written is no pattern, and neither are the folders at a pattern's beginning that do:
+    `a[1]/*` names what is in the folder `a[1]`, if there is one.
+
     Raises:
       UserError: nothing is there.
     """
     storage = of(path)
-    starts = storage.match(path) if any(mark in path for mark in "*?[") else [path]
+    starts = storage.match(_taking_folders_as_written(path)) if is_pattern(path) else [path]
     files = [file for start in starts for file in ([start] if storage.is_file(start) else storage.list_files(start))]
     if not files:
-        raise UserError(f"an input path must name an existing file, folder or pattern, and nothing is at {path!r}.")
+        kind = storage.kind(path)
+        found = "nothing" if kind in (None, FOLDER) else kind
+        raise UserError(f"an input path must name an existing file, folder or pattern, and {found} is at {path!r}.")
     return sorted(set(files))
+
+
+def _has_marks(path: str) -> bool:
+    return any(mark in path for mark in PATTERN_MARKS)
+
+
+def _taking_folders_as_written(pattern: str) -> str:
+    """Returns a pattern in which the marks are escaped of the longest folder at its beginning that exists."""
+    parts = pattern.split("/")
+    folders = ["/".join(parts[:count]) for count in range(len(parts) - 1, 0, -1)]
+    folder = next((folder for folder in folders if _has_marks(folder) and exists(folder)), "")
+    return glob.escape(folder) + pattern.removeprefix(folder)
 
 
 def read_bytes(path: str) -> bytes:
@@ -155,7 +191,10 @@ def write_text(path: str, text: str) -> None:
 def writing(path: str) -> Iterator[str]:
     """Yields a local file name to fill; it appears at `path`, whole, when the block ends without an error.
 
-    An `OSError` in the block that names no file, as a full disk's does not, gets the name `path`.
+    An `OSError` in the block that names no file, as a full disk's does not, or the local one, gets the name `path`.
+
+    Raises:
+      UserError: what is at `path` is no file, so that it is not replaced.
     """
     storage = of(path)
     with naming_errors(path):
@@ -168,13 +207,29 @@ def writing(path: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def naming_errors(path: str) -> Iterator[None]:
-    """Gives an `OSError` that names no file the name `path`."""
+    """Gives an `OSError` that names no file, or an unfinished one, the name `path`."""
     try:
         yield
     except OSError as error:
-        if error.filename is not None:
+        if error.filename is not None and not base_name(str(error.filename)).startswith(TEMPORARY_PREFIX):
             raise
-        raise OSError(error.errno, error.strerror or str(error), path) from error
+        if error.errno is None:
+            raise failed_write(path, str(error)) from error
+        raise OSError(error.errno, error.strerror, path) from error
+
+
+def failed_write(path: str, reason: str) -> OSError:
+    """Returns the error of a file that cannot be written, in the system's words if the reason has them in it.
+
+    Args:
+      path: of the file.
+      reason: what a library says, which is all that some of them give.
+    """
+    known = [number for number in errno.errorcode if os.strerror(number) in reason]
+    if not known:
+        return OSError(errno.EIO, reason, path)
+    number = max(known, key=lambda number: len(os.strerror(number)))
+    return OSError(number, os.strerror(number), path)
 
 
 @contextlib.contextmanager
@@ -238,7 +293,9 @@ def require_empty(folder: str) -> None:
     if not folder:
         raise UserError("the output folder must have a name, received '': name one.")
     if exists(folder):
-        raise UserError(f"the output folder must be new or empty, and {folder} already holds files: name another.")
+        kind = of(folder).kind(folder)
+        found = "already holds files" if kind == FOLDER else f"is {kind}"
+        raise UserError(f"the output folder must be new or empty, and {folder} {found}: name another.")
     of(folder).require_writable(folder)
 
 

@@ -4,7 +4,7 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Iterator
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from algpt2 import storage
 from algpt2.errors import UserError
@@ -33,7 +33,7 @@ def locked(model_dir: str) -> Iterator[Lock]:
     with its holder; there a `Lease` stands for one, and it can be lost.
 
     Raises:
-      UserError: another process holds it.
+      UserError: another process holds it, or nothing can be written there.
     """
     if storage.is_remote(model_dir):
         from algpt2.storage.cloud_lease import Lease  # Google's package takes a second to import.
@@ -41,7 +41,7 @@ def locked(model_dir: str) -> Iterator[Lock]:
         with Lease(storage.join(model_dir, LOCK_NAME)) as lease:
             yield lease
         return
-    with open(os.path.join(model_dir, LOCK_NAME), "w") as lock:
+    with _opened(os.path.join(model_dir, LOCK_NAME)) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -50,3 +50,14 @@ def locked(model_dir: str) -> Iterator[Lock]:
                 "it, or name another --model_dir."
             ) from error
         yield DiskLock()
+
+
+def _opened(path: str) -> BinaryIO:
+    """Opens the file of a lock, whose content does not matter; a pipe in its place is an error, and not waited for."""
+    try:
+        return open(path, "ab", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK, 0o666))
+    except OSError as error:
+        raise UserError(
+            f"--model_dir must be a folder in which {path} can be written, and it cannot ({error.strerror}): "
+            "name another or permit it."
+        ) from error

@@ -45,7 +45,10 @@ def refusing(path: str, rule: str, remedy: str) -> Iterator[None]:
         yield
     except ValueError as error:
         raise UserError(f"{path} must {rule}, and {error}: {remedy}.") from error
-    except UserError as error:  # A dataclass has refused a value, in a sentence that does not name the file.
+    except UserError as error:
+        if path in str(error):
+            raise
+        # A dataclass has refused a value, in a sentence that does not name the file.
         raise UserError(f"in {path}, {error}") from error
 
 

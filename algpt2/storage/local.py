@@ -1,9 +1,14 @@
-"""Files on a local or mounted disk, as `storage.Storage` asks for them."""
+"""Files on a local or mounted disk, as `storage.Storage` asks for them.
+
+Only a regular file is ever read or replaced. A pipe could block for ever, and to put a file in the place of a device
+would take it away from every other program. What a symbolic link leads to is read and replaced, and the link stays.
+"""
 
 import errno
 import glob
 import os
 import shutil
+import stat
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,6 +17,15 @@ import google_crc32c
 from algpt2.errors import UserError
 
 TEMPORARY_PREFIX = ".tmp-"
+FILE, FOLDER, LINK_TO_NOTHING = "a file", "a folder", "a symbolic link that leads nowhere"
+KIND_OF_TYPE = {
+    stat.S_IFREG: FILE,
+    stat.S_IFDIR: FOLDER,
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 class LocalStorage:
@@ -19,19 +33,25 @@ class LocalStorage:
 
     def exists(self, path: str) -> bool:
         if not os.path.isdir(path):
-            return os.path.isfile(path)
+            return os.path.lexists(path)
         # Files that a killed process left unfinished do not count.
         return any(not name.startswith(TEMPORARY_PREFIX) for name in os.listdir(path))
 
     def is_file(self, path: str) -> bool:
         return os.path.isfile(path)
 
+    def kind(self, path: str) -> str | None:
+        try:
+            return KIND_OF_TYPE.get(stat.S_IFMT(os.stat(path).st_mode), "no file")
+        except OSError:
+            return LINK_TO_NOTHING if os.path.islink(path) else None
+
     def size_bytes(self, path: str) -> int:
         return os.path.getsize(path)
 
     def crc32c(self, path: str) -> str:
         checksum = google_crc32c.Checksum()
-        with open(path, "rb") as stream:
+        with self.open_read(path) as stream:
             while block := stream.read(1 << 20):
                 checksum.update(block)
         return checksum.digest().hex()
@@ -43,14 +63,18 @@ class LocalStorage:
         return sorted(glob.glob(pattern, recursive=True))
 
     def open_read(self, path: str) -> BinaryIO:
+        kind = self.kind(path)
+        if kind not in (None, FILE, LINK_TO_NOTHING) and not _is_unnamed_pipe(path):
+            raise UserError(f"what is read must be a file, and {path} is {kind}: name a file.")
         return open(path, "rb")
 
     def publish(self, local_file: str, path: str) -> None:
+        target = self._replaceable(path)
         os.chmod(local_file, 0o666 & ~_umask())
         with open(local_file, "rb") as stream:
             os.fsync(stream.fileno())
-        os.replace(local_file, path)
-        folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY)
+        os.replace(local_file, target)
+        folder = os.open(os.path.dirname(target), os.O_RDONLY)
         try:
             os.fsync(folder)  # Otherwise a power cut could keep a marker and lose the file that it vouches for.
         finally:
@@ -72,7 +96,7 @@ class LocalStorage:
 
     def work_folder(self, path: str) -> str:
         """Returns the target's own folder, because a rename is atomic only within one file system."""
-        folder = os.path.dirname(path) or "."
+        folder = os.path.dirname(self._replaceable(path))
         os.makedirs(folder, exist_ok=True)
         return folder
 
@@ -84,6 +108,23 @@ class LocalStorage:
             raise UserError(f"the output folder must lie in folders, and {place} is not a folder: name another.")
         if not os.access(place, os.W_OK | os.X_OK):
             raise UserError(f"the output folder must be writable, and {place} is not: name another or permit it.")
+
+    def _replaceable(self, path: str) -> str:
+        """Returns the place of a file for `path`, which a symbolic link may put elsewhere; it need not exist.
+
+        Raises:
+          UserError: what is there is no regular file.
+        """
+        target = os.path.realpath(path)
+        kind = FOLDER if path.endswith("/") else self.kind(path if os.path.exists(path) else target)
+        if kind not in (None, FILE):
+            raise UserError(f"a file may only be new or replace a file, and {path!r} is {kind}: name another.")
+        return target
+
+
+def _is_unnamed_pipe(path: str) -> bool:
+    """Returns whether it is a pipe that a shell has made and opened for this process, as for `<(command)`."""
+    return not os.path.lexists(os.path.realpath(path))
 
 
 def _umask() -> int:

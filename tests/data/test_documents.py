@@ -171,4 +171,6 @@ def test_a_text_file_is_read_whole_whatever_its_name(tmp_path):
         with pytest.raises(UserError, match=expected):
             read_text_file(write(tmp_path / "x", data))
     with pytest.raises(UserError, match="must exist"):
+        read_text_file(str(tmp_path / "none"))
+    with pytest.raises(UserError, match="must be a file, and .* is a folder"):
         read_text_file(str(tmp_path))

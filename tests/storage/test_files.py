@@ -1,5 +1,6 @@
 """Storage: whole files or none, and the same behaviour on disk and on a local Cloud Storage server."""
 
+import errno
 import gc
 import os
 import stat
@@ -77,6 +78,30 @@ def test_folders_and_patterns_expand_to_sorted_files(root):
     for pattern in ("/none", "/*.csv", "/a.tx"):
         with pytest.raises(UserError, match="nothing is at"):
             storage.expand(root + pattern)
+
+
+def test_a_name_with_marks_that_exists_is_taken_as_it_is_written(root):
+    names = ["a[1].txt", "a1.txt", "f[1]/b.txt", "f[1]/c?.txt", "f[1]/cd.txt", "f1/b.txt", "f1/x[1].txt"]
+    for name in names:
+        storage.write_text(storage.join(root, name), name)
+    expanded = {
+        "/a[1].txt": ["a[1].txt"],
+        "/a[12].txt": ["a1.txt"],
+        "/f[1]": ["f[1]/b.txt", "f[1]/c?.txt", "f[1]/cd.txt"],
+        "/f[1]/*.txt": ["f[1]/b.txt", "f[1]/c?.txt", "f[1]/cd.txt"],
+        "/f[1]/c?.txt": ["f[1]/c?.txt"],
+        "/f[1]/?.txt": ["f[1]/b.txt"],
+        "/f[12]/b.txt": ["f1/b.txt"],
+        "/f*/b.txt": ["f1/b.txt", "f[1]/b.txt"],
+    }
+    for path, expected in expanded.items():
+        assert storage.expand(root + path) == [storage.join(root, name) for name in expected], path
+    assert [storage.is_pattern(root + path) for path in ("/a[1].txt", "/f[1]", "/f[1]/*", "/a1")] == [
+        False,
+        False,
+        True,
+        False,
+    ]
 
 
 def test_deleting_a_folder_leaves_its_neighbours(root):
@@ -257,5 +282,28 @@ def test_a_full_disk_is_reported_with_the_name_of_the_file_that_was_written(tmp_
         with storage.writing(str(tmp_path / "a")) as local_file:
             fill(local_file)
     assert raised.value.filename == str(tmp_path / "a")
-    assert raised.value.errno == error.errno
+    assert "None" not in str(raised.value)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("reason", "number", "text"),
+    [
+        ("Error while serializing: I/O error: No space left on device (os error 28)", errno.ENOSPC, None),
+        ("path; No such device or address", errno.ENXIO, None),  # it begins with another number's text
+        ("half written", errno.EIO, "half written"),
+    ],
+)
+def test_a_reason_in_words_becomes_the_systems_error_that_it_names(reason, number, text):
+    error = storage.failed_write("a", reason)
+    assert (error.errno, error.strerror, error.filename) == (number, text or os.strerror(number), "a")
+
+
+def test_a_file_that_cannot_be_written_is_named_and_not_its_temporary_one(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(tmp_path / ".tmp-x"))
+
+    monkeypatch.setattr("tempfile.mkstemp", refuse)
+    with pytest.raises(PermissionError) as raised:
+        storage.write_text(str(tmp_path / "a"), "")
+    assert raised.value.filename == str(tmp_path / "a")
