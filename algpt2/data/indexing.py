@@ -47,13 +47,18 @@ def index_tfrecords(folder: str, tokenizer_folder: str, val_pattern: str) -> dic
         tokenizer_sha256=tokenizer.sha256,
         seed=None,
         val_fraction=None,
-        train=_split([s for s in shards if not fnmatch.fnmatchcase(s.name, val_pattern)], first.seq_len),
-        val=_split([s for s in shards if fnmatch.fnmatchcase(s.name, val_pattern)], first.seq_len),
+        train=_split([s for s in shards if not _is_named(s.name, val_pattern)], first.seq_len),
+        val=_split([s for s in shards if _is_named(s.name, val_pattern)], first.seq_len),
         record_format=first.record_format,
     )
     tokenizer.save(folder)
     write_manifest(folder, manifest)
     return {**counts(manifest), "ignored_files": [file for file in present if file not in files]}
+
+
+def _is_named(name: str, pattern: str) -> bool:
+    """Returns whether a name matches a shell pattern, or is the pattern as it is written."""
+    return name == pattern or fnmatch.fnmatchcase(name, pattern)
 
 
 def _as_listed(folder: str) -> str:
@@ -84,7 +89,7 @@ def _require_indexable(folder: str, files: list[str], present: list[str]) -> Non
             "right in it: name the folder with the TFRecords."
         )
     own_names = {MANIFEST_NAME, tokenizer_files.TOKENIZER_NAME}.union(*tokenizer_files.VOCAB_AND_MERGES_NAMES)
-    if taken := sorted(own_names.intersection(storage.base_name(f) for f in present if storage.parent(f) == folder)):
+    if taken := sorted(name for name in own_names if storage.exists(storage.join(folder, name))):
         raise UserError(
             f"a folder to be indexed must have no manifest and no tokenizer, which are never overwritten, and {folder} "
             f"has {', '.join(taken)}: move them elsewhere."

@@ -120,7 +120,7 @@ def require_checksum(file: str, shard: Shard) -> None:
 
 def _named_shards(path: str, split: str, manifests: dict[str, Manifest]) -> list[tuple[str, Shard]]:
     """Returns (folder, shard) pairs; reads each folder's manifest once, into `manifests`."""
-    if not any(mark in path for mark in "*?[") and not storage.of(path).is_file(path):
+    if not storage.of(path).is_file(path) and not storage.is_pattern(path):
         if not storage.exists(path):
             raise UserError(f"--{split}_path must name an existing folder or shard, and nothing is at {path!r}.")
         folder = storage.trim(path)
