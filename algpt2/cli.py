@@ -1,10 +1,19 @@
-"""What every script shares: its parser, its exit status, its log lines on stderr and its result as JSON on stdout."""
+"""What every script shares: its parser, its exit status, its log lines on stderr and its result as JSON on stdout.
+
+The exit statuses of every command:
+
+0    it is done
+1    a run cannot go on, or the program is at fault
+2    the user can mend it: arguments, input, a full disk, a stdout that does not take the result
+75   a signal stopped a run, which saved first: the same command goes on with it
+130  SIGINT ended the command; so did a second signal a run (143 if that was SIGTERM), which did not save
+"""
 
 import contextlib
 import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 from absl import flags
 from absl import logging as absl_logging
@@ -33,9 +42,20 @@ class LogFormatter(logging.Formatter):
         return super().formatMessage(record)
 
 
+class _Parser(argparse_flags.ArgumentParser):
+    """A parser whose help, like a result, must reach stdout; argparse's own does not notice if it does not."""
+
+    def print_help(self, file: TextIO | None = None) -> None:
+        if file is not None:
+            super().print_help(file)
+            return
+        with _refusing_a_stdout_that_fails():
+            standard_streams.write_result(self.format_help().rstrip("\n"))
+
+
 def argument_parser(description: str) -> argparse_flags.ArgumentParser:
     """Returns a parser that also knows absl's own flags (`--verbosity`, `--log_dir`, ...)."""
-    return argparse_flags.ArgumentParser(description=description, allow_abbrev=False)
+    return _Parser(description=description, allow_abbrev=False)
 
 
 def run(main: Callable[[Sequence[str]], int]) -> None:
@@ -47,9 +67,7 @@ def run(main: Callable[[Sequence[str]], int]) -> None:
     set_up_logging()
     if standard_streams.stdout_is_closed():
         sys.exit(_report("stdout must be open for the result, and it is closed: send it to a file.", EXIT_USER_ERROR))
-    with interrupts.cleaned_up():
-        status = _flushed_status(main, sys.argv[1:])
-    sys.exit(status)
+    sys.exit(interrupts.cleaned_up(lambda: _flushed_status(main, sys.argv[1:])))
 
 
 def set_up_logging() -> None:

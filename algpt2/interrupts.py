@@ -7,6 +7,7 @@ exception comes beside that, so that `with` and `finally` clean up while there i
 """
 
 import contextlib
+import gc
 import os
 import select
 import shutil
@@ -16,13 +17,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from algpt2 import standard_streams
 
 GRACE_SECONDS = 1.0
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 
+T = TypeVar("T")
 _temporary_paths: set[str] = set()
 
 
@@ -63,7 +65,7 @@ class _Command:
     def __init__(self) -> None:
         self.cleans_up = False
         self._has_begun = False
-        self._has_come = False
+        self.has_come = False
         self._has_told = threading.Event()
 
     def begin(self) -> None:
@@ -74,13 +76,8 @@ class _Command:
                 signal.signal(signal.SIGINT, self._on_main_thread)
                 SignalWatch(self._on_watch).__enter__()
 
-    def end_if_interrupted(self) -> None:
-        if self._has_come:
-            self._has_told.wait(GRACE_SECONDS)
-            end_process()
-
     def _on_main_thread(self, number: int, frame: FrameType | None) -> None:
-        is_first, self._has_come = not self._has_come, True
+        is_first, self.has_come = not self.has_come, True
         self._has_told.wait(GRACE_SECONDS)
         if not self.cleans_up:
             end_process()
@@ -108,15 +105,19 @@ def begin() -> None:
     _command.begin()
 
 
-@contextlib.contextmanager
-def cleaned_up() -> Iterator[None]:
-    """Lets `with` and `finally` in the block clean up when SIGINT comes, for at most `GRACE_SECONDS`."""
+def cleaned_up(function: Callable[[], T]) -> T:
+    """Returns what a function returns. When SIGINT comes, its `with` and `finally` have `GRACE_SECONDS` to clean up."""
     _command.cleans_up = True
     try:
-        yield
+        return function()
+    except BaseException:
+        if not _command.has_come:
+            raise
     finally:
         _command.cleans_up = False
-        _command.end_if_interrupted()
+    # Here the exception and what it held are gone, but for cycles, so objects that delete files at their end do so.
+    gc.collect()
+    return end_process()
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ enough to try the whole pipeline without a download.
 """
 
 import ast
+import contextlib
 import hashlib
 import json
 import multiprocessing
@@ -114,16 +115,25 @@ def _documented_nodes(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _docstrings_of_files(files: list[str]) -> Iterator[list[str] | None]:
-    context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
-    with (
-        ProcessPoolExecutor(mp_context=context, initializer=_end_with_parent) as pool,
-        progress_bar("parsing sources", "file", len(files)) as progress,
-    ):
+    with _worker_processes() as pool, progress_bar("parsing sources", "file", len(files)) as progress:
         with interrupts.blocked():  # The workers start here, and Ctrl-C at a terminal is for their parent to answer.
             results = pool.map(_docstrings_of_file, files, chunksize=FILES_PER_TASK)
         for result in results:
             progress.update(1)
             yield result
+
+
+@contextlib.contextmanager
+def _worker_processes() -> Iterator[ProcessPoolExecutor]:
+    """Yields a pool of one process for each CPU, which are gone when the block has ended, however it ends."""
+    context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
+    with ProcessPoolExecutor(mp_context=context, initializer=_end_with_parent) as pool:
+        try:
+            yield pool
+        except BaseException:
+            for worker in multiprocessing.active_children():
+                worker.kill()  # The pool would wait for what they have begun.
+            raise
 
 
 def _end_with_parent() -> None:
