@@ -9,6 +9,7 @@ import cloud_server
 import faulty_cloud
 import numpy as np
 import pytest
+import wrapt
 from command_line import (
     CONFIGS,
     EVALUATE,
@@ -48,16 +49,23 @@ LONG = (
 )
 
 
+LONG_TIMEOUT_SECONDS = 600
+
+
 def pytest_collection_modifyitems(items):
-    """Puts the longest files first."""
+    """Puts the longest files first, and gives their tests more time than pyproject.toml gives the others."""
     items.sort(key=lambda item: item.path.stem not in LONG)
+    for item in items:
+        if item.path.stem in LONG and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(LONG_TIMEOUT_SECONDS))
 
 
-@pytest.fixture(scope="session", autouse=True)
-def two_logical_cpu_devices():
-    """Splits the CPU before TensorFlow initialises it, which can be done only once a process."""
-    import tensorflow as tf
+@wrapt.when_imported("tensorflow")
+def split_cpu(tf):
+    """Makes two devices of the CPU as soon as a test imports TensorFlow, before its first operation fixes them.
 
+    Tests that need no TensorFlow do not wait for its import.
+    """
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 
