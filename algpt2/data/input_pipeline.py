@@ -35,16 +35,16 @@ def train_batches(
       first_batch: number of the first global batch; resuming needs nothing else.
       context: which host this is, of how many, and the number of replicas.
     """
-    files = tf.constant(record_set.files)
+    files, counts = tf.constant(record_set.files), _records_of_shards(record_set)
 
     def open_shard(shard: tf.Tensor) -> tf.data.Dataset:
-        return tf.data.TFRecordDataset(tf.gather(files, shard))
+        return counted_shard(tf.gather(files, shard), tf.gather(counts, shard))
 
     batches = _global_batches(record_set, batch_size, seed, first_batch, open_shard)
     first_row, rows = _host_rows(batch_size, context)
 
     def parse(serialized: tf.Tensor) -> tf.Tensor:
-        return _split_replicas(_checked_records(serialized[first_row : first_row + rows], record_set), context)
+        return _split_replicas(checked_records(serialized[first_row : first_row + rows], record_set), context)
 
     return batches.map(parse, num_parallel_calls=tf.data.AUTOTUNE).unbatch().prefetch(tf.data.AUTOTUNE)
 
@@ -62,7 +62,7 @@ class RecordId:
 
 def record_ids(record_set: RecordSet, batch_size: int, seed: int, batch: int) -> list[RecordId]:
     """Returns which records make up a global batch of `train_batches`, row by row."""
-    counts = tf.constant([shard.records for shard in record_set.shards], tf.int64)
+    counts = _records_of_shards(record_set)
 
     def open_shard(shard: tf.Tensor) -> tf.data.Dataset:
         return tf.data.Dataset.range(tf.gather(counts, shard)).map(lambda i: tf.stack([shard, i]))
@@ -77,11 +77,12 @@ def val_batches(record_set: RecordSet, batch_size: int, context: tf.distribute.I
     records: int32 (batch_size / replicas, seq_len + 1); weights: float32 (batch_size / replicas,), 0 for the rows that
     fill up the last batch.
     """
-    stream = tf.data.TFRecordDataset(list(record_set.files))
+    shards = tf.data.Dataset.from_tensor_slices((list(record_set.files), _records_of_shards(record_set)))
+    stream = shards.flat_map(counted_shard)
     first_row, rows = _host_rows(batch_size, context)
 
     def parse(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        records = _checked_records(serialized, record_set)
+        records = checked_records(serialized, record_set)
         missing = batch_size - tf.shape(records)[0]
         records = tf.ensure_shape(tf.pad(records, [[0, missing], [0, 0]]), (batch_size, record_set.seq_len + 1))
         weights = tf.cast(tf.range(batch_size) < batch_size - missing, tf.float32)
@@ -90,6 +91,25 @@ def val_batches(record_set: RecordSet, batch_size: int, context: tf.distribute.I
 
     batches = stream.batch(batch_size).map(parse, num_parallel_calls=tf.data.AUTOTUNE)
     return batches.unbatch().prefetch(tf.data.AUTOTUNE)
+
+
+def counted_shard(file: tf.Tensor | str, records: tf.Tensor | int) -> tf.data.Dataset:
+    """Returns a shard's serialized records; if they are more or fewer than `records`, the dataset ends in an error.
+
+    A shard that was cut at a record's end, or exchanged for another, after its checksum was compared is found by this.
+    """
+    return tf.data.TFRecordDataset(file).apply(tf.data.experimental.assert_cardinality(records))
+
+
+def checked_records(serialized: tf.Tensor, record_set: RecordSet) -> tf.Tensor:
+    """string (N,) -> int32 (N, seq_len + 1). A bad id stops the input: an accelerator would look up garbage for it."""
+    records = parse_records(serialized, record_set.seq_len, record_set.vocab_size, record_set.record_format)
+    return assert_ids_below(records, record_set.vocab_size)
+
+
+def _records_of_shards(record_set: RecordSet) -> tf.Tensor:
+    """Returns how many records each shard holds by its manifest, int64 (shards,)."""
+    return tf.constant([shard.records for shard in record_set.shards], tf.int64)
 
 
 def _global_batches(
@@ -131,12 +151,6 @@ def _without_first(windows: tf.data.Dataset, records: int) -> tf.data.Dataset:
     """Returns windows without the first `records` records, which lie in the epoch that they begin with."""
     whole_windows, rest = divmod(records, SHUFFLE_WINDOW_RECORDS)
     return windows.skip(whole_windows).enumerate().map(lambda i, window: window[rest if i == 0 else 0 :])
-
-
-def _checked_records(serialized: tf.Tensor, record_set: RecordSet) -> tf.Tensor:
-    """string (N,) -> int32 (N, seq_len + 1). A bad id stops the input: an accelerator would look up garbage for it."""
-    records = parse_records(serialized, record_set.seq_len, record_set.vocab_size, record_set.record_format)
-    return assert_ids_below(records, record_set.vocab_size)
 
 
 def _seed(seed: int, purpose: int, epoch: tf.Tensor) -> tf.Tensor:

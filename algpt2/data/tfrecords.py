@@ -22,6 +22,7 @@ LARGEST_UINT16_VOCAB_SIZE = 1 << 16
 RECORD_LENGTH_RULE = "every record must hold seq_len + 1 ids"
 ID_RANGE_RULE = "every token id must be below vocab_size"
 LABELS_RULE = "the labels of every record must be its inputs one id further on"
+COUNT_COMPLAINT = "was expected to contain"  # by `assert_cardinality`, which counts the records of a shard
 RECORD_RULES = (RECORD_LENGTH_RULE, ID_RANGE_RULE, LABELS_RULE)
 
 
@@ -186,26 +187,49 @@ def read_records(path: str, seq_len: int, vocab_size: int, record_format: str = 
     Raises:
       UserError: a record is damaged, has another length or an id that is not in the vocabulary.
     """
-    with storage.local_copy(path) as local_file, record_errors():
+    with storage.local_copy(path) as local_file, _refusing_content(path):
         for serialized in tf.data.TFRecordDataset(local_file).batch(1):
             records = parse_records(serialized, seq_len, vocab_size, record_format)
             yield assert_ids_below(records, vocab_size)[0].numpy()
 
 
+def is_about_content(error: tf.errors.OpError) -> bool:
+    """Returns whether an error says that what was read is not what the manifest says."""
+    if isinstance(error, tf.errors.InvalidArgumentError):
+        return any(rule in error.message for rule in RECORD_RULES)
+    return isinstance(error, tf.errors.DataLossError) or COUNT_COMPLAINT in error.message
+
+
+def refusal_of_content(error: tf.errors.OpError, place: str) -> UserError:
+    """Returns what to say of an error that `is_about_content`.
+
+    Args:
+      error: what TensorFlow raised.
+      place: the shard, or where the shards are if it is not known which of them it is.
+    """
+    if isinstance(error, tf.errors.DataLossError):
+        found = _line_from("corrupted record", error.message)
+        return UserError(f"a shard is damaged ({found}, in {place}): copy it again; checkpoints are intact.")
+    if COUNT_COMPLAINT in error.message:
+        found = _line_from(COUNT_COMPLAINT, error.message).partition(" [")[0].rstrip(".")
+        return UserError(
+            f"a shard must hold as many records as its manifest says, and one in {place} does not ({found}): copy it "
+            "again; checkpoints are intact."
+        )
+    rule = next(rule for rule in RECORD_RULES if rule in error.message)
+    found = _line_from(rule, error.message)
+    return UserError(f"a record is not what its manifest says ({found}, in {place}): make the records again.")
+
+
 @contextlib.contextmanager
-def record_errors() -> Iterator[None]:
-    """Turns what TensorFlow says of a bad record into a `UserError`."""
+def _refusing_content(path: str) -> Iterator[None]:
+    """Turns what TensorFlow says of a bad record of one shard into a `UserError`."""
     try:
         yield
-    except tf.errors.DataLossError as error:
-        found = _line_from("corrupted record", error.message)
-        raise UserError(f"a shard is damaged ({found}): copy it again; checkpoints are intact.") from error
-    except tf.errors.InvalidArgumentError as error:
-        rules = [rule for rule in RECORD_RULES if rule in error.message]
-        if not rules:
+    except tf.errors.OpError as error:
+        if not is_about_content(error):
             raise
-        found = _line_from(rules[0], error.message)
-        raise UserError(f"a record is not what its manifest says ({found}): make the records again.") from error
+        raise refusal_of_content(error, path) from error
 
 
 def _line_from(start: str, message: str) -> str:

@@ -10,6 +10,14 @@ import tensorflow as tf
 
 from algpt2.errors import TrainingStopped
 
+LOSSES = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+)
+LONGEST_MESSAGE = 300  # characters of its end, where TensorFlow says what happened; before that it says where
+
 
 class Workers:
     """The processes that share a strategy. One of them, the chief, writes the run's files.
@@ -65,12 +73,23 @@ def _place(strategy: tf.distribute.Strategy) -> tuple[int, bool]:
 
 
 @contextlib.contextmanager
-def lost_workers() -> Iterator[None]:
-    """Turns the errors that TensorFlow raises when another worker process is gone into a `TrainingStopped`."""
+def lost_workers(count: int) -> Iterator[None]:
+    """Turns the errors that TensorFlow raises when a machine of the run is gone into a `TrainingStopped`.
+
+    Args:
+      count: how many worker processes there are. If it is 1, what is gone is no other worker: it is a TPU that is
+        reached over the network, or a service that TensorFlow reads from.
+    """
     try:
         yield
-    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
-        found = " ".join(error.message.split())[:200]
+    except LOSSES as error:
+        found = " ".join(error.message.split())[-LONGEST_MESSAGE:]
+        if count > 1:
+            raise TrainingStopped(
+                f"another worker of this run is gone ({found}): start all of them again to go on from the last "
+                "checkpoint."
+            ) from error
         raise TrainingStopped(
-            f"another worker of this run is gone ({found}): start all of them again to go on from the last checkpoint."
+            f"TensorFlow must reach the run's devices and its records, and one of them is gone ({found}): check the "
+            "TPU, if there is one, and the network, and run the same command again to go on from the last checkpoint."
         ) from error

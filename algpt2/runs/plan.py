@@ -44,7 +44,7 @@ class Run:
     tracking: TrackingConfig = TrackingConfig()
 
     def __post_init__(self) -> None:
-        for records in filter(None, (self.train_records, self.val_records)):
+        for records in self.record_sets():
             _require_fit(self.model_config, records)
         require_lengths_fit(self.model_config, self.train_config)
         if self.cadence.numerics_batches:
@@ -69,9 +69,13 @@ class Run:
         path = self.initial_weights.path if self.initial_weights else None
         return RunIdentity(self.model_config, self.train_config, self.train_records.fingerprint, path)
 
+    def record_sets(self) -> list[RecordSet]:
+        """Returns the training records and, where there is validation, the validation records."""
+        return [self.train_records, *filter(None, [self.val_records])]
+
     def data_paths(self) -> list[str]:
         """Returns every shard that the run reads."""
-        return [*self.train_records.files, *(self.val_records.files if self.val_records else ())]
+        return [file for record_set in self.record_sets() for file in record_set.files]
 
     def describe(self) -> dict[str, Any]:
         """Returns the resolved configuration and what follows from it, as plain JSON values."""

@@ -13,8 +13,8 @@ from absl import logging
 from algpt2 import storage
 from algpt2.config.seq_len_warmup import steps_until_longer
 from algpt2.data.input_pipeline import record_ids, train_batches
+from algpt2.data.reading_errors import reading_errors
 from algpt2.data.record_set import load_tokenizer
-from algpt2.data.tfrecords import record_errors
 from algpt2.devices.chips import peak_flops
 from algpt2.devices.strategies import device_kind
 from algpt2.devices.workers import Workers, lost_workers
@@ -69,8 +69,8 @@ def train(run: Run, strategy: tf.distribute.Strategy, clock: Clock = time.monoto
     with contextlib.ExitStack() as stack:
         claim = stack.enter_context(claimed_folder(run.model_dir, run.identity)) if workers.is_chief else None
         process = Process(workers, stack.enter_context(StopSignals(run.model_dir)), claim)
-        stack.enter_context(record_errors())
-        stack.enter_context(lost_workers())
+        stack.enter_context(lost_workers(workers.count))
+        stack.enter_context(reading_errors(*run.record_sets()))
         return build_trainer(run, strategy, process, prompts, clock).train()
 
 

@@ -19,8 +19,8 @@ from training_process import (
 )
 
 from algpt2.devices.strategies import create_strategy
-from algpt2.devices.workers import Workers
-from algpt2.errors import UserError
+from algpt2.devices.workers import Workers, lost_workers
+from algpt2.errors import TrainingStopped, UserError
 
 STEPS = 5
 KILLED_STEPS = 60
@@ -103,6 +103,19 @@ def test_one_process_agrees_with_itself():
     assert workers.from_chief(7) == 7
     assert workers.any(True)
     assert not workers.any(False)
+
+
+@pytest.mark.parametrize(
+    ("count", "said"), [(2, "another worker of this run is gone"), (1, "the run's devices and its records")]
+)
+@pytest.mark.parametrize("kind", [tf.errors.UnavailableError, tf.errors.DeadlineExceededError])
+def test_only_a_run_of_several_workers_can_have_lost_one(count, said, kind):
+    """Catches: an outage in a run of one process that is told as the loss of another worker."""
+    with (
+        pytest.raises(TrainingStopped, match=f"{said}.*the end of a long message.*last checkpoint"),
+        lost_workers(count),
+    ):
+        raise kind(None, None, "Graph execution error:\n" + "a file\n" * 100 + "the end of a long message")
 
 
 @pytest.mark.parametrize(
