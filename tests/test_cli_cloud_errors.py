@@ -4,7 +4,7 @@ import pytest
 from command_line import COMPARE, DEMO, EVALUATE, GENERATE, INSPECT, RECORDS, REPORT, TOKENIZER, TRAIN, case_name
 
 from algpt2 import storage
-from algpt2.storage import cloud_requests
+from algpt2.storage import patience
 
 # (script, what is changed of its command line). Each asks for gs://bucket/there first of all, which is a file.
 ON_GS = [
@@ -31,7 +31,7 @@ ON_GS = [
 @pytest.fixture
 def call_on(run_script, good, tmp_path, monkeypatch):
     """Calls a script with some flags; a request that fails is given up soon."""
-    monkeypatch.setattr(cloud_requests, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(patience, "DEFAULT_SECONDS", 0.01)
 
     def call_on(script, changes):
         return run_script(script, {"good": good, "out": tmp_path / "out"}, **changes)

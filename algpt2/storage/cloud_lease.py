@@ -19,6 +19,8 @@ from google.api_core import exceptions
 from algpt2 import storage
 from algpt2.errors import UserError
 from algpt2.storage.cloud import CloudStorage
+from algpt2.storage.failure_log import FailureLog, reason_of
+from algpt2.storage.patience import trying_for
 
 LEASE_SECONDS = 90.0
 RENEWALS_PER_LEASE = 6
@@ -31,6 +33,7 @@ class Lease:
     Entering waits at most a lease time for a holder that may be dead, and raises `UserError` if that one lives or
     another process is faster. `lost` turns true, for good, when a renewal finds that the object is no longer its own;
     a renewal that fails tells nothing and is tried again, so a holder that was cut off learns of it once it can write.
+    Until then `confirmed` is false, from the moment on at which another process may have taken the object over.
     """
 
     def __init__(self, path: str, lease_seconds: float | None = None):
@@ -41,27 +44,39 @@ class Lease:
         self._storage = CloudStorage()
         self._claim = f"process {os.getpid()} on {socket.gethostname()}, {secrets.token_hex(8)}"
         self._generation = 0
+        self._renewed = time.monotonic()
+        self._log = FailureLog("renewed")
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._keep_renewing, name="lease", daemon=True)
 
     def __enter__(self) -> "Lease":
         replaced = self._await_end_of_holder()
+        self._renewed = time.monotonic()
         self._generation = self._write(replaced)
         if not self._generation:
             raise self._refusal()
         self._thread.start()
         return self
 
+    @property
+    def confirmed(self) -> bool:
+        """Whether no other process can have the object, which takes a lease time without a renewal."""
+        return not self.lost and time.monotonic() - self._renewed < self._lease_seconds
+
     def __exit__(self, *_: Any) -> None:
         self._ended.set()
         self._thread.join()
         try:
-            if not self.lost:
-                self._renew()  # finds out whether the object still is ours
-            if not self.lost:
-                self._storage.delete_if_generation(self._path, self._generation, RENEWAL_TIMEOUT_SECONDS)
+            with trying_for(RENEWAL_TIMEOUT_SECONDS):
+                self._let_go()
         except Exception as error:  # This must not hide how the run ended, and the next run can take the object over.
-            logging.warning("%s could not be deleted (%s): the next run waits for it", self._path, error)
+            logging.warning("%s could not be deleted (%s): the next run waits for it", self._path, reason_of(error))
+
+    def _let_go(self) -> None:
+        if not self.lost:
+            self._renew()  # finds out whether the object still is ours
+        if not self.lost:
+            self._storage.delete_if_generation(self._path, self._generation, RENEWAL_TIMEOUT_SECONDS)
 
     def _await_end_of_holder(self) -> int:
         """Returns the generation to replace, 0 if there is none; raises `UserError` if its holder renews it."""
@@ -82,17 +97,25 @@ class Lease:
         return present
 
     def _keep_renewing(self) -> None:
-        while not self.lost and not self._ended.wait(self._pause_seconds):
-            try:
-                self._renew()
-            except Exception as error:  # Whatever the storage raises, the next renewal may succeed.
-                logging.warning("%s could not be renewed (%s); trying again", self._path, error)
+        with trying_for(RENEWAL_TIMEOUT_SECONDS):
+            while not self.lost and not self._ended.wait(self._pause_seconds):
+                self._try_to_renew()
+
+    def _try_to_renew(self) -> None:
+        try:
+            self._renew()
+            self._log.succeeded(self._path)
+        except Exception as error:  # Whatever the storage raises, the next renewal may succeed.
+            self._log.failed(self._path, reason_of(error))
 
     def _renew(self) -> None:
-        self._generation = self._write(self._generation, RENEWAL_TIMEOUT_SECONDS)
-        self.lost = not self._generation
+        begin = time.monotonic()
+        generation = self._write(self._generation, RENEWAL_TIMEOUT_SECONDS)
+        self.lost = not generation
         if self.lost:
             logging.error("%s is lost to %s", self._path, self._holder() or "whoever deleted it")
+        else:
+            self._generation, self._renewed = generation, begin
 
     def _write(self, replaced: int, *timeout_seconds: float) -> int:
         """Returns the object's new generation, or 0 if another process wrote or deleted it."""

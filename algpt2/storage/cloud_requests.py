@@ -19,8 +19,8 @@ from google.cloud.storage import exceptions as storage_exceptions
 from google.cloud.storage.retry import DEFAULT_RETRY
 
 from algpt2.errors import StorageUnavailable, UserError
+from algpt2.storage.patience import is_limited, patience_seconds
 
-RETRY_SECONDS = 120.0
 NOTICE_SECONDS = 60.0
 CREDENTIALS_REMEDY = "run `gcloud auth application-default login` or set GOOGLE_APPLICATION_CREDENTIALS"
 CLIENT_ERRORS = (
@@ -41,18 +41,19 @@ def requesting(path: str, timeout_seconds: float | None = None) -> Iterator[Call
     """Yields what the client takes as `retry`; errors of requests in the block become ours, with the client's text.
 
     What may pass by itself (no connection, a status of 5xx or 429) is tried again, and a line says so: the first time
-    at once, then at most one a minute in this process.
+    at once, then at most one a minute in this process. Whoever limits the patience tells of what fails in lines of its
+    own, so there is none here.
 
     Args:
       path: what the requests are about, for the sentences.
-      timeout_seconds: how long a request is tried again; None means `RETRY_SECONDS`.
+      timeout_seconds: how long a request is tried again; None means the `patience_seconds`.
 
     Raises:
       FileNotFoundError: there is no such object.
       UserError: the service refuses the request, which the user can mend.
       StorageUnavailable: the service did not do as asked in all that time.
     """
-    seconds = RETRY_SECONDS if timeout_seconds is None else timeout_seconds
+    seconds = patience_seconds() if timeout_seconds is None else timeout_seconds
     try:
         yield functools.partial(DEFAULT_RETRY.with_timeout(seconds), on_error=functools.partial(_tell, path, seconds))
     except CLIENT_ERRORS as error:
@@ -73,6 +74,8 @@ def requiring_bucket(path: str) -> Iterator[None]:
 
 
 def _tell(path: str, seconds: float, error: Exception) -> None:
+    if is_limited():
+        return
     message = "Cloud Storage did not do as asked about %s (%s): trying again for up to %g s"
     logging.log_every_n_seconds(logging.WARNING, message, NOTICE_SECONDS, path, _reason(error), seconds)
 

@@ -16,13 +16,17 @@ class Lock(Protocol):
     """What holds a folder."""
 
     lost: bool
-    """Whether another process may have the folder by now."""
+    """Whether another process has the folder, or had it since."""
+
+    confirmed: bool
+    """Whether no other process can have the folder by now."""
 
 
 class DiskLock:
     """A lock that the operating system keeps for as long as the process lives, so that it is never lost."""
 
     lost = False
+    confirmed = True
 
 
 @contextlib.contextmanager

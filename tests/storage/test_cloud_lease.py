@@ -8,6 +8,7 @@ import pytest
 
 from algpt2 import storage
 from algpt2.errors import UserError
+from algpt2.storage import cloud_lease
 from algpt2.storage.cloud import CloudStorage
 from algpt2.storage.cloud_lease import Lease
 
@@ -172,3 +173,30 @@ def test_a_failing_storage_at_the_end_does_not_hide_how_the_block_ended(path, mo
     with pytest.raises(RuntimeError, match="diverged"):
         diverge()
     assert storage.exists(path)
+
+
+def test_an_outage_longer_than_a_lease_time_costs_nothing_if_nobody_took_the_folder(cloud, monkeypatch, caplog):
+    """Until a renewal has found that it still is its own, it is not certain, and nothing should be written."""
+    monkeypatch.setattr(cloud_lease, "RENEWAL_TIMEOUT_SECONDS", 0.1)
+    path = "gs://bucket/run/.lock"
+    with Lease(path, 0.6) as lease:
+        assert lease.confirmed
+        with cloud.failing():
+            wait_until(lambda: not lease.confirmed)
+            time.sleep(0.6)
+            assert not lease.lost
+        wait_until(lambda: lease.confirmed)
+        assert not lease.lost
+    assert not storage.exists(path)
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == 1, "of all the renewals that failed within a minute"
+    assert "gs://bucket/run/.lock cannot be renewed" in warnings[0]
+
+
+def test_the_end_of_a_lease_in_an_outage_is_soon(cloud, monkeypatch):
+    monkeypatch.setattr(cloud_lease, "RENEWAL_TIMEOUT_SECONDS", 0.2)
+    lease = Lease("gs://bucket/run/.lock", 1.0).__enter__()
+    with cloud.failing():
+        begin = time.monotonic()
+        lease.__exit__()
+        assert time.monotonic() - begin < 5

@@ -12,7 +12,7 @@ from google.cloud.storage import exceptions as storage_exceptions
 
 from algpt2 import storage
 from algpt2.errors import StorageUnavailable, UserError
-from algpt2.storage import cloud_requests
+from algpt2.storage import cloud_requests, patience
 
 PATH = "gs://bucket/folder/a"
 
@@ -20,7 +20,7 @@ PATH = "gs://bucket/folder/a"
 @pytest.fixture
 def impatient(monkeypatch):
     """Ends the tries at once, and lets every failure be told."""
-    monkeypatch.setattr(cloud_requests, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(patience, "DEFAULT_SECONDS", 0.01)
     monkeypatch.setattr(cloud_requests, "NOTICE_SECONDS", 0)
 
 
