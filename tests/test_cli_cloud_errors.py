@@ -77,7 +77,7 @@ def test_a_bucket_that_is_missing_or_not_named_is_one_sentence(bucket, call_on, 
     assert said in outcome.sentence
 
 
-def test_a_page_cannot_be_a_bucket(bucket, call_on):
+def test_a_page_cannot_be_a_bucket(cloud, call_on):
     outcome = call_on(REPORT, {"output": "gs://bucket/"})
     assert outcome.status == 2
     assert "a file on gs:// must have a name, as gs://BUCKET/NAME" in outcome.sentence
