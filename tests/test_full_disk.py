@@ -6,7 +6,7 @@ import resource
 import pytest
 from command_line import RECORDS, TOKENIZER, TRAIN
 
-from algpt2.checkpoints import background_writer
+from algpt2.training import run_files
 
 
 @contextlib.contextmanager
@@ -35,7 +35,7 @@ def test_a_file_that_cannot_be_written_is_one_sentence_and_no_part_of_it_stays(r
 def test_a_checkpoint_that_cannot_be_written_is_one_sentence_and_the_run_can_go_on(
     run_script, good, tmp_path, outcomes, monkeypatch
 ):
-    monkeypatch.setattr(background_writer, "BACKOFF_SECONDS", ())
+    monkeypatch.setattr(run_files, "END_SECONDS", 1.0)
     places = {"good": good, "out": tmp_path / "out"}
     with files_limited_to(20_000):
         outcome = run_script(TRAIN, places)
@@ -43,7 +43,7 @@ def test_a_checkpoint_that_cannot_be_written_is_one_sentence_and_the_run_can_go_
     assert "File too large" in outcome.sentence
     assert f"{tmp_path}/out/checkpoints/step_00000030/model.safetensors" in outcome.sentence
     assert "Errno None" not in outcome.sentence
-    assert not list(tmp_path.rglob("COMMITTED"))
+    assert not list(tmp_path.rglob("checkpoints/*"))
     assert not list(tmp_path.rglob(".tmp-*"))
     assert run_script(TRAIN, places).result["val_loss"] == outcomes["algpt2"].result["val_loss"]
 

@@ -1,64 +1,72 @@
-"""Writes checkpoints on a thread of its own, one at a time, while training goes on."""
+"""Writes checkpoints on a thread of its own while training goes on: the newest one, until it is written."""
 
-import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from absl import logging
 
-BACKOFF_SECONDS = (1.0, 4.0, 16.0, 64.0)
+from algpt2.errors import TrainingStopped
+from algpt2.storage.deadline import Deadline
+from algpt2.storage.publisher import Publisher
+
+THREAD_NAME = "checkpoint writer"
 LONGEST_WAIT_SECONDS = 60.0
+LONGEST_END_SECONDS = 600.0
+
+A_CHECKPOINT = "a checkpoint"
 
 
 class CheckpointWriter:
-    """Runs a write in the background; one that fails is tried again after each of `backoff_seconds`, then reported."""
+    """Writes one checkpoint at a time, and tries one that fails again until a newer one takes its place.
 
-    def __init__(self, backoff_seconds: Sequence[float] | None = None):
-        self._backoff_seconds = BACKOFF_SECONDS if backoff_seconds is None else backoff_seconds
-        self._thread: threading.Thread | None = None
-        self.failures = 0
-        self.last_error: Exception | None = None
+    At most two are in memory, with the copies that they hold: the one that an attempt is under way for, and the newest.
+    """
 
-    def is_busy(self) -> bool:
-        """Returns whether a write is under way."""
-        return self._thread is not None and self._thread.is_alive()
+    def __init__(self, require: Callable[[], None] = lambda: None):
+        """Takes what is called before each attempt, and raises if it may not be made."""
+        self._publisher = Publisher(THREAD_NAME, require)
 
-    def wait_while_healthy(self) -> bool:
-        """Waits for the write under way unless it is failing or takes over a minute; returns whether none is left.
+    @property
+    def failures(self) -> int:
+        """How many checkpoints were given up for newer ones."""
+        return self._publisher.superseded
+
+    @property
+    def refusal(self) -> TrainingStopped | None:
+        """What ended the writing for good, if anything did."""
+        return self._publisher.refusal
+
+    def wait_while_healthy(self) -> None:
+        """Waits for the write under way, unless it is failing or takes over a minute.
 
         So a healthy storage that is slower than the cadence of saves slows training down, and a broken one does not.
         """
-        give_up = time.monotonic() + LONGEST_WAIT_SECONDS
-        while self.is_busy() and self.last_error is None and time.monotonic() < give_up:
-            self._thread.join(0.02)
-        return not self.is_busy()
+        if not self._publisher.wait_while_healthy(Deadline(LONGEST_WAIT_SECONDS)):
+            logging.info("a checkpoint is not written yet, and gives way to the next if it cannot be")
+
+    def drop_waiting(self) -> None:
+        """Gives up what no attempt is under way for, so that there is room for the copy of a newer checkpoint."""
+        self._publisher.drop(A_CHECKPOINT)
 
     def start(self, write: Callable[[], None]) -> None:
-        """Starts `write` in the background, after the one under way, if any."""
-        self.wait()
-        self.last_error = None
-        self._thread = threading.Thread(target=self._write, args=(write,), name="checkpoint writer", daemon=True)
-        self._thread.start()
+        """Hands over a write, and returns at once."""
+        self._publisher.put(A_CHECKPOINT, write)
 
-    def wait(self) -> bool:
-        """Waits for the write under way; returns whether the last one succeeded."""
-        if self._thread is not None:
-            self._thread.join()
-        return self.last_error is None
+    def wait(self, deadline: Deadline) -> bool:
+        """Waits for the newest write; returns whether it has succeeded."""
+        return self._publisher.wait(deadline)
 
-    def _write(self, write: Callable[[], None]) -> None:
-        for pause in (*self._backoff_seconds, None):
-            try:
-                write()
-                self.last_error = None
-                return
-            except Exception as error:  # Whatever the storage raises, training is worth more than one checkpoint.
-                self.last_error = error
-                logging.warning("a checkpoint could not be written (%s)%s", error, _next_try(pause))
-            if pause is not None:
-                time.sleep(pause)
-        self.failures += 1
+    def last_failure(self) -> str:
+        """Returns why the newest write has not succeeded."""
+        return next(iter(self._publisher.unwritten().values()), "")
 
+    def give_up(self) -> None:
+        """Ends the writing at once."""
+        self._publisher.close(Deadline(0.0))
 
-def _next_try(pause: float | None) -> str:
-    return "; the run goes on without it" if pause is None else f"; trying again in {pause:g} s"
+    def close(self, deadline: Deadline) -> bool:
+        """Waits for a write under way, longer if it does not fail, and ends the writing; returns whether it is made.
+
+        What is under way at the end of the process ends with it.
+        """
+        self._publisher.wait_while_healthy(Deadline(LONGEST_END_SECONDS))
+        return not self._publisher.close(deadline)

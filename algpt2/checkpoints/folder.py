@@ -12,9 +12,11 @@ This module names, finds, checks, commits and deletes checkpoints. It never impo
 commands which load no model start at once.
 """
 
+import contextlib
 import dataclasses
 import json
 import re
+from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -26,6 +28,7 @@ from algpt2.data.tokenizer_files import TOKENIZER_NAME
 from algpt2.errors import UserError
 from algpt2.storage import json_files
 from algpt2.storage.local import TEMPORARY_PREFIX
+from algpt2.storage.patience import trying_for
 
 CHECKPOINTS = "checkpoints"
 MODEL_NAME = "model.safetensors"
@@ -33,6 +36,7 @@ OPTIMIZER_NAME = "optimizer.safetensors"
 STATE_NAME = "state.json"
 MARKER_NAME = "COMMITTED"
 FILE_NAMES = {MODEL_NAME, OPTIMIZER_NAME, CONFIG_NAME, TOKENIZER_NAME, STATE_NAME, MARKER_NAME}
+DELETION_SECONDS = 5.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,18 +211,14 @@ def _warn_of_other_names(model_dir: str) -> None:
 def delete_old_checkpoints(model_dir: str, keep: int, keep_every_steps: int = 0) -> None:
     """Deletes a run's committed checkpoints, but for the `keep` newest and those that are kept for good.
 
-    The marker of a checkpoint is deleted first, so that a half deleted one does not count.
-
     Args:
       model_dir: the run's folder.
       keep: how many of the newest stay, at least 1.
       keep_every_steps: a checkpoint whose step is a multiple of this is kept for good; 0 keeps none for good.
     """
     for folder in committed_checkpoints(model_dir)[:-keep]:
-        if keep_every_steps and checkpoint_step(folder) % keep_every_steps == 0:
-            continue
-        storage.of(folder).delete_file(storage.join(folder, MARKER_NAME))
-        storage.of(folder).delete_folder(folder)
+        if not keep_every_steps or checkpoint_step(folder) % keep_every_steps:
+            delete_checkpoint(folder)
 
 
 def delete_unfinished_checkpoints(model_dir: str) -> None:
@@ -239,3 +239,26 @@ def delete_unfinished_checkpoints(model_dir: str) -> None:
 
 def _is_file_of_checkpoint(name: str) -> bool:
     return name in FILE_NAMES or name.startswith(TEMPORARY_PREFIX)
+
+
+def delete_checkpoint(folder: str) -> None:
+    """Deletes a checkpoint, whole or unfinished: its marker first, so that a half deleted one does not count."""
+    marker = storage.join(folder, MARKER_NAME)
+    if storage.exists(marker):
+        storage.of(folder).delete_file(marker)
+    with contextlib.suppress(FileNotFoundError):  # nothing of it was written
+        storage.of(folder).delete_folder(folder)
+
+
+@contextlib.contextmanager
+def deleted_on_failure(folder: str) -> Iterator[None]:
+    """Deletes what the block has written into a checkpoint's folder if it raises; what it raises is what is seen.
+
+    Where that cannot be deleted either, `delete_unfinished_checkpoints` does it when the run starts again.
+    """
+    try:
+        yield
+    except Exception:
+        with contextlib.suppress(Exception), trying_for(DELETION_SECONDS):
+            delete_checkpoint(folder)
+        raise

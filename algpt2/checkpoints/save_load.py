@@ -14,6 +14,7 @@ from algpt2.checkpoints.folder import (
     Checkpoint,
     CheckpointState,
     commit,
+    deleted_on_failure,
     find_checkpoint,
 )
 from algpt2.checkpoints.huggingface_config import config_json
@@ -42,15 +43,16 @@ def take_snapshot(model: GPT, optimizer: GlobalGradientOptimizer) -> Snapshot:
 
 
 def save_checkpoint(folder: str, snapshot: Snapshot, state: CheckpointState, tokenizer_json: bytes) -> None:
-    """Writes a checkpoint; it counts only once its marker is there."""
+    """Writes a checkpoint; it counts only once its marker is there. If a write fails, nothing of it stays."""
     config_text = json.dumps(config_json(snapshot.model_config, eos_id_of(tokenizer_json)), indent=2) + "\n"
-    hashes = {
-        MODEL_NAME: write_tensors(storage.join(folder, MODEL_NAME), snapshot.parameters),
-        OPTIMIZER_NAME: write_tensors(storage.join(folder, OPTIMIZER_NAME), snapshot.optimizer_state),
-        CONFIG_NAME: storage.write_hashed(storage.join(folder, CONFIG_NAME), config_text.encode()),
-        TOKENIZER_NAME: storage.write_hashed(storage.join(folder, TOKENIZER_NAME), tokenizer_json),
-    }
-    commit(folder, dataclasses.asdict(dataclasses.replace(state, files_sha256=hashes)))
+    with deleted_on_failure(folder):
+        hashes = {
+            MODEL_NAME: write_tensors(storage.join(folder, MODEL_NAME), snapshot.parameters),
+            OPTIMIZER_NAME: write_tensors(storage.join(folder, OPTIMIZER_NAME), snapshot.optimizer_state),
+            CONFIG_NAME: storage.write_hashed(storage.join(folder, CONFIG_NAME), config_text.encode()),
+            TOKENIZER_NAME: storage.write_hashed(storage.join(folder, TOKENIZER_NAME), tokenizer_json),
+        }
+        commit(folder, dataclasses.asdict(dataclasses.replace(state, files_sha256=hashes)))
 
 
 def restore_checkpoint(checkpoint: Checkpoint, model: GPT, optimizer: GlobalGradientOptimizer) -> CheckpointState:

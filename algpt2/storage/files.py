@@ -1,8 +1,8 @@
 """Files on disk and objects on Google Cloud Storage (`gs://bucket/name`) behind one small interface.
 
 Every write is atomic: a reader sees the whole file or none. TensorFlow's own client reads TFRecords on `gs://` in the
-input pipeline and writes TensorBoard's files there; everything else goes through the package `google-cloud-storage`,
-which retries requests and compares checksums (docs/design/storage.md).
+input pipeline; everything else goes through the package `google-cloud-storage`, which retries requests and compares
+checksums (docs/design/storage.md).
 """
 
 import contextlib

@@ -9,6 +9,7 @@ import numpy as np
 from algpt2 import storage
 from algpt2.runs.folder import METRICS_NAME
 from algpt2.storage import json_files
+from algpt2.storage.publisher import Publisher
 
 Metrics = Mapping[str, float | None]
 """Figures of a step by their names; None is a figure that is not known yet."""
@@ -27,6 +28,7 @@ _GROUP_OF_KEY = {
     "checkpoint_wait_seconds": "checkpoints",
     "failed_checkpoints": "checkpoints",
 }
+REST_SECONDS = 10.0  # on Cloud Storage, where every line would upload the whole file
 OTHER_GROUP = "evaluation"
 _GROUP_OF_PREFIX = {"val_": "validation/", "ema_val_": "validation/ema_"}
 
@@ -71,17 +73,23 @@ class EvaluationResult:
 
 
 class StepFile:
-    """A file that grows by lines. It is rewritten whole at each: small, atomic, and the same on a disk and gs://."""
+    """A file that grows by lines. It is published whole at each: small, atomic, and the same on a disk and gs://."""
 
-    def __init__(self, path: str, up_to_step: int):
+    def __init__(self, path: str, up_to_step: int, publisher: Publisher):
         """Keeps the lines up to a step; later ones are dropped, because a resumed run writes them again."""
-        self.path = path
-        self.lines = [line for line in read_lines(path) if line["step"] <= up_to_step]
+        self._path = path
+        self._lines = [_encoded(line) for line in read_lines(path) if line["step"] <= up_to_step]
+        self._publisher = publisher
 
     def write(self, step: int, *rows: Mapping[str, Any]) -> None:
-        """Adds a line for each row, in one write."""
-        self.lines.extend({"step": step, **row} for row in rows)
-        storage.write_text(self.path, "".join(json_files.dumps(line) + "\n" for line in self.lines))
+        """Adds a line for each row and hands the file over; returns at once."""
+        self._lines.extend(_encoded({"step": step, **row}) for row in rows)
+        rest_seconds = REST_SECONDS if storage.is_remote(self._path) else 0.0
+        self._publisher.publish(self._path, self._lines, rest_seconds)
+
+
+def _encoded(line: Mapping[str, Any]) -> bytes:
+    return (json_files.dumps(line) + "\n").encode()
 
 
 def read_metrics(model_dir: str) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from algpt2 import storage
 from algpt2.config.tracking import TrackingConfig
 from algpt2.errors import UserError
 from algpt2.runs.folder import METRICS_NAME, SAMPLES_NAME
+from algpt2.storage.publisher import Publisher
 from algpt2.tracking.metrics import Metrics, Sample, StepFile
 
 
@@ -26,11 +27,11 @@ class Sink(Protocol):
 
 
 class FileSink:
-    """`metrics.jsonl` and `samples.jsonl`. A failure to write them ends the run, unlike that of other sinks."""
+    """`metrics.jsonl` and `samples.jsonl`. No checkpoint is written before them, unlike those of other sinks."""
 
-    def __init__(self, model_dir: str, first_step: int):
-        self._metrics = StepFile(storage.join(model_dir, METRICS_NAME), first_step)
-        self._samples = StepFile(storage.join(model_dir, SAMPLES_NAME), first_step)
+    def __init__(self, model_dir: str, first_step: int, publisher: Publisher):
+        self._metrics = StepFile(storage.join(model_dir, METRICS_NAME), first_step, publisher)
+        self._samples = StepFile(storage.join(model_dir, SAMPLES_NAME), first_step, publisher)
 
     def write(self, step: int, metrics: Metrics) -> None:
         self._metrics.write(step, metrics)
@@ -76,7 +77,13 @@ class BestEffortSink:
             return None
 
 
-def open_sinks(model_dir: str, tracking: TrackingConfig, first_step: int, description: Mapping[str, Any]) -> list[Sink]:
+def open_sinks(
+    model_dir: str,
+    tracking: TrackingConfig,
+    first_step: int,
+    description: Mapping[str, Any],
+    publisher: Publisher,
+) -> list[Sink]:
     """Returns the sinks that a run asks for. What a killed run wrote after `first_step` goes, or is hidden.
 
     Args:
@@ -84,22 +91,23 @@ def open_sinks(model_dir: str, tracking: TrackingConfig, first_step: int, descri
       tracking: which sinks.
       first_step: steps done when this process begins.
       description: the run's settings as plain JSON values, for those who show them.
+      publisher: writes the files.
 
     Raises:
       UserError: a file of the run is damaged, or Weights & Biases refuses what it is asked.
     """
-    sinks: list[Sink] = [FileSink(model_dir, first_step)]
+    sinks: list[Sink] = [FileSink(model_dir, first_step, publisher)]
     if tracking.tensorboard:
-        sinks.append(BestEffortSink("TensorBoard", lambda: _tensorboard(model_dir, first_step)))
+        sinks.append(BestEffortSink("TensorBoard", lambda: _tensorboard(model_dir, first_step, publisher)))
     if project := tracking.wandb_project:
         sinks.append(BestEffortSink("Weights & Biases", lambda: _wandb(model_dir, project, description)))
     return sinks
 
 
-def _tensorboard(model_dir: str, first_step: int) -> Sink:
+def _tensorboard(model_dir: str, first_step: int, publisher: Publisher) -> Sink:
     from algpt2.tracking.tensorboard import TensorBoard
 
-    return TensorBoard(storage.join(model_dir, "tensorboard"), first_step)
+    return TensorBoard(storage.join(model_dir, "tensorboard"), first_step, publisher)
 
 
 def _wandb(model_dir: str, project: str, description: Mapping[str, Any]) -> Sink:

@@ -2,12 +2,12 @@
 
 import dataclasses
 import time
+from collections.abc import Callable
 
 from absl import logging
 
 from algpt2 import storage
 from algpt2.checkpoints.folder import (
-    MARKER_NAME,
     Checkpoint,
     CheckpointState,
     checkpoint_folder,
@@ -23,6 +23,7 @@ from algpt2.errors import UserError
 from algpt2.model.gpt import GPT
 from algpt2.optim.base import GlobalGradientOptimizer
 from algpt2.runs.plan import Run
+from algpt2.storage.failure_log import reason_of
 from algpt2.training.loop_state import LoopState
 from algpt2.training.spikes import SkipState, window_steps
 
@@ -46,18 +47,24 @@ class Provenance:
 
 
 class CheckpointStore:
-    """One run's checkpoints, on a disk or on gs://."""
+    """One run's checkpoints, on a disk or on gs://.
+
+    Attributes:
+      newest_step: the step of the newest checkpoint that this process has restored or written, None before that.
+    """
 
     def __init__(self, model_dir: str, provenance: Provenance, cadence: Cadence):
         """Takes from the cadence which checkpoints stay."""
         self.model_dir = model_dir
         self.provenance = provenance
         self.cadence = cadence
+        self.newest_step: int | None = None
+        self._deletion_refused = False
 
     def clean_up(self) -> Checkpoint | None:
         """Deletes what a killed process left unfinished; returns the newest intact checkpoint, if there is one."""
         storage.delete_temporary_files(self.model_dir)
-        delete_unfinished_checkpoints(self.model_dir)
+        self._delete("unfinished", lambda: delete_unfinished_checkpoints(self.model_dir))
         return newest_intact_checkpoint(self.model_dir)
 
     def checkpoint_at(self, step: int) -> Checkpoint:
@@ -76,6 +83,7 @@ class CheckpointStore:
     def restore(self, checkpoint: Checkpoint, model: GPT, optimizer: GlobalGradientOptimizer) -> LoopState:
         """Sets model and optimizer to a checkpoint; returns where the run stood."""
         state = restore_checkpoint(checkpoint, model, optimizer)
+        self.newest_step = checkpoint.step
         logging.info("resuming from %s", checkpoint)
         if state.n_replicas != self.provenance.n_replicas:
             logging.warning(
@@ -90,18 +98,34 @@ class CheckpointStore:
         return LoopState(checkpoint.step, skips or SkipState.before_first_step(config))
 
     def write(self, state: LoopState, snapshot: Snapshot) -> float:
-        """Writes a checkpoint and deletes those that need not stay; returns the seconds that it took."""
+        """Writes a checkpoint and deletes those that need not stay; returns the seconds that it took.
+
+        That some cannot be deleted is a warning, because the run needs the room only.
+        """
         start = time.monotonic()
         folder = checkpoint_folder(self.model_dir, state.step)
         save_checkpoint(folder, snapshot, self._checkpoint_state(state), self.provenance.tokenizer_json)
-        delete_old_checkpoints(self.model_dir, self.cadence.keep_checkpoints, self.cadence.keep_every_steps)
+        self.newest_step = state.step
+        keep, keep_every_steps = self.cadence.keep_checkpoints, self.cadence.keep_every_steps
+        self._delete("old", lambda: delete_old_checkpoints(self.model_dir, keep, keep_every_steps))
         seconds = time.monotonic() - start
         logging.info("step %d  saved %s in %.1f s", state.step, folder, seconds)
         return seconds
 
-    def has(self, step: int) -> bool:
-        """Returns whether there is a committed checkpoint of a step."""
-        return storage.exists(storage.join(checkpoint_folder(self.model_dir, step), MARKER_NAME))
+    def _delete(self, kind: str, delete: Callable[[], None]) -> None:
+        """Deletes checkpoints; of failures in a row, the first is logged."""
+        try:
+            delete()
+            self._deletion_refused = False
+        except Exception as error:  # Whatever the storage raises, what was saved is saved.
+            if not self._deletion_refused:
+                logging.warning(
+                    "%s checkpoints in %s cannot be deleted (%s): they stay, and the run goes on",
+                    kind,
+                    self.model_dir,
+                    reason_of(error),
+                )
+            self._deletion_refused = True
 
     def _checkpoint_state(self, state: LoopState) -> CheckpointState:
         return CheckpointState(

@@ -24,11 +24,14 @@ from algpt2.model.sizes import training_flops_per_token
 from algpt2.runs.folder import MADE_BY, RESULT_NAME, RunRecord, holds_run, record_changes
 from algpt2.runs.plan import Run
 from algpt2.storage import json_files
+from algpt2.storage.deadline import Deadline
+from algpt2.storage.publisher import Publisher
 from algpt2.tracking import wandb_log
 from algpt2.tracking.metrics import EvaluationResult, Metrics
 from algpt2.tracking.run_log import RunLog
 from algpt2.tracking.sinks import open_sinks
 from algpt2.tracking.throughput import ThroughputMeter
+from algpt2.training import run_files
 from algpt2.training.checkpoint_store import CheckpointStore, Provenance
 from algpt2.training.evaluations import Evaluation, create_evaluations
 from algpt2.training.initial_weights import find_initial_weights, set_initial_weights
@@ -83,7 +86,9 @@ def build_trainer(
     train_step = TrainStep(strategy, model, run.train_config)
     store = CheckpointStore(run.model_dir, Provenance.of(run, train_step.n_replicas), run.cadence)
     timer = SaveTimer(run.cadence.save_every_minutes, clock)
-    checkpoints = RunCheckpoints(store, train_step, process.workers, timer)
+    publisher = run_files.create_publisher(process.claim)
+    writer = run_files.create_checkpoint_writer(process.claim, publisher)
+    checkpoints = RunCheckpoints(store, train_step, process.workers, timer, writer)
     state = checkpoints.restore()
     if state.step == 0 and run.initial_weights:
         _begin_with_initial_weights(run, model)
@@ -95,8 +100,9 @@ def build_trainer(
         train_step=train_step,
         evaluations=create_evaluations(run, train_step, prompts, process.is_chief),
         checkpoints=checkpoints,
-        guard=_create_guard(run, state.step, process.is_chief),
-        log=_create_log(run, strategy, state.step, process.is_chief),
+        guard=_create_guard(run, state.step, publisher, process.is_chief),
+        log=_create_log(run, strategy, state.step, publisher, process.is_chief),
+        publisher=publisher,
         state=state,
     )
 
@@ -112,6 +118,7 @@ class Trainer:
     checkpoints: RunCheckpoints
     guard: StepGuard
     log: RunLog
+    publisher: Publisher
     state: LoopState
 
     def train(self) -> dict[str, Any]:
@@ -120,13 +127,10 @@ class Trainer:
         result_path = storage.join(self.run.model_dir, RESULT_NAME)
         if self.process.workers.from_chief(self._is_last_step() and storage.exists(result_path)):
             return json_files.read_object(result_path, MADE_BY)
-        with self.log:
-            try:
-                result = self._result(self._run_to_the_end())
-            finally:
-                self.checkpoints.wait()
+        with run_files.publishing(self.publisher, self.process.stop), self.log, contextlib.closing(self.checkpoints):
+            result = self._result(self._run_to_the_end())
             if self.process.is_chief:
-                storage.write_text(result_path, json_files.dumps(result, indent=2) + "\n")
+                self.publisher.publish(result_path, [(json_files.dumps(result, indent=2) + "\n").encode()])
         return result
 
     def _run_to_the_end(self) -> dict[str, float | None]:
@@ -145,7 +149,7 @@ class Trainer:
             if self._is_due(cadence.save_every_steps) or self.checkpoints.is_due_by_time():
                 self._evaluate([one for one in self.evaluations if one.every_steps is None])
                 self.checkpoints.save(self.state)
-        self.checkpoints.save_and_wait(self.state)
+        self.checkpoints.save_and_wait(self.state, run_files.EndDeadline(self.process.stop))
         return figures
 
     def _advance(self, batches: Batches) -> None:
@@ -181,7 +185,7 @@ class Trainer:
         return _metrics_of(results.values())
 
     def _interrupt(self) -> None:
-        self.checkpoints.save_and_wait(self.state)
+        self.checkpoints.save_and_wait(self.state, Deadline(run_files.STOP_SECONDS))
         raise Interrupted(
             f"{self.process.signal_name()} stopped the run after step {self.state.step} of "
             f"{self.run.train_config.total_steps}, which is saved: run the same command again to go on."
@@ -244,19 +248,21 @@ def _record_changes(run: Run, record: RunRecord, step: int) -> None:
         logging.warning("from step %d on %s is %r, before %r", step, name, now, before)
 
 
-def _create_guard(run: Run, first_step: int, is_chief: bool) -> StepGuard:
+def _create_guard(run: Run, first_step: int, publisher: Publisher, is_chief: bool) -> StepGuard:
     config = run.train_config
     if not is_chief:
         return StepGuard(config.max_skips, None)
     records_of = functools.partial(record_ids, run.train_records, config.batch_size, config.seed)
-    return StepGuard(config.max_skips, SkipLog(run.model_dir, first_step, records_of))
+    return StepGuard(config.max_skips, SkipLog(run.model_dir, first_step, records_of, publisher))
 
 
-def _create_log(run: Run, strategy: tf.distribute.Strategy, first_step: int, is_chief: bool) -> RunLog:
+def _create_log(
+    run: Run, strategy: tf.distribute.Strategy, first_step: int, publisher: Publisher, is_chief: bool
+) -> RunLog:
     meter = ThroughputMeter(run.tokens_per_step, _peak_tokens_per_second(run, strategy))
     if not is_chief:
         return RunLog(first_step, run.train_config.total_steps, meter)
-    sinks = functools.partial(open_sinks, run.model_dir, run.tracking, first_step, run.describe())
+    sinks = functools.partial(open_sinks, run.model_dir, run.tracking, first_step, run.describe(), publisher)
     return RunLog(first_step, run.train_config.total_steps, meter, sinks)
 
 

@@ -8,6 +8,8 @@ from algpt2.checkpoints.background_writer import CheckpointWriter
 from algpt2.checkpoints.save_load import Snapshot, take_snapshot
 from algpt2.devices.workers import Workers
 from algpt2.errors import TrainingStopped
+from algpt2.storage.deadline import Deadline
+from algpt2.training import run_files
 from algpt2.training.checkpoint_store import CheckpointStore
 from algpt2.training.loop_state import LoopState
 from algpt2.training.save_times import SaveTimer, SaveTimes
@@ -18,13 +20,21 @@ from algpt2.training.step import TrainStep
 class RunCheckpoints:
     """Saves and restores a run's parameters, optimizer state and `LoopState`. Every worker calls every method."""
 
-    def __init__(self, store: CheckpointStore, train_step: TrainStep, workers: Workers, timer: SaveTimer):
+    def __init__(
+        self,
+        store: CheckpointStore,
+        train_step: TrainStep,
+        workers: Workers,
+        timer: SaveTimer,
+        writer: CheckpointWriter,
+    ):
         self.times = SaveTimes()
         self._store = store
         self._train_step = train_step
         self._workers = workers
         self._timer = timer
-        self._writer = CheckpointWriter()
+        self._writer = writer
+        self._handed_over_step: int | None = None
 
     def restore(self) -> LoopState:
         """Returns where to go on: at the chief's newest intact checkpoint, whose state is set, or at the beginning."""
@@ -40,48 +50,54 @@ class RunCheckpoints:
         return self._timer.minutes > 0 and bool(self._workers.from_chief(self._timer.is_due()))
 
     def save(self, state: LoopState) -> None:
-        """Copies everything now and writes it in the background.
-
-        A save is left out while the one before it cannot be written.
-        """
+        """Copies everything now and writes it in the background, instead of an earlier copy that cannot be written."""
         self._timer.restart()
-        if not self._workers.is_chief:
-            return
-        with self.times.holding_up():
-            if not self._writer.wait_while_healthy():
-                logging.warning("step %d  not saved: the checkpoint before it is still being written", state.step)
-                return
-            self._start_write(state)
+        if self._workers.is_chief:
+            with self.times.holding_up():
+                self._writer.wait_while_healthy()
+                self._start_write(state)
 
-    def save_and_wait(self, state: LoopState) -> None:
+    def save_and_wait(self, state: LoopState, deadline: Deadline) -> None:
         """Saves, and returns on every worker when the checkpoint is committed.
 
         Raises:
-          TrainingStopped: it could not be written.
+          TrainingStopped: it could not be written in time.
         """
         with self.times.holding_up():
-            self._writer.wait()
-            if self._workers.is_chief and not self._store.has(state.step):
+            if self._workers.is_chief and state.step not in (self._store.newest_step, self._handed_over_step):
                 self._start_write(state)
-            written = self._writer.wait()
-        if self._workers.any(not written):
-            raise TrainingStopped(
-                f"the checkpoint of step {state.step} could not be written "
-                f"({self._writer.last_error or 'see the chief'}): make room or mend the storage, and run the same "
-                "command again."
-            )
+            written = self._writer.wait(deadline)
+        failed = self._workers.any(not written)
+        if self._writer.refusal:
+            raise self._writer.refusal
+        if failed:
+            error = self._not_saved(state)
+            self._writer.give_up()
+            raise error
 
-    def wait(self) -> None:
-        """Waits for a write under way; if the process ended before, the write would end with it."""
-        self._writer.wait()
+    def close(self) -> None:
+        """Gives a write under way time to end, and says so in the log if it does not."""
+        if not self._writer.close(Deadline(run_files.LAST_SECONDS)):
+            logging.error("the checkpoint of step %s is not written", self._handed_over_step)
 
     def new_metrics(self) -> dict[str, float]:
         """Returns what saving took since the last call, and the checkpoints that this process could not write."""
         return {**self.times.since_last_call(), "failed_checkpoints": self._writer.failures}
 
     def _start_write(self, state: LoopState) -> None:
+        self._writer.drop_waiting()
         snapshot = take_snapshot(self._train_step.model, self._train_step.optimizer)
         self._writer.start(functools.partial(self._write, state, snapshot))
+        self._handed_over_step = state.step
 
     def _write(self, state: LoopState, snapshot: Snapshot) -> None:
         self.times.add_write(self._store.write(state, snapshot))
+
+    def _not_saved(self, state: LoopState) -> TrainingStopped:
+        reason = self._writer.last_failure() or "see the chief"
+        newest = self._store.newest_step
+        last = "there is none before it" if newest is None else f"the last one is that of step {newest}"
+        return TrainingStopped(
+            f"the checkpoint of step {state.step} could not be written ({reason}), and {last}: make room or mend the "
+            "storage, and run the same command again."
+        )

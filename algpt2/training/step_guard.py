@@ -9,6 +9,7 @@ from algpt2 import storage
 from algpt2.data.input_pipeline import RecordId
 from algpt2.errors import TrainingStopped
 from algpt2.runs.folder import SKIPPED_NAME
+from algpt2.storage.publisher import Publisher
 from algpt2.tracking.metrics import StepFile, StepResults
 from algpt2.training.spikes import SkipState
 
@@ -16,16 +17,23 @@ from algpt2.training.spikes import SkipState
 class SkipLog:
     """Writes a line for each skipped step: `step` (0-based), loss, gradient norm, and record ids `shard:index`."""
 
-    def __init__(self, model_dir: str, first_step: int, records_of: Callable[[int], Sequence[RecordId]]):
+    def __init__(
+        self,
+        model_dir: str,
+        first_step: int,
+        records_of: Callable[[int], Sequence[RecordId]],
+        publisher: Publisher,
+    ):
         """Keeps the lines of the steps before `first_step`, which a resumed run does not make again.
 
         Args:
           model_dir: the run's folder.
           first_step: 0-based number of the step that the run goes on with.
           records_of: returns the records of a step's global batch.
+          publisher: writes the file.
         """
         self._records_of = records_of
-        self._file = StepFile(storage.join(model_dir, SKIPPED_NAME), first_step - 1)
+        self._file = StepFile(storage.join(model_dir, SKIPPED_NAME), first_step - 1, publisher)
 
     def write(self, first_step: int, results: StepResults) -> None:
         """Writes the skipped steps of one graph call."""

@@ -4,18 +4,27 @@ import json
 
 import pytest
 
+from algpt2 import storage
 from algpt2.errors import UserError
 from algpt2.runs.folder import METRICS_NAME
 from algpt2.tracking.metrics import StepFile, read_metrics, tag_of
 
 
+class AtOnce:
+    """A publisher that writes when it is asked to."""
+
+    def publish(self, path, parts, rest_seconds=0.0, required=True):
+        storage.write_bytes(path, b"".join(parts))
+
+
 def log_of(folder, up_to_step):
-    return StepFile(str(folder / METRICS_NAME), up_to_step)
+    return StepFile(str(folder / METRICS_NAME), up_to_step, AtOnce())
 
 
 def test_a_run_that_wrote_none_has_no_metrics(tmp_path):
     assert read_metrics(str(tmp_path)) == []
-    assert log_of(tmp_path, 0).lines == []
+    log_of(tmp_path, 0)
+    assert list(tmp_path.iterdir()) == [], "and begins none before there is a line"
 
 
 def test_lines_are_read_back_as_they_were_written_in_order(tmp_path):
@@ -33,7 +42,7 @@ def test_lines_are_read_back_as_they_were_written_in_order(tmp_path):
     assert lines[-1] == ""
 
 
-def test_each_line_is_on_disk_as_soon_as_it_is_written(tmp_path):
+def test_each_line_is_handed_over_as_soon_as_it_is_written(tmp_path):
     log = log_of(tmp_path, 0)
     for step in range(1, 4):
         log.write(step, {})

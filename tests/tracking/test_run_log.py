@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from tiny_run import tiny_run, train_tiny
 
+from algpt2.storage.deadline import Deadline
+from algpt2.storage.publisher import Publisher
 from algpt2.tracking.metrics import EvaluationResult, Sample, StepResults, read_metrics
 from algpt2.tracking.run_log import RunLog
 from algpt2.tracking.sinks import FileSink
@@ -113,9 +115,11 @@ def test_sinks_are_closed_whatever_ends_the_run():
 
 
 def test_what_a_file_holds_is_what_the_log_wrote(tmp_path):
-    with RunLog(0, 10, ThroughputMeter(TOKENS_PER_STEP), lambda: [FileSink(str(tmp_path), 0)]) as log:
+    publisher = Publisher("a test's publisher")
+    with RunLog(0, 10, ThroughputMeter(TOKENS_PER_STEP), lambda: [FileSink(str(tmp_path), 0, publisher)]) as log:
         log.add_steps(results([3], [1]), seconds=0.5)
         log.write_steps(1e-3, 0, {})
+    assert publisher.close(Deadline(20)) == {}
     (line,) = read_metrics(str(tmp_path))
     assert (line["step"], line["learning_rate"], line["tokens_per_second"]) == (1, 1e-3, None)
 

@@ -1,4 +1,4 @@
-"""Where figures go: files always, the rest without ever ending a run."""
+"""Where figures go: into files, and to sinks that never end a run."""
 
 import json
 
@@ -7,9 +7,18 @@ from absl import logging
 
 from algpt2.config.tracking import TrackingConfig
 from algpt2.errors import UserError
+from algpt2.storage.deadline import Deadline
+from algpt2.storage.publisher import Publisher
 from algpt2.tracking import tensorboard, wandb_log
 from algpt2.tracking.metrics import Sample
 from algpt2.tracking.sinks import BestEffortSink, FileSink, open_sinks
+
+
+@pytest.fixture
+def publisher():
+    publisher = Publisher("a test's publisher")
+    yield publisher
+    publisher.close(Deadline(0))
 
 
 @pytest.fixture
@@ -39,12 +48,14 @@ class Flaky:
         self.write(None, {})
 
 
-def test_metrics_and_samples_are_lines_of_two_files_and_a_resumed_run_drops_later_ones(tmp_path):
-    files = FileSink(str(tmp_path), 0)
+def test_metrics_and_samples_are_lines_of_two_files_and_a_resumed_run_drops_later_ones(tmp_path, publisher):
+    files = FileSink(str(tmp_path), 0, publisher)
     for step in (2, 4):
         files.write(step, {"loss": 1.0})
         files.write_samples(step, [Sample("a", "b"), Sample("c", "d")])
-    FileSink(str(tmp_path), 2).write_samples(3, [Sample("e", "f")])
+    assert publisher.wait(Deadline(20))
+    FileSink(str(tmp_path), 2, publisher).write_samples(3, [Sample("e", "f")])
+    assert publisher.wait(Deadline(20))
     lines = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
     assert lines == [
         {"step": 2, "prompt": "a", "text": "b"},
@@ -88,12 +99,12 @@ def test_what_a_user_can_mend_is_still_an_error():
         BestEffortSink("The picture", refuses)
 
 
-def test_the_run_chooses_its_sinks(tmp_path, monkeypatch):
+def test_the_run_chooses_its_sinks(tmp_path, monkeypatch, publisher):
     monkeypatch.setattr(wandb_log, "WandbLog", lambda model_dir, project, description: Flaky())
-    monkeypatch.setattr(tensorboard, "TensorBoard", lambda folder, first_step: Flaky())
+    monkeypatch.setattr(tensorboard, "TensorBoard", lambda folder, first_step, publisher: Flaky())
 
     def opened(**fields):
-        return len(open_sinks(str(tmp_path), TrackingConfig(**fields), 0, {}))
+        return len(open_sinks(str(tmp_path), TrackingConfig(**fields), 0, {}, publisher))
 
     assert opened(tensorboard=False) == 1
     assert opened() == 2

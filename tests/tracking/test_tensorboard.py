@@ -20,12 +20,17 @@ def read(folder):
     return found
 
 
+def board_in(folder, first_step):
+    """Returns the events of a process that writes on a disk, where the publisher has no part."""
+    return TensorBoard(str(folder), first_step, publisher=None)
+
+
 def curve(folder, tag):
     return [(point.step, point.value) for point in read(folder).Scalars(tag)]
 
 
 def test_numbers_are_curves_by_step_and_other_values_are_left_out(tmp_path):
-    board = TensorBoard(str(tmp_path), 0)
+    board = board_in(tmp_path, 0)
     board.write(10, {"loss": 2.5, "tokens_per_second": None, "failed_checkpoints": 1})
     board.write(20, {"loss": 2.25, "note": "a"})
     board.write(20, {"val_loss": 3.0})
@@ -36,20 +41,20 @@ def test_numbers_are_curves_by_step_and_other_values_are_left_out(tmp_path):
 
 
 def test_what_a_killed_run_wrote_past_the_step_it_resumes_from_is_not_shown(tmp_path):
-    killed = TensorBoard(str(tmp_path), 0)
+    killed = board_in(tmp_path, 0)
     for step in (10, 20, 30, 40):
         killed.write(step, {"loss": 1.0, "gradient_norm": 1.0})
-    resumed = TensorBoard(str(tmp_path), 20)
+    resumed = board_in(tmp_path, 20)
     resumed.write(30, {"loss": 2.0})
     assert curve(tmp_path, "train/loss") == [(10, 1.0), (20, 1.0), (30, 2.0)]
     assert curve(tmp_path, "train/gradient_norm") == [(10, 1.0), (20, 1.0)], "nor a curve that has not come again"
-    TensorBoard(str(tmp_path), 0).write(5, {"loss": 3.0})
+    board_in(tmp_path, 0).write(5, {"loss": 3.0})
     assert curve(tmp_path, "train/loss") == [(5, 3.0)], "a run that starts again from 0 drops everything"
 
 
 def test_the_reader_behind_tensorboards_own_pages_drops_it_too(tmp_path):
     for first_step, steps in ((0, (10, 20, 30)), (20, (30,))):
-        board = TensorBoard(str(tmp_path), first_step)
+        board = board_in(tmp_path, first_step)
         for step in steps:
             board.write(step, {"loss": 1.0, "gradient_norm": 1.0} if first_step == 0 else {"loss": 1.0})
             board.write_samples(step, [Sample("a", "b")])
@@ -63,13 +68,13 @@ def test_later_processes_are_read_later_whatever_the_clock_and_the_machine(tmp_p
     for number, host in enumerate("zya"):
         monkeypatch.setattr("socket.gethostname", lambda host=host: host)
         monkeypatch.setattr("time.time", lambda number=number: 1e9 - number)
-        TensorBoard(str(tmp_path), 0).write(1 + number, {"loss": 0.0})
+        board_in(tmp_path, 0).write(1 + number, {"loss": 0.0})
     assert curve(tmp_path, "train/loss") == [(3, 0.0)]
     assert [file.name[-1] for file in sorted(tmp_path.iterdir())] == ["z", "y", "a"]
 
 
 def test_samples_are_texts_shown_as_they_are(tmp_path):
-    TensorBoard(str(tmp_path), 0).write_samples(4, [Sample("One *two*", " three"), Sample("", "x")])
+    board_in(tmp_path, 0).write_samples(4, [Sample("One *two*", " three"), Sample("", "x")])
     found = read(tmp_path)
     (text,) = found.Tensors("samples/0")
     assert text.tensor_proto.string_val == [b"```\nOne *two* three\n```"]
@@ -79,7 +84,7 @@ def test_samples_are_texts_shown_as_they_are(tmp_path):
 def test_writing_does_not_need_the_tensorboard_package(tmp_path, monkeypatch):
     for name in [name for name in sys.modules if name.split(".")[0] == "tensorboard"]:
         monkeypatch.setitem(sys.modules, name, None)
-    TensorBoard(str(tmp_path), 0).write(1, {"loss": 0.5})
+    board_in(tmp_path, 0).write(1, {"loss": 0.5})
     monkeypatch.undo()
     assert curve(tmp_path, "train/loss") == [(1, 0.5)]
 

@@ -3,6 +3,7 @@ import dataclasses
 import json
 import shutil
 import sys
+import time
 import types
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from tiny_run import Killed, kill_at, rate_of_update, spoil_steps, tiny_run, wit
 from tiny_run import train_tiny as train
 from tiny_step import TWO, strategy_of
 
+from algpt2.checkpoints.folder import checkpoint_step, committed_checkpoints
 from algpt2.config.tracking import TrackingConfig
 from algpt2.data.input_pipeline import record_ids
 from algpt2.errors import TrainingStopped, UserError
@@ -20,6 +22,7 @@ from algpt2.model.sizes import mfu
 from algpt2.runs.folder import RunRecord
 from algpt2.runs.plan import InitialWeights
 from algpt2.runs.rewind import rewind
+from algpt2.storage.deadline import Deadline
 from algpt2.tracking.metrics import read_metrics
 from algpt2.training import process
 from algpt2.training.step import TrainStep
@@ -47,6 +50,13 @@ def finished(run, trained_once):
 def final_tensors(run):
     folder = Path(run.model_dir) / "checkpoints" / "step_00000010"
     return [(folder / name).read_bytes() for name in ("model.safetensors", "optimizer.safetensors")]
+
+
+def wait_until(condition):
+    deadline = Deadline(20)
+    while not condition():
+        assert deadline.seconds_left()
+        time.sleep(0.01)
 
 
 @contextlib.contextmanager
@@ -296,22 +306,47 @@ def test_an_infinite_learning_rate_really_is_caught(run):
     ids=["in steps", "in validation"],
 )
 def test_a_run_that_lost_its_folder_stops_before_it_writes_anything_there(run, monkeypatch, losing, last_step, written):
-    lock = types.SimpleNamespace(lost=False)
-    call, calls = losing.__call__, []
+    lock = types.SimpleNamespace(lost=False, confirmed=True)
+    call = losing.__call__
+
+    def found():
+        lines = [
+            {key: line["step"] for key in line if key in ("loss", "val_loss")} for line in read_metrics(run.model_dir)
+        ]
+        return lines, [checkpoint_step(folder) for folder in committed_checkpoints(run.model_dir)]
+
+    expected = written, [step for step in (3,) if step < last_step]
 
     def lose(self, *arguments):
-        calls.append(arguments)
-        lock.lost = losing is Validator or arguments[1] == last_step
+        if losing is Validator or arguments[1] == last_step:
+            wait_until(lambda: found() == expected)  # what is written in the background is written before
+            lock.lost, lock.confirmed = True, False
         return call(self, *arguments)
 
     monkeypatch.setattr(process, "locked", lambda _: contextlib.nullcontext(lock))
     monkeypatch.setattr(losing, "__call__", lose)
     with pytest.raises(TrainingStopped, match=f"was taken over .* after step {last_step} without saving"):
         train(run)
-    lines = read_metrics(run.model_dir)
-    assert [{key: line["step"] for key in line if key in ("loss", "val_loss")} for line in lines] == written
-    saved = [p.name for p in Path(run.model_dir).glob("checkpoints/*")]
-    assert saved == [f"step_{step:08d}" for step in (3,) if step < last_step]
+    assert found() == expected
+
+
+def test_nothing_is_written_while_the_folder_may_be_anothers(run, monkeypatch):
+    """As in an outage longer than the lease: no line and no checkpoint, until a renewal has found that it is held."""
+    lock = types.SimpleNamespace(lost=False, confirmed=False)
+    call = TrainStep.__call__
+
+    def find_out(self, *arguments):
+        if arguments[1] >= 8:
+            assert [file.name for file in Path(run.model_dir).glob("[mc]*")] == []
+            lock.confirmed = True
+        return call(self, *arguments)
+
+    monkeypatch.setattr(process, "locked", lambda _: contextlib.nullcontext(lock))
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainStep, "__call__", find_out)
+        train(run)
+    assert [line["step"] for line in read_metrics(run.model_dir) if "loss" in line] == [2, 4, 6, 8, 10]
+    assert committed_checkpoints(run.model_dir)[-1].endswith("step_00000010")
 
 
 def test_a_damaged_shard_in_the_middle_of_a_run_is_one_sentence(run):
