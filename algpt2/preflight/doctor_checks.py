@@ -18,7 +18,7 @@ from algpt2.devices.chips import CHIPS, GIB, device_kind_of, peak_flops
 from algpt2.errors import UserError
 from algpt2.model.sizes import training_flops_per_token
 from algpt2.preflight.memory_estimate import checkpoint_bytes, replica_bytes
-from algpt2.runs.folder import METRICS_NAME, RUN_NAME, claim_run_folder
+from algpt2.runs.folder import METRICS_NAME, RUN_NAME, compare_run, require_places
 from algpt2.runs.plan import Run
 from algpt2.tracking import wandb_log
 from algpt2.tracking.throughput import format_seconds
@@ -152,13 +152,16 @@ def no_model_dir() -> Verdict[None]:
 
 def run_folder_state(run: Run, model_dir: str) -> Verdict[None]:
     """Checks that the folder is new or holds this very run. Another run's is refused, as training would refuse it."""
+    require_places(model_dir)
     if not storage.exists(model_dir):
         return Verdict(OK, f"{model_dir} is new: the run starts at step 0.")
     if not storage.exists(storage.join(model_dir, RUN_NAME)):
         raise UserError(
             f"--model_dir must be new, empty or hold this run, and {model_dir} holds other files: name another."
         )
-    claim_run_folder(model_dir, run.identity)  # it only compares, because run.json is there
+    _, differences = compare_run(model_dir, run.identity)
+    if differences:
+        return Verdict(OK, f"{model_dir} holds a run that made no step: this one would take its place, from step 0.")
     from algpt2.checkpoints.folder import newest_intact_checkpoint
 
     newest = newest_intact_checkpoint(model_dir)

@@ -1,18 +1,24 @@
 """A run's folder (`--model_dir`): `run.json` says whose it is; then checkpoints, metrics and at last `result.json`.
 
 Running the same command again resumes. Settings that do not change what the run is may be given anew: they hold from
-the step at which the run goes on, and `run.json` keeps the history. Everything else is refused, never mixed in.
+the step at which the run goes on, and `run.json` keeps the history. Everything else is refused, never mixed in. A run
+that has left nothing of a step makes room for another.
 """
 
 import dataclasses
 import json
+import os
 from typing import Any
 
+from absl import logging
+
 from algpt2 import storage
+from algpt2.checkpoints.folder import CHECKPOINTS, committed_checkpoints
 from algpt2.config.model import GPTConfig
 from algpt2.config.training import FIXED_FIELDS, TrainConfig
 from algpt2.errors import UserError
 from algpt2.storage import json_files
+from algpt2.storage.folder_lock import LOCK_NAME
 
 RUN_NAME = "run.json"
 RESULT_NAME = "result.json"
@@ -20,6 +26,8 @@ METRICS_NAME = "metrics.jsonl"
 SAMPLES_NAME = "samples.jsonl"
 SKIPPED_NAME = "skipped.jsonl"
 MADE_BY = "train_tfrecords.py"
+NAMES_OF_STEPS = (METRICS_NAME, SAMPLES_NAME, SKIPPED_NAME, RESULT_NAME)
+FILE_NAMES = (RUN_NAME, LOCK_NAME, *NAMES_OF_STEPS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,19 +93,71 @@ def begin_run_folder(model_dir: str, identity: RunIdentity) -> None:
 
 
 def claim_run_folder(model_dir: str, identity: RunIdentity) -> RunRecord:
-    """Begins a new folder, or checks that the folder's run is this one, if with other settings; returns its record.
+    """Begins a new folder, or checks that its run is this one, if with other settings; returns the folder's record.
+
+    A run that has left nothing of a step makes room for this one, and the history of `run.json` says so. Whoever calls
+    this must hold the folder's lock, because two processes could take each other's place.
 
     Raises:
       UserError: the folder holds something else, or a run that this one cannot go on from.
     """
     begin_run_folder(model_dir, identity)
+    record, differences = compare_run(model_dir, identity)
+    if differences:
+        logging.info(
+            "%s holds a run that made no step, so this one takes its place (%s)", model_dir, "; ".join(differences)
+        )
+        record = dataclasses.replace(record, identity=identity).with_entry(step=0, begun_anew=differences)
+        record.write(model_dir)
+    return record
+
+
+def compare_run(model_dir: str, identity: RunIdentity) -> tuple[RunRecord, list[str]]:
+    """Returns the run that a folder holds, and what differs in this one, which would then take its place.
+
+    Raises:
+      UserError: the folder holds no run, or one that has made steps and that this one cannot go on from.
+    """
     record = require_run(model_dir, "training")
-    if differences := record.identity.fixed_differences(identity):
+    differences = record.identity.fixed_differences(identity)
+    if differences and holds_steps(model_dir):
         raise UserError(
             f"a run resumes only with the model, data and {', '.join(FIXED_FIELDS)} it began with, and {model_dir} "
             f"differs in {'; '.join(differences)}: give them again or leave them out, or name another --model_dir."
         )
-    return record
+    return record, differences
+
+
+def holds_steps(model_dir: str) -> bool:
+    """Returns whether a folder holds anything that a step has left: a committed checkpoint, figures, texts or a result.
+
+    A file without a line counts as none. A run that was killed before its first log line has left nothing.
+    """
+    paths = [storage.join(model_dir, name) for name in NAMES_OF_STEPS]
+    written = (storage.exists(path) and storage.of(path).size_bytes(path) > 0 for path in paths)
+    return bool(committed_checkpoints(model_dir)) or any(written)
+
+
+def require_places(model_dir: str) -> None:
+    """Raises `UserError` if a run could not write into its folder, or another thing is in the place of what it writes.
+
+    Only a folder on a disk is looked at, because a name on Cloud Storage can be that of an object and of a folder.
+    """
+    if storage.is_remote(model_dir) or not os.path.lexists(model_dir):
+        return
+    if not os.path.isdir(model_dir):
+        raise UserError(f"--model_dir must be a folder, and {model_dir} is none: name another.")
+    for name in FILE_NAMES:
+        _require_file(storage.join(model_dir, name))
+    checkpoints, lock = storage.join(model_dir, CHECKPOINTS), storage.join(model_dir, LOCK_NAME)
+    if os.path.lexists(checkpoints) and not os.path.isdir(checkpoints):
+        raise UserError(
+            f"{CHECKPOINTS} must be a folder in --model_dir, and {checkpoints} is none: move it away, or name another "
+            "--model_dir."
+        )
+    for path in (model_dir, lock):
+        if os.path.exists(path) and not os.access(path, os.W_OK):
+            raise UserError(f"--model_dir must be writable, and {path} is not: permit it, or name another --model_dir.")
 
 
 def record_changes(model_dir: str, record: RunRecord, identity: RunIdentity, step: int) -> dict[str, list[Any]]:
@@ -149,9 +209,19 @@ def read_run(model_dir: str) -> RunRecord | None:
     if not holds_run(model_dir):
         return None
     path = storage.join(model_dir, RUN_NAME)
+    if not storage.is_remote(path):
+        _require_file(path)
     with json_files.refusing(path, "describe a run", "name another --model_dir"):
         fields = json_files.load_object(path)
         history = fields.pop("history", [])
         if not isinstance(history, list):
             raise ValueError("its history is not a list")
         return RunRecord(json_files.build(RunIdentity, fields), tuple(history))
+
+
+def _require_file(path: str) -> None:
+    if os.path.lexists(path) and not os.path.isfile(path):
+        raise UserError(
+            f"{storage.base_name(path)} must be a file in --model_dir, and {path} is none: move it away, or name "
+            "another --model_dir."
+        )

@@ -7,7 +7,7 @@ from absl import logging
 from algpt2 import storage
 from algpt2.checkpoints.folder import Checkpoint, checkpoint_step, committed_checkpoints
 from algpt2.errors import UserError
-from algpt2.runs.folder import METRICS_NAME, SAMPLES_NAME, SKIPPED_NAME, require_run, set_result_aside
+from algpt2.runs.folder import METRICS_NAME, SAMPLES_NAME, SKIPPED_NAME, require_places, require_run, set_result_aside
 from algpt2.storage.folder_lock import locked
 
 
@@ -19,6 +19,7 @@ def rewind(model_dir: str, step: int) -> dict[str, Any]:
     Raises:
       UserError: the folder holds no run or another process works on it, or no intact checkpoint of that step is there.
     """
+    require_places(model_dir)
     require_run(model_dir, "--rewind_to")  # so that no lock file is put into a folder that holds no run
     with locked(model_dir):
         record = require_run(model_dir, "--rewind_to")

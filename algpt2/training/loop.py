@@ -11,6 +11,7 @@ import tensorflow as tf
 from absl import logging
 
 from algpt2 import storage
+from algpt2.checkpoints.folder import committed_checkpoints
 from algpt2.config.seq_len_warmup import steps_until_longer
 from algpt2.data.input_pipeline import record_ids, train_batches
 from algpt2.data.reading_errors import reading_errors
@@ -21,7 +22,7 @@ from algpt2.devices.workers import Workers, lost_workers
 from algpt2.errors import Interrupted
 from algpt2.model.gpt import GPT
 from algpt2.model.sizes import training_flops_per_token
-from algpt2.runs.folder import MADE_BY, RESULT_NAME, RunRecord, holds_run, record_changes
+from algpt2.runs.folder import MADE_BY, RESULT_NAME, RunRecord, record_changes
 from algpt2.runs.plan import Run
 from algpt2.storage import json_files
 from algpt2.storage.deadline import Deadline
@@ -34,6 +35,7 @@ from algpt2.tracking.throughput import ThroughputMeter
 from algpt2.training import run_files
 from algpt2.training.checkpoint_store import CheckpointStore, Provenance
 from algpt2.training.evaluations import Evaluation, create_evaluations
+from algpt2.training.first_batches import require_first_batches
 from algpt2.training.initial_weights import find_initial_weights, set_initial_weights
 from algpt2.training.loop_state import LoopState
 from algpt2.training.process import Process, claimed_folder
@@ -66,8 +68,10 @@ def train(run: Run, strategy: tf.distribute.Strategy, clock: Clock = time.monoto
     tokenizer = load_tokenizer(run.train_records.folder, run.train_records.tokenizer_sha256)
     prompts = Prompts.of(run.tracking, tokenizer, run.model_config.seq_len)
     wandb_log.require_installed(run.tracking.wandb_project)
-    if run.initial_weights and not holds_run(run.model_dir):
+    if run.initial_weights and not committed_checkpoints(run.model_dir):
         find_initial_weights(run.initial_weights, run.model_config, tokenizer.sha256)
+    with record_errors():
+        require_first_batches(run, strategy)
     workers = Workers(strategy)
     with contextlib.ExitStack() as stack:
         claim = stack.enter_context(claimed_folder(run.model_dir, run.identity)) if workers.is_chief else None

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from algpt2.devices.workers import Workers
 from algpt2.errors import TrainingStopped
-from algpt2.runs.folder import RunIdentity, RunRecord, begin_run_folder, claim_run_folder
+from algpt2.runs.folder import RunIdentity, RunRecord, begin_run_folder, claim_run_folder, require_places
 from algpt2.storage.folder_lock import Lock, locked
 from algpt2.training.stop_signals import StopSignals
 
@@ -25,8 +25,9 @@ def claimed_folder(model_dir: str, identity: RunIdentity) -> Iterator[Claim]:
     """Holds a run's folder, which becomes this run's if it is new; `run.json` is read once.
 
     Raises:
-      UserError: the folder holds something else, another run or one under way.
+      UserError: the folder holds something else, another run or one under way, or cannot be used.
     """
+    require_places(model_dir)
     begin_run_folder(model_dir, identity)
     with locked(model_dir) as lock:
         # Another run may have begun the folder in the same instant, so only what is read under the lock counts.

@@ -83,10 +83,26 @@ def write_wrong_runs(bad, good):
         "wrong_result": lambda folder: (folder / "result.json").write_text("{"),
         "flipped": lambda folder: [flip_bit(file) for file in folder.glob("checkpoints/*/model.safetensors")],
         "wrong_marker": lambda folder: (folder / last / "COMMITTED").write_bytes(b"\xff"),
+        "run_folder": lambda folder: replace_by_folder(folder / "run.json"),
+        "lock_folder": lambda folder: replace_by_folder(folder / ".lock"),
+        "checkpoints_file": lambda folder: replace_by_file(folder / "checkpoints"),
         "no_tensors": lambda folder: (folder / last / "model.safetensors").unlink(),
     }
     for name, change in changes.items():
         change(Path(shutil.copytree(good / "algpt2", bad / name)))
+
+
+def replace_by_folder(file):
+    """Puts a folder with a file in it in the place of a file."""
+    file.unlink()
+    file.mkdir()
+    (file / "notes.txt").write_text("mine")
+
+
+def replace_by_file(folder):
+    """Puts a file in the place of a folder."""
+    shutil.rmtree(folder)
+    folder.write_text("mine")
 
 
 def flip_bit(file, place=-1):

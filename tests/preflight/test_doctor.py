@@ -187,9 +187,11 @@ def test_a_folder_is_new_or_this_very_run_or_refused(run, tmp_path):
     before = snapshot(folder)
     assert "from step 0 of 20" in doctor_checks.run_folder_state(run, str(folder)).message
     other = dataclasses.replace(run, train_config=dataclasses.replace(CONFIG, seed=1))
+    assert "made no step: this one would take its place" in doctor_checks.run_folder_state(other, str(folder)).message
+    assert snapshot(folder) == before
+    (folder / "metrics.jsonl").write_text('{"step": 1}\n')
     with pytest.raises(UserError, match="seed: 0, now 1"):
         doctor_checks.run_folder_state(other, str(folder))
-    assert snapshot(folder) == before
     (folder / "run.json").rename(folder / "notes.txt")
     with pytest.raises(UserError, match="holds other files"):
         doctor_checks.run_folder_state(run, str(folder))

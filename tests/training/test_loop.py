@@ -16,6 +16,7 @@ from tiny_step import TWO, strategy_of
 from algpt2.checkpoints.folder import checkpoint_step, committed_checkpoints
 from algpt2.config.tracking import TrackingConfig
 from algpt2.data.input_pipeline import record_ids
+from algpt2.data.record_set import open_record_set
 from algpt2.errors import TrainingStopped, UserError
 from algpt2.evaluation.validation import Validator
 from algpt2.model.sizes import mfu
@@ -24,7 +25,7 @@ from algpt2.runs.plan import InitialWeights
 from algpt2.runs.rewind import rewind
 from algpt2.storage.deadline import Deadline
 from algpt2.tracking.metrics import read_metrics
-from algpt2.training import process
+from algpt2.training import first_batches, loop, process
 from algpt2.training.step import TrainStep
 
 
@@ -349,16 +350,64 @@ def test_nothing_is_written_while_the_folder_may_be_anothers(run, monkeypatch):
     assert committed_checkpoints(run.model_dir)[-1].endswith("step_00000010")
 
 
-def test_a_damaged_shard_in_the_middle_of_a_run_is_one_sentence(run):
-    file = Path(run.train_records.files[0])
-    copies = Path(run.model_dir).parent / "damaged"
-    copies.mkdir()
+def with_damaged_shard(records, folder, record):
+    """Records whose first shard is damaged in the record with this 0-based number, as its checksum would have told."""
+    file, shard = Path(records.files[0]), records.shards[0]
+    folder.mkdir()
     data = bytearray(file.read_bytes())
-    data[len(data) // 2] ^= 1
-    (copies / file.name).write_bytes(data)
-    damaged = dataclasses.replace(run.train_records, files=(str(copies / file.name), *run.train_records.files[1:]))
-    with pytest.raises(UserError, match=f"{copies / file.name} must have CRC32C .* it is damaged; copy it again"):
+    data[(2 * record + 1) * len(data) // (2 * shard.records)] ^= 1
+    (folder / file.name).write_bytes(data)
+    return dataclasses.replace(records, files=(str(folder / file.name), *records.files[1:]))
+
+
+def test_a_damaged_shard_in_the_middle_of_a_run_is_one_sentence(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "require_first_batches", lambda *_: None)
+    damaged = with_damaged_shard(
+        run.train_records, tmp_path / "damaged", record=run.train_records.shards[0].records // 2
+    )
+    with pytest.raises(UserError, match=f"{damaged.files[0]} must have CRC32C .* it is damaged; copy it again"):
         train(dataclasses.replace(run, train_records=damaged))
+
+
+@pytest.mark.parametrize("records", ["train_records", "val_records"])
+def test_records_that_fail_at_the_first_batch_claim_nothing(run, tmp_path, records):
+    damaged = with_damaged_shard(getattr(run, records), tmp_path / "damaged", record=0)
+    with pytest.raises(UserError, match="a shard is damaged"):
+        train(dataclasses.replace(run, **{records: damaged}))
+    assert not Path(run.model_dir).exists()
+    assert train(run)["step"] == 10
+
+
+def test_a_run_that_goes_on_does_not_look_for_its_place_in_the_records_twice(run, monkeypatch):
+    with monkeypatch.context() as patch:
+        kill_at(patch, 4)
+        with pytest.raises(Killed):
+            train(run)
+    monkeypatch.setattr(first_batches, "train_batches", lambda *_: pytest.fail("the training records are read"))
+    assert train(run)["step"] == 10
+
+
+def test_a_run_that_never_made_a_step_does_not_hold_its_folder_against_corrected_records(run, monkeypatch):
+    others = open_record_set(run.train_records.files[::-1], "train")
+    corrected = dataclasses.replace(run, train_records=others)
+    with monkeypatch.context() as patch:
+        kill_at(patch, 0)
+        with pytest.raises(Killed):
+            train(run)
+    assert train(corrected)["step"] == 10
+    with pytest.raises(UserError, match="differs in training records"):
+        train(run)
+
+
+def test_a_run_killed_before_its_first_checkpoint_holds_its_folder_by_its_figures(run, monkeypatch):
+    with monkeypatch.context() as patch:
+        kill_at(patch, 2)
+        with pytest.raises(Killed):
+            train(run)
+    assert read_metrics(run.model_dir)
+    with pytest.raises(UserError, match="differs in seed: 0, now 1"):
+        train(with_config(run, seed=1))
+    assert train(run)["step"] == 10
 
 
 def test_training_on_two_replicas_reaches_the_same_loss(run, tmp_path):
@@ -368,11 +417,13 @@ def test_training_on_two_replicas_reaches_the_same_loss(run, tmp_path):
     assert two["val_loss"] == pytest.approx(one["val_loss"], rel=1e-4)
 
 
-def test_a_folder_that_another_run_claims_in_the_same_instant_is_refused(run, monkeypatch):
+def test_a_folder_that_another_run_begins_in_the_same_instant_is_refused(run, monkeypatch):
+    """That run had the lock before this one, made steps and ended."""
     other, locked = with_config(run, seed=1), process.locked
 
     def lock_after_another_claim(model_dir):
         RunRecord(other.identity).write(model_dir)
+        (Path(model_dir) / "metrics.jsonl").write_text('{"step": 2}\n')
         return locked(model_dir)
 
     monkeypatch.setattr(process, "locked", lock_after_another_claim)
