@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import os
 import re
 from collections import Counter
 from typing import Any
@@ -38,8 +39,10 @@ class Shard:
     target_bytes: int
 
     def __post_init__(self) -> None:
-        if "/" in self.name or self.name in ("", ".", ".."):
-            raise ValueError(f"a shard's name is {self.name!r}, which is not the name of a file right in the folder")
+        _require(
+            _is_file_name(self.name),
+            f"a shard's name is {self.name!r}, which is not the name of a file right in the folder",
+        )
         for field in ("records", "size_bytes", "target_bytes"):
             _require_count(f"{field} of shard {self.name!r}", getattr(self, field))
         _require_hexadecimal(f"crc32c of shard {self.name!r}", self.crc32c, digits=8)
@@ -217,6 +220,14 @@ def _content_sha256(fields: dict[str, Any]) -> str:
 def _require(condition: bool, otherwise: str) -> None:
     if not condition:
         raise ValueError(otherwise)
+
+
+def _is_file_name(name: str) -> bool:
+    """Returns whether a file right in a folder can have this name."""
+    try:
+        return name not in ("", ".", "..") and not {"/", "\0"} & set(name) and bool(os.fsencode(name))
+    except UnicodeEncodeError:  # A lone surrogate, which JSON can spell and no file system can.
+        return False
 
 
 def _require_count(name: str, count: int) -> None:

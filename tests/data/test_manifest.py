@@ -125,6 +125,8 @@ def shard(fields):
         (lambda fields: shard(fields).update(crc32c="0000000G"), "its crc32c of shard 'a' is '0000000G', not 8"),
         (lambda fields: shard(fields).update(name="../a"), "a shard's name is '../a', which is not the name of a file"),
         (lambda fields: shard(fields).update(name=".."), "a shard's name is '..'"),
+        (lambda fields: shard(fields).update(name="a\0"), "a shard's name is 'a\\x00'"),
+        (lambda fields: shard(fields).update(name="\ud800"), "a shard's name is '\\ud800'"),
         (lambda fields: shard(fields).update(name="b"), "it lists the shard 'b' more than once"),
         (lambda fields: fields.update(content_sha256="ab" * 32), "its content is not the one whose SHA-256 is its"),
         (lambda fields: fields.update(content_sha256=None), "its content is not the one whose SHA-256 is its"),
