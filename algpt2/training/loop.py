@@ -70,7 +70,7 @@ def train(run: Run, strategy: tf.distribute.Strategy, clock: Clock = time.monoto
     wandb_log.require_installed(run.tracking.wandb_project)
     if run.initial_weights and not committed_checkpoints(run.model_dir):
         find_initial_weights(run.initial_weights, run.model_config, tokenizer.sha256)
-    with record_errors():
+    with reading_errors(*run.record_sets()):
         require_first_batches(run, strategy)
     workers = Workers(strategy)
     with contextlib.ExitStack() as stack:

@@ -20,7 +20,7 @@ from algpt2.data.record_set import open_record_set
 from algpt2.errors import TrainingStopped, UserError
 from algpt2.evaluation.validation import Validator
 from algpt2.model.sizes import mfu
-from algpt2.runs.folder import RunRecord
+from algpt2.runs.folder import RunRecord, begin_run_folder
 from algpt2.runs.plan import InitialWeights
 from algpt2.runs.rewind import rewind
 from algpt2.storage.deadline import Deadline
@@ -429,3 +429,11 @@ def test_a_folder_that_another_run_begins_in_the_same_instant_is_refused(run, mo
     monkeypatch.setattr(process, "locked", lock_after_another_claim)
     with pytest.raises(UserError, match="differs in seed: 1, now 0"):
         train(run)
+
+
+def test_a_run_without_a_step_makes_no_room_while_a_process_holds_its_folder(run):
+    begin_run_folder(run.model_dir, run.identity)
+    before = (Path(run.model_dir) / "run.json").read_bytes()
+    with process.locked(run.model_dir), pytest.raises(UserError, match="one process at a time"):
+        train(with_config(run, seed=1))
+    assert (Path(run.model_dir) / "run.json").read_bytes() == before
