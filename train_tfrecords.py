@@ -9,6 +9,8 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
+from absl import logging
+
 from algpt2 import cli
 from algpt2.config.cadence import Cadence
 from algpt2.config.model import MODEL_TYPES, preset_names
@@ -70,7 +72,9 @@ def _add_data_flags(parser: argparse.ArgumentParser) -> None:
     )
     data.add_argument("--seq_len", type=int, help="positions of the model (default: the config's)")
     data.add_argument(
-        "--model_dir", metavar="DIR", help="the run's folder, on disk or gs://; holding this run, it resumes"
+        "--model_dir",
+        metavar="DIR",
+        help="the run's folder, on disk or gs://; holding this run, it resumes (default: a new one, runs/CONFIG-TIME)",
     )
     data.add_argument(
         "--initialize_from",
@@ -109,7 +113,8 @@ def _add_run_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _rewind(arguments: argparse.Namespace) -> dict[str, Any]:
-    _require_model_dir(arguments, "--rewind_to needs --model_dir, the folder of a run, and it was not given.")
+    if not arguments.model_dir:
+        raise UserError("--rewind_to needs --model_dir, the folder of a run, and it was not given.")
     return rewind(arguments.model_dir, arguments.rewind_to)
 
 
@@ -121,8 +126,9 @@ def _rehearse(arguments: argparse.Namespace) -> int:
 
 def _train(arguments: argparse.Namespace) -> dict[str, Any]:
     wheels.require_tensorflow()
-    _require_model_dir(arguments, "--model_dir must name a folder for checkpoints, and it was not given.")
     run = _planned_run(arguments)
+    if not arguments.model_dir:
+        logging.info("the run is in %s: add --model_dir %s to this command to go on with it", *[run.model_dir] * 2)
     wheels.load_tensorflow()
 
     from algpt2.devices import strategies
@@ -135,11 +141,6 @@ def _train(arguments: argparse.Namespace) -> dict[str, Any]:
 def _planned_run(arguments: argparse.Namespace) -> Run:
     wheels.require_tensorflow()
     return RunRequest(arguments).run()
-
-
-def _require_model_dir(arguments: argparse.Namespace, otherwise: str) -> None:
-    if not arguments.model_dir:
-        raise UserError(otherwise)
 
 
 if __name__ == "__main__":

@@ -132,7 +132,6 @@ REFUSED = [
     (TRAIN, {"learning_rate": "nan"}, "learning_rate must be above 0", "received nan"),
     (TRAIN, {"save_every_steps": 0}, "save_every_steps must be at least 1", "received 0"),
     (TRAIN, {"tpu": "grpc://127.0.0.1:1"}, "reads its data from gs:// only", "{good}/records", "--tpu local"),
-    (TRAIN, {"model_dir": None}, "--model_dir must name a folder"),
     (TRAIN, {"model_dir": ""}, "--model_dir must name a folder"),
     (TRAIN, {"model_dir": "{occupied}"}, "must be new or empty", "{occupied}"),
     (TRAIN, {"model_dir": "{file}"}, "--model_dir must be a folder", "{file}"),

@@ -30,7 +30,7 @@ def create_strategy(tpu: str | None = None) -> tf.distribute.Strategy:
     """
     if tpu:
         return _tpu_strategy(tpu)
-    if _has_several_workers(os.environ.get("TF_CONFIG")):
+    if has_several_workers(os.environ.get("TF_CONFIG")):
         return tf.distribute.MultiWorkerMirroredStrategy()
     gpus = tf.config.list_logical_devices("GPU")
     return tf.distribute.MirroredStrategy() if len(gpus) > 1 else tf.distribute.get_strategy()
@@ -39,6 +39,11 @@ def create_strategy(tpu: str | None = None) -> tf.distribute.Strategy:
 def is_tpu(strategy: tf.distribute.Strategy | None) -> bool:
     """Returns whether a strategy's replicas are TPU cores, whose code is always compiled by XLA."""
     return isinstance(strategy, tf.distribute.TPUStrategy)
+
+
+def computes_on_host(strategy: tf.distribute.Strategy) -> bool:
+    """Returns whether this machine's own CPU makes the steps of a strategy."""
+    return not is_tpu(strategy) and not tf.config.list_logical_devices("GPU")
 
 
 def host_device(strategy: tf.distribute.Strategy) -> str:
@@ -75,7 +80,12 @@ def require_readable_by_tpu(tpu: str | None, paths: list[str]) -> None:
         )
 
 
-def _has_several_workers(tf_config: str | None) -> bool:
+def has_several_workers(tf_config: str | None) -> bool:
+    """Returns whether the content of `TF_CONFIG` names more than one process.
+
+    Raises:
+      UserError: it is not what TensorFlow documents, or this process has no place in it.
+    """
     if not tf_config:
         return False
     try:

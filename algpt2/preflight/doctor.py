@@ -1,17 +1,20 @@
 """A preflight of a training run (`--doctor`): every check, whatever the others find; nothing is trained."""
 
 import dataclasses
+import functools
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 from algpt2 import cli
+from algpt2.data.record_set import RecordSet
 from algpt2.devices.chips import device_kind_of
 from algpt2.errors import UserError
 from algpt2.preflight import doctor_checks
 from algpt2.preflight.doctor_checks import ERROR, WARNING, Verdict
 from algpt2.runs.plan import Run
 from algpt2.runs.request import RunRequest
+from algpt2.training.start_checks import START_CHECKS
 
 T = TypeVar("T")
 
@@ -31,6 +34,10 @@ class Found(Generic[T]):
 
     check: str
     value: T | None
+
+    def of(self, part: Callable[[T], Any]) -> "Found[Any]":
+        """Returns a part of what was found."""
+        return Found(self.check, None if self.value is None else part(self.value))
 
 
 class Examination:
@@ -71,19 +78,41 @@ def examine(request: RunRequest) -> list[Finding]:
         train,
     )
     cadence = check("cadence", lambda: doctor_checks.cadence(request.cadence()))
-    check("tracking", lambda: doctor_checks.tracking(request.tracking()))
-    check("tokenizer", doctor_checks.tokenizer, train)
+    tracking = check("tracking", lambda: doctor_checks.tracking(request.tracking()))
+    model_dir = check("model_dir", lambda: doctor_checks.model_dir(request.model_dir))
     run = check(
         "agreement",
-        lambda *parts: doctor_checks.agreement(Run(*parts, val_records=val.value, model_dir=flags.model_dir)),
-        *(model, training, cadence, train),
+        lambda *parts: doctor_checks.agreement(_run_of(request, val.value, model_dir.value, *parts)),
+        *(model, training, cadence, train, tracking),
     )
     check("data paths", lambda run, _: doctor_checks.data_paths(run, flags.tpu), run, tensorflow)
-    micro_batch = check("batch", doctor_checks.batch, training, devices)
-    _check_folder(examination, flags.model_dir, run, tensorflow)
-    check("memory", doctor_checks.memory, model, training, micro_batch, devices)
+    found = {
+        **{"model_config": model, "train_config": training, "train_records": train, "tracking": tracking, "run": run},
+        **{"model_dir": model_dir, "tensorflow": tensorflow, "strategy": devices.of(lambda one: one.strategy)},
+    }
+    for start_check in START_CHECKS:
+        function = functools.partial(doctor_checks.start, start_check)
+        found[start_check.name] = check(start_check.name, function, *(found[name] for name in start_check.needs))
+    check("run folder", lambda *parts: doctor_checks.run_folder_state(*parts[:2]), run, model_dir, tensorflow)
+    check("writing", doctor_checks.writing, model_dir)
+    check("disk", doctor_checks.disk, run, model_dir)
+    check("memory", doctor_checks.memory, model, training, found["batch"], devices)
     check("duration", lambda run, found: doctor_checks.duration(run, found, flags.mfu), run, devices)
     return examination.findings
+
+
+def _run_of(request: RunRequest, val_records: RecordSet | None, model_dir: str | None, *parts: Any) -> Run:
+    model, training, cadence, train_records, tracking = parts
+    return Run(
+        model_config=model,
+        train_config=training,
+        cadence=cadence,
+        train_records=train_records,
+        val_records=val_records,
+        model_dir=model_dir,
+        initial_weights=request.initial_weights(),
+        tracking=tracking,
+    )
 
 
 def report(findings: Sequence[Finding]) -> int:
@@ -92,16 +121,6 @@ def report(findings: Sequence[Finding]) -> int:
         print(f"{finding.level:<8} {finding.check}: {' '.join(finding.message.splitlines())}", file=sys.stderr)
     cli.print_json([dataclasses.asdict(finding) for finding in findings])
     return cli.EXIT_USER_ERROR if any(finding.level == ERROR for finding in findings) else cli.EXIT_OK
-
-
-def _check_folder(examination: Examination, model_dir: str | None, run: Found[Run], tensorflow: Found[bool]) -> None:
-    check = examination.check
-    if not model_dir:
-        check("model_dir", doctor_checks.no_model_dir)
-        return
-    check("model_dir", lambda run, _: doctor_checks.run_folder_state(run, model_dir), run, tensorflow)
-    check("writing", lambda: doctor_checks.writing(model_dir))
-    check("disk", lambda run: doctor_checks.disk(run, model_dir), run)
 
 
 def _verdict_of(function: Callable[..., Verdict[T]], inputs: Sequence[Any]) -> Verdict[T]:

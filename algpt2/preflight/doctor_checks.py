@@ -5,14 +5,14 @@ import os
 import shutil
 import uuid
 from importlib import metadata
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from algpt2 import storage
 from algpt2.config.cadence import Cadence
 from algpt2.config.model import GPTConfig
 from algpt2.config.tracking import TrackingConfig
 from algpt2.config.training import TrainConfig
-from algpt2.data.record_set import RecordSet, load_tokenizer
+from algpt2.data.record_set import RecordSet
 from algpt2.devices import wheels
 from algpt2.devices.chips import CHIPS, GIB, device_kind_of, peak_flops
 from algpt2.errors import UserError
@@ -20,8 +20,8 @@ from algpt2.model.sizes import training_flops_per_token
 from algpt2.preflight.memory_estimate import checkpoint_bytes, replica_bytes
 from algpt2.runs.folder import METRICS_NAME, RUN_NAME, compare_run, require_places
 from algpt2.runs.plan import Run
-from algpt2.tracking import wandb_log
 from algpt2.tracking.throughput import format_seconds
+from algpt2.training.start_checks import StartCheck
 
 OK, WARNING, ERROR = "ok", "warning", "error"
 T = TypeVar("T")
@@ -39,10 +39,14 @@ class Verdict(Generic[T]):
 
 @dataclasses.dataclass(frozen=True)
 class Devices:
-    """How many replicas a run would have, and on what kind of device (a key of `chips.CHIPS`), if known."""
+    """How many replicas a run would have, and on what kind of device (a key of `chips.CHIPS`), if known.
+
+    strategy: that of TensorFlow which drives them.
+    """
 
     n_replicas: int
     kind: str | None
+    strategy: Any = dataclasses.field(default=None, compare=False)
 
 
 def tensorflow(tpu: str | None) -> Verdict[bool]:
@@ -61,23 +65,24 @@ def devices(tpu: str | None, device_kind: str | None) -> Verdict[Devices]:
     """Checks that the TPU answers. Without one it finds the GPUs or the CPU of this machine."""
     if device_kind is not None:
         peak_flops(1, device_kind)
-    if os.environ.get("TF_CONFIG") and not tpu:
-        return Verdict(WARNING, "TF_CONFIG names several workers: run --doctor without it, on one of them.")
     import tensorflow as tf
 
     from algpt2.devices import strategies
 
-    n_replicas = strategies.create_strategy(tpu).num_replicas_in_sync
+    if not tpu and strategies.has_several_workers(os.environ.get("TF_CONFIG")):
+        return Verdict(WARNING, "TF_CONFIG names several workers: run --doctor without it, on one of them.")
+    strategy = strategies.create_strategy(tpu)
+    n_replicas = strategy.num_replicas_in_sync
     gpus = tf.config.list_physical_devices("GPU")
     if tpu:
         kind = device_kind or device_kind_of(os.environ.get("TPU_ACCELERATOR_TYPE"))
-        return Verdict(OK, f"TPU {tpu} answers, {n_replicas} cores.", Devices(n_replicas, kind))
+        return Verdict(OK, f"TPU {tpu} answers, {n_replicas} cores.", Devices(n_replicas, kind, strategy))
     if gpus:
         name = tf.config.experimental.get_device_details(gpus[0]).get("device_name")
         kind = device_kind or device_kind_of(name)
-        return Verdict(OK, f"{len(gpus)} x {name}, {n_replicas} replicas.", Devices(n_replicas, kind))
+        return Verdict(OK, f"{len(gpus)} x {name}, {n_replicas} replicas.", Devices(n_replicas, kind, strategy))
     message = "no TPU or GPU, so the CPU trains: give --tpu, or install the extra gpu on a machine with an NVIDIA GPU."
-    return Verdict(WARNING, message, Devices(n_replicas, device_kind))
+    return Verdict(WARNING, message, Devices(n_replicas, device_kind, strategy))
 
 
 def model(config: GPTConfig) -> Verdict[GPTConfig]:
@@ -111,18 +116,23 @@ def cadence(periods: Cadence) -> Verdict[Cadence]:
     return Verdict(OK, f"steps between: {every}; the newest {periods.keep_checkpoints} checkpoints stay.", periods)
 
 
-def tracking(settings: TrackingConfig) -> Verdict[bool]:
-    """Checks that the packages with which the run is tracked are installed."""
-    wandb_log.require_installed(settings.wandb_project)
+def tracking(settings: TrackingConfig) -> Verdict[TrackingConfig]:
+    """Says where the figures go."""
     places = [METRICS_NAME, *(["TensorBoard"] if settings.tensorboard else [])]
     places += [f"Weights & Biases ({settings.wandb_project})"] if settings.wandb_project else []
-    return Verdict(OK, f"figures go to {', '.join(places)}; {len(settings.sample_prompt)} prompts are sampled.", True)
+    message = f"figures go to {', '.join(places)}; {len(settings.sample_prompt)} prompts are sampled."
+    return Verdict(OK, message, settings)
 
 
-def tokenizer(training_records: RecordSet) -> Verdict[None]:
-    """Checks that the tokenizer beside the records is the one that their manifest names."""
-    loaded = load_tokenizer(training_records.folder, training_records.tokenizer_sha256)
-    return Verdict(OK, f"the one that the manifest names ({loaded.sha256[:8]}).")
+def model_dir(folder: str) -> Verdict[str]:
+    """Says where the run's folder is."""
+    return Verdict(OK, f"{folder}.", folder)
+
+
+def start(check: StartCheck, *values: Any) -> Verdict[Any]:
+    """Makes a check of those that training makes before it begins."""
+    value = check.find(*values)
+    return Verdict(OK, check.report.format(value), value)
 
 
 def agreement(run: Run) -> Verdict[Run]:
@@ -136,18 +146,6 @@ def data_paths(run: Run, tpu: str | None) -> Verdict[None]:
 
     strategies.require_readable_by_tpu(tpu, run.data_paths())
     return Verdict(OK, "the devices can read them.")
-
-
-def batch(training_configuration: TrainConfig, devices: Devices) -> Verdict[int]:
-    """Checks that the global batch divides by replicas x accumulation; finds the size of a micro-batch."""
-    micro_batch = training_configuration.micro_batch_size(devices.n_replicas)
-    parts = f"{devices.n_replicas} replicas x {training_configuration.accumulation_steps} micro-batches x {micro_batch}"
-    return Verdict(OK, f"{training_configuration.batch_size} = {parts} sequences.", micro_batch)
-
-
-def no_model_dir() -> Verdict[None]:
-    """Says that no folder was given."""
-    return Verdict(ERROR, "--model_dir must name a folder for checkpoints, and it was not given.")
 
 
 def run_folder_state(run: Run, model_dir: str) -> Verdict[None]:

@@ -3,9 +3,13 @@
 import argparse
 import dataclasses
 import functools
+import os
+from collections.abc import Callable
+from datetime import datetime
 
+from algpt2 import storage
 from algpt2.config.cadence import Cadence
-from algpt2.config.model import GPTConfig, load_config, preset_names
+from algpt2.config.model import CONFIG_NAME, GPTConfig, load_config, preset_names
 from algpt2.config.options import COUNT, given_options
 from algpt2.config.tracking import TrackingConfig
 from algpt2.config.training import DEFAULT_LEARNING_RATE, TrainConfig
@@ -15,13 +19,16 @@ from algpt2.errors import UserError, shown
 from algpt2.runs.folder import RunIdentity, read_run
 from algpt2.runs.plan import InitialWeights, Run, require_lengths_fit, steps_of_epochs
 
+DEFAULT_PARENT = "runs"
+
 
 class RunRequest:
     """The parts of a run, each made from the flags when it is asked for, and each a `UserError` if they are wrong."""
 
-    def __init__(self, arguments: argparse.Namespace):
-        """Takes the parsed flags of train_tfrecords.py."""
+    def __init__(self, arguments: argparse.Namespace, now: Callable[[], datetime] = datetime.now):
+        """Takes the parsed flags of train_tfrecords.py, and a clock, by which a folder that is not named is called."""
         self.flags = arguments
+        self._now = now
 
     def run(self) -> Run:
         """Returns the whole run."""
@@ -32,7 +39,7 @@ class RunRequest:
             cadence=self.cadence(),
             train_records=train_records,
             val_records=self.val_records(),
-            model_dir=self.flags.model_dir,
+            model_dir=self.model_dir,
             initial_weights=self.initial_weights(),
             tracking=self.tracking(),
         )
@@ -51,6 +58,24 @@ class RunRequest:
         """The run that --model_dir holds, if it holds one."""
         record = read_run(self.flags.model_dir) if self.flags.model_dir else None
         return record.identity if record else None
+
+    @functools.cached_property
+    def model_dir(self) -> str:
+        """The folder of --model_dir, else a new one in `runs/` that is called after the model and the time.
+
+        Raises:
+          UserError: the flag is empty, or left out by one of several workers, who would all call it differently.
+        """
+        if self.flags.model_dir is not None:
+            if not self.flags.model_dir:
+                raise UserError("--model_dir must name a folder for checkpoints, received '': name one or leave it.")
+            return self.flags.model_dir
+        if os.environ.get("TF_CONFIG") and not (self.flags.dry_run or self.flags.rehearse):
+            raise UserError(
+                "--model_dir must name a folder that all workers see where TF_CONFIG is set, and it was not given."
+            )
+        name = self.flags.config_path or self.flags.model_type or "run"
+        return f"{DEFAULT_PARENT}/{_stem(name)}-{self._now():%Y%m%d-%H%M%S}"
 
     def model_config(self) -> GPTConfig:
         """Returns the model of --config_path, or of the begun run."""
@@ -134,3 +159,11 @@ class RunRequest:
         if steps is None and train_records is None:
             raise UserError("--rehearse needs --steps, or --train_path to count them, and neither was given.")
         return steps or steps_of_epochs(1.0 if epochs is None else epochs, train_records, batch_size)
+
+
+def _stem(name_or_path: str) -> str:
+    """'gpt2' -> 'gpt2'; 'models/mine.json' -> 'mine'; 'gs://bucket/mine/config.json' -> 'mine'; './' -> 'run'."""
+    path = name_or_path.rstrip("/")
+    if storage.base_name(path) == CONFIG_NAME:
+        path = storage.parent(path)
+    return storage.base_name(path).removesuffix(".json").strip(".") or "run"

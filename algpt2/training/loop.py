@@ -11,12 +11,11 @@ import tensorflow as tf
 from absl import logging
 
 from algpt2 import storage
-from algpt2.checkpoints.folder import committed_checkpoints
 from algpt2.config.seq_len_warmup import steps_until_longer
 from algpt2.data.input_pipeline import record_ids, train_batches
 from algpt2.data.reading_errors import reading_errors
-from algpt2.data.record_set import load_tokenizer
 from algpt2.devices.chips import peak_flops
+from algpt2.devices.host_memory import out_of_memory
 from algpt2.devices.strategies import device_kind
 from algpt2.devices.workers import Workers, lost_workers
 from algpt2.errors import Interrupted
@@ -27,7 +26,6 @@ from algpt2.runs.plan import Run
 from algpt2.storage import json_files
 from algpt2.storage.deadline import Deadline
 from algpt2.storage.publisher import Publisher
-from algpt2.tracking import wandb_log
 from algpt2.tracking.metrics import EvaluationResult, Metrics
 from algpt2.tracking.run_log import RunLog
 from algpt2.tracking.sinks import open_sinks
@@ -35,13 +33,13 @@ from algpt2.tracking.throughput import ThroughputMeter
 from algpt2.training import run_files
 from algpt2.training.checkpoint_store import CheckpointStore, Provenance
 from algpt2.training.evaluations import Evaluation, create_evaluations
-from algpt2.training.first_batches import require_first_batches
 from algpt2.training.initial_weights import find_initial_weights, set_initial_weights
 from algpt2.training.loop_state import LoopState
 from algpt2.training.process import Process, claimed_folder
 from algpt2.training.run_checkpoints import RunCheckpoints
 from algpt2.training.sampler import Prompts
 from algpt2.training.save_times import Clock, SaveTimer
+from algpt2.training.start_checks import require_start
 from algpt2.training.step import Batch, Batches, TrainStep, create_model
 from algpt2.training.step_guard import SkipLog, StepGuard
 from algpt2.training.stop_signals import StopSignals
@@ -63,21 +61,14 @@ def train(run: Run, strategy: tf.distribute.Strategy, clock: Clock = time.monoto
         saved.
       Interrupted: a signal asked the run to stop, and it has saved.
     """
-    # What is wrong is refused before anything is written.
-    run.train_config.micro_batch_size(strategy.num_replicas_in_sync)
-    tokenizer = load_tokenizer(run.train_records.folder, run.train_records.tokenizer_sha256)
-    prompts = Prompts.of(run.tracking, tokenizer, run.model_config.seq_len)
-    wandb_log.require_installed(run.tracking.wandb_project)
-    if run.initial_weights and not committed_checkpoints(run.model_dir):
-        find_initial_weights(run.initial_weights, run.model_config, tokenizer.sha256)
-    with reading_errors(*run.record_sets()):
-        require_first_batches(run, strategy)
+    prompts = require_start(run, strategy)["prompts"]  # What is wrong is refused before anything is written.
     workers = Workers(strategy)
     with contextlib.ExitStack() as stack:
         claim = stack.enter_context(claimed_folder(run.model_dir, run.identity)) if workers.is_chief else None
         process = Process(workers, stack.enter_context(StopSignals(run.model_dir)), claim)
         stack.enter_context(lost_workers(workers.count))
         stack.enter_context(reading_errors(*run.record_sets()))
+        stack.enter_context(out_of_memory("lower --batch_size, raise --accumulation_steps or give --remat block"))
         return build_trainer(run, strategy, process, prompts, clock).train()
 
 

@@ -17,13 +17,15 @@ from algpt2.preflight.doctor_checks import ERROR, OK, WARNING, Devices
 from algpt2.runs.folder import claim_run_folder
 from algpt2.runs.plan import Run
 from algpt2.runs.request import RunRequest
+from algpt2.training.start_checks import START_CHECKS
 
 MODEL = GPTConfig(vocab_size=300, seq_len=16, n_layer=1, n_head=2, d_model=32)
 CONFIG = TrainConfig(total_steps=20, batch_size=4)
 CHECKS = (
     *("tensorflow", "devices", "model", "training records", "validation records", "training configuration"),
-    *("cadence", "tracking", "tokenizer", "agreement", "data paths", "batch", "model_dir", "writing", "disk", "memory"),
-    "duration",
+    *("cadence", "tracking", "model_dir", "agreement", "data paths"),
+    *(check.name for check in START_CHECKS),
+    *("run folder", "writing", "disk", "memory", "duration"),
 )
 
 
@@ -147,26 +149,13 @@ def test_the_cpu_is_a_warning_and_an_unknown_kind_of_device_an_error(monkeypatch
     assert doctor_checks.devices(None, None).level == WARNING
     with pytest.raises(UserError, match="must be one of v2, v3"):
         doctor_checks.devices(None, "v99")
-    monkeypatch.setenv("TF_CONFIG", "{}")
+    workers = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(workers))
     assert doctor_checks.devices(None, None).value is None
-
-
-def test_a_batch_must_divide_by_replicas_and_micro_batches():
-    assert doctor_checks.batch(CONFIG, Devices(2, None)).value == 2
-    with pytest.raises(UserError, match="received 4: 6 would do"):
-        doctor_checks.batch(CONFIG, Devices(3, None))
 
 
 def test_a_run_without_validation_is_a_warning():
     assert doctor_checks.validation_records(None).level == WARNING
-
-
-def test_another_tokenizer_beside_the_records_is_an_error(records_folder, tmp_path):
-    folder = shutil.copytree(records_folder, tmp_path / "records")
-    records = open_record_set([str(folder)], "train")
-    assert doctor_checks.tokenizer(records).level == OK
-    with pytest.raises(UserError, match="it is another"):
-        doctor_checks.tokenizer(dataclasses.replace(records, tokenizer_sha256="0" * 64))
 
 
 def test_records_and_model_that_do_not_agree_and_damaged_records_are_errors(request_of_run, records_folder, tmp_path):

@@ -25,7 +25,7 @@ from algpt2.runs.plan import InitialWeights
 from algpt2.runs.rewind import rewind
 from algpt2.storage.deadline import Deadline
 from algpt2.tracking.metrics import read_metrics
-from algpt2.training import first_batches, loop, process
+from algpt2.training import first_batches, process
 from algpt2.training.step import TrainStep
 
 
@@ -361,7 +361,7 @@ def with_damaged_shard(records, folder, record):
 
 
 def test_a_damaged_shard_in_the_middle_of_a_run_is_one_sentence(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "require_first_batches", lambda *_: None)
+    monkeypatch.setattr(first_batches, "require_first_batches", lambda *_: None)
     damaged = with_damaged_shard(
         run.train_records, tmp_path / "damaged", record=run.train_records.shards[0].records // 2
     )
