@@ -64,6 +64,7 @@ class _Command:
 
     def __init__(self) -> None:
         self.cleans_up = False
+        self.holds_back = False
         self._has_begun = False
         self.has_come = False
         self._has_told = threading.Event()
@@ -81,7 +82,7 @@ class _Command:
         self._has_told.wait(GRACE_SECONDS)
         if not self.cleans_up:
             end_process()
-        if is_first:  # A second one must not cut the cleaning up short.
+        if is_first and not self.holds_back:  # A second one must not cut the cleaning up short.
             raise KeyboardInterrupt
 
     def _on_watch(self, number: int) -> None:
@@ -132,13 +133,17 @@ def temporary(path: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def blocked() -> Iterator[None]:
-    """Keeps SIGINT from this thread for as long as the block runs, and for good from the processes started in it."""
+def held_back() -> Iterator[None]:
+    """Lets no SIGINT interrupt the block, nor ever reach the processes that are started in it."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    _command.holds_back = True
     try:
         yield
     finally:
+        _command.holds_back = False
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    if _command.has_come:
+        raise KeyboardInterrupt
 
 
 def write_last_line(line: str) -> None:

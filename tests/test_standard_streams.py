@@ -21,7 +21,13 @@ WITHOUT_STDERR = pytest.mark.parametrize("redirection", ["2>&-", "2> /dev/full"]
 def redirected(redirection, command):
     """Returns how a Python command ended whose streams a shell redirected."""
     line = ["sh", "-c", f'exec "$0" "$@" {redirection}', sys.executable, *map(str, command)]
-    return subprocess.run(line, capture_output=True, text=True, timeout=120)
+    return run(line, stdout=subprocess.PIPE)
+
+
+def run(command, stdout):
+    """Returns how a command ended in which Python buffers stdout, as it does unless the environment says otherwise."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return subprocess.run(command, env=environment, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=120)
 
 
 @pytest.fixture
@@ -46,6 +52,7 @@ def test_a_result_that_a_full_disk_does_not_take_is_one_sentence(train_tokenizer
     outcome = redirected("> /dev/full", train_tokenizer)
     assert outcome.returncode == 2
     assert outcome.stderr.splitlines()[-1].startswith("error: stdout must take the result")
+    assert outcome.stderr.count("error: ") == 1
     assert "Traceback" not in outcome.stderr
     assert "Exception ignored" not in outcome.stderr
 
@@ -53,8 +60,7 @@ def test_a_result_that_a_full_disk_does_not_take_is_one_sentence(train_tokenizer
 def test_so_is_one_whose_reader_is_gone(train_tokenizer):
     read_end, write_end = os.pipe()
     os.close(read_end)
-    command = [sys.executable, *map(str, train_tokenizer)]
-    outcome = subprocess.run(command, stdout=write_end, stderr=subprocess.PIPE, text=True, timeout=120)
+    outcome = run([sys.executable, *map(str, train_tokenizer)], stdout=write_end)
     os.close(write_end)
     assert outcome.returncode == 2
     assert "(Broken pipe)" in outcome.stderr.splitlines()[-1]

@@ -116,7 +116,7 @@ def _documented_nodes(node: ast.AST) -> Iterator[ast.AST]:
 
 def _docstrings_of_files(files: list[str]) -> Iterator[list[str] | None]:
     with _worker_processes() as pool, progress_bar("parsing sources", "file", len(files)) as progress:
-        with interrupts.blocked():  # The workers start here, and Ctrl-C at a terminal is for their parent to answer.
+        with interrupts.held_back():  # The workers start here, and Ctrl-C at a terminal is for their parent to answer.
             results = pool.map(_docstrings_of_file, files, chunksize=FILES_PER_TASK)
         for result in results:
             progress.update(1)

@@ -3,18 +3,16 @@ import subprocess
 import sys
 import threading
 
-from interruption import BEGUN, ended, started
+from interruption import ENDLESS_CALL, ended, started
 
 from algpt2.training.stop_signals import StopSignals
 
-# A call that lasts for hours, lets other threads run, and looks for no signal.
 PROGRAM = f"""
-import hashlib
+{ENDLESS_CALL}
 from algpt2 import interrupts
 from algpt2.training.stop_signals import StopSignals
 with StopSignals(FOLDER), interrupts.temporary(FOLDER + "/.tmp-1"):
-    print({BEGUN.strip()!r}, flush=True)
-    hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
+    endless_call()
 """
 
 
