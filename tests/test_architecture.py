@@ -28,6 +28,7 @@ BESIDE_THE_ROOMS = {
     **{"interrupts": "standard_streams", "cli": "storage standard_streams"},
 }
 EVERYBODY_MAY_IMPORT = {"errors", "progress", "interrupts"}
+IMPORTING_FUNCTIONS = {"import_module", "__import__", "importorskip", "run_path", "run_module"}
 WITHOUT_TENSORFLOW = [
     "config",
     "runs",
@@ -90,13 +91,42 @@ def test_these_are_imported_without_tensorflow(place):
     assert ended.returncode == 0, f"{place} imports TensorFlow or Keras {ended.stderr}"
 
 
+def tests_imported(source):
+    """Returns the tests that a program imports by a statement, or by a function that takes the name as a text."""
+    names = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            names += [getattr(node, "module", None) or "", *(alias.name for alias in node.names)]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in IMPORTING_FUNCTIONS:
+            names += [argument.value for argument in ast.walk(node) if isinstance(argument, ast.Constant)]
+    parts = {part for name in names for part in str(name).replace("/", ".").split(".")}
+    return {part for part in parts if part.startswith("test_") or part == "conftest"}
+
+
 def test_a_test_imports_no_other_test():
     """What two of them need is in `tests/helpers`."""
     for file in (REPOSITORY / "tests").rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            assert not [name for name in names if name.split(".")[-1].startswith("test_")], file
+        assert not tests_imported(file.read_text(encoding="utf-8")), file
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import test_x",
+        "import tests.data.test_x as x",
+        "from test_x import helper",
+        "from tests.data.test_x import helper",
+        "from tests.data import test_x",
+        "from . import test_x",
+        "def f():\n    from test_x import helper",
+        "importlib.import_module('tests.data.test_x')",
+        "__import__('test_x')",
+        "runpy.run_path('tests/data/test_x.py')",
+        "from conftest import helper",
+    ],
+)
+def test_an_import_of_a_test_is_seen_however_it_is_written(source):
+    assert tests_imported(source)
 
 
 def test_nothing_imports_a_script_or_a_test():

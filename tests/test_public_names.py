@@ -46,9 +46,8 @@ def test_nothing_imports_tensorflow_before_a_model_is_asked_for(use):
     assert ended.stderr.strip() == ""
 
 
-def test_a_configuration_is_at_hand_within_a_second():
-    program = "import time; start = time.perf_counter(); import algpt2; algpt2.GPTConfig; algpt2.Tokenizer; "
-    ended = python(program + "print(time.perf_counter() - start)")
+def test_a_configuration_is_at_hand_within_a_second_of_processor_time():
+    ended = python("import time; import algpt2; algpt2.GPTConfig; algpt2.Tokenizer; print(time.process_time())")
     assert float(ended.stdout) < 1.0
 
 

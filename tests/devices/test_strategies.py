@@ -63,7 +63,7 @@ def test_a_tpu_that_cannot_be_found_or_reached_is_a_sentence_within_seconds(foun
     assert sentence.startswith(f"--tpu must name a TPU that this machine can reach, received '{tpu}' (")
     assert "gcloud compute tpus tpu-vm list" in sentence
     assert "\n" not in sentence
-    assert seconds < strategies.ANSWER_TIMEOUT_SECONDS + 5
+    assert seconds < strategies.ANSWER_TIMEOUT_SECONDS + 30, "TensorFlow itself would wait without end"
 
 
 def test_local_on_a_machine_without_a_tpu_is_a_sentence(found):
