@@ -70,16 +70,16 @@ def test_a_library_that_swallows_every_exception_is_ended():
     process = started(
         program(
             "def main():\n"
-            "    SAY_BEGUN\n"
             "    while True:\n"
             "        try:\n"
+            "            SAY_BEGUN\n"
             "            time.sleep(60)\n"
             "        except BaseException:\n"
             "            print('an error of its own', file=sys.stderr)\n"
             "interrupts.cleaned_up(main)\n"
         )
     )
-    assert ended(process) == (130, "", LINE)
+    assert ended(process) == (130, BEGUN, LINE), "it went on, and was ended"
 
 
 def test_what_the_block_cleans_up_is_clean_and_a_second_signal_does_not_cut_it_short(tmp_path):

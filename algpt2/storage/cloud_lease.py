@@ -11,6 +11,7 @@ import secrets
 import socket
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from absl import logging
@@ -34,24 +35,38 @@ class Lease:
     another process is faster. `lost` turns true, for good, when a renewal finds that the object is no longer its own;
     a renewal that fails tells nothing and is tried again, so a holder that was cut off learns of it once it can write.
     Until then `confirmed` is false, from the moment on at which another process may have taken the object over.
+
+    Args:
+      path: the object's path.
+      lease_seconds: for how long a holder may be silent; `LEASE_SECONDS` if it is None.
+      clock: seconds since some moment.
+      sleep: waits for some seconds of that clock, while another holder is watched.
     """
 
-    def __init__(self, path: str, lease_seconds: float | None = None):
+    def __init__(
+        self,
+        path: str,
+        lease_seconds: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] = time.sleep,
+    ):
         self.lost = False
+        self._clock = clock
+        self._sleep = sleep
         self._path = path
         self._lease_seconds = LEASE_SECONDS if lease_seconds is None else lease_seconds
         self._pause_seconds = self._lease_seconds / RENEWALS_PER_LEASE
         self._storage = CloudStorage()
         self._claim = f"process {os.getpid()} on {socket.gethostname()}, {secrets.token_hex(8)}"
         self._generation = 0
-        self._renewed = time.monotonic()
+        self._renewed = clock()
         self._log = FailureLog("renewed")
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._keep_renewing, name="lease", daemon=True)
 
     def __enter__(self) -> "Lease":
         replaced = self._await_end_of_holder()
-        self._renewed = time.monotonic()
+        self._renewed = self._clock()
         self._generation = self._write(replaced)
         if not self._generation:
             raise self._refusal()
@@ -61,7 +76,7 @@ class Lease:
     @property
     def confirmed(self) -> bool:
         """Whether no other process can have the object, which takes a lease time without a renewal."""
-        return not self.lost and time.monotonic() - self._renewed < self._lease_seconds
+        return not self.lost and self._clock() - self._renewed < self._lease_seconds
 
     def __exit__(self, *_: Any) -> None:
         self._ended.set()
@@ -81,7 +96,7 @@ class Lease:
     def _await_end_of_holder(self) -> int:
         """Returns the generation to replace, 0 if there is none; raises `UserError` if its holder renews it."""
         first = present = self._storage.generation(self._path)
-        give_up = time.monotonic() + self._lease_seconds
+        give_up = self._clock() + self._lease_seconds
         if first:
             logging.warning(
                 "%s is held by %s: waiting %g s to see whether it lives",
@@ -89,8 +104,8 @@ class Lease:
                 self._holder() or "another process",
                 self._lease_seconds,
             )
-        while present and time.monotonic() < give_up:
-            time.sleep(self._pause_seconds)
+        while present and self._clock() < give_up:
+            self._sleep(self._pause_seconds)
             present = self._storage.generation(self._path)
         if present not in (0, first):
             raise self._refusal()
@@ -109,7 +124,7 @@ class Lease:
             self._log.failed(self._path, reason_of(error))
 
     def _renew(self) -> None:
-        begin = time.monotonic()
+        begin = self._clock()
         generation = self._write(self._generation, RENEWAL_TIMEOUT_SECONDS)
         self.lost = not generation
         if self.lost:
