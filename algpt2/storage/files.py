@@ -141,16 +141,28 @@ def expand(path: str) -> list[str]:
     `a[1]/*` names what is in the folder `a[1]`, if there is one.
 
     Raises:
-      UserError: nothing is there.
+      UserError: nothing is there, or what is there is neither a file nor a folder.
     """
-    storage = of(path)
-    starts = storage.match(_taking_folders_as_written(path)) if is_pattern(path) else [path]
-    files = [file for start in starts for file in ([start] if storage.is_file(start) else storage.list_files(start))]
+    starts = of(path).match(_taking_folders_as_written(path)) if is_pattern(path) else [path]
+    files = {file for start in starts for file in _files_at(start)}
     if not files:
-        kind = storage.kind(path)
-        found = "nothing" if kind in (None, FOLDER) else kind
-        raise UserError(f"an input path must name an existing file, folder or pattern, and {found} is at {path!r}.")
-    return sorted(set(files))
+        raise _nothing_to_read("nothing", path)
+    return sorted(files)
+
+
+def _files_at(path: str) -> list[str]:
+    """Returns a file, or the files in a folder; raises `UserError` if something else is there."""
+    storage = of(path)
+    if storage.is_file(path):
+        return [path]
+    files = storage.list_files(path)
+    if not files and (kind := storage.kind(path)) not in (None, FOLDER):
+        raise _nothing_to_read(kind, path)
+    return files
+
+
+def _nothing_to_read(found: str, path: str) -> UserError:
+    return UserError(f"an input path must name an existing file, folder or pattern, and {found} is at {path!r}.")
 
 
 def _has_marks(path: str) -> bool:

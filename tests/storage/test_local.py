@@ -73,8 +73,9 @@ def test_what_is_no_file_is_not_read_and_nothing_waits_for_it(no_file, no_waitin
         with pytest.raises(UserError, match=f"must be a file, and {path} is {kind}"):
             read(path)
     if kind != "a folder":
-        with pytest.raises(UserError, match=f"existing file, folder or pattern, and {kind} is at"):
-            storage.expand(path)
+        for name in (path, path[:-1] + "*"):
+            with pytest.raises(UserError, match=f"existing file, folder or pattern, and {kind} is at '{path}'"):
+                storage.expand(name)
         with pytest.raises(UserError, match=f"must be new or empty, and {path} is {kind}"):
             storage.require_empty(path)
 
