@@ -8,11 +8,10 @@ import dataclasses
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 
-from algpt2 import cli
+from algpt2 import cli, storage
 from algpt2.config.model import GPTConfig, load_config
 from algpt2.devices.chips import device_kind_of
 from algpt2.model.sizes import mfu
@@ -27,7 +26,7 @@ def main(argv: Sequence[str]) -> int:
     if arguments.export:
         _export(config, arguments.batch_size, arguments.export)
         return cli.EXIT_OK
-    program = Path(arguments.program).read_bytes()
+    program = storage.read_bytes(arguments.program)
     contenders = {"ours": _ours(program, config.vocab_size), "torch_compile": _torch(config, arguments.batch_size)}
     for train in contenders.values():
         train(3)
@@ -63,7 +62,7 @@ def _export(config: GPTConfig, batch_size: int, path: str) -> None:
     train_config = TrainConfig(
         total_steps=10**6, batch_size=batch_size, learning_rate=1e-4, compute_dtype="bfloat16", jit_compile=False
     )
-    Path(path).write_bytes(export_training_step(config, train_config))
+    storage.write_bytes(path, export_training_step(config, train_config))
 
 
 def _ours(program: bytes, vocab_size: int) -> Train:

@@ -76,7 +76,7 @@ def requiring_bucket(path: str) -> Iterator[None]:
 def _tell(path: str, seconds: float, error: Exception) -> None:
     if is_limited():
         return
-    message = "Cloud Storage did not do as asked about %s (%s): trying again for up to %g s"
+    message = "Cloud Storage did not do as asked about %s (%s): a request is tried again for %g s before it fails"
     logging.log_every_n_seconds(logging.WARNING, message, NOTICE_SECONDS, path, _reason(error), seconds)
 
 

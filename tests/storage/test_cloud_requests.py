@@ -104,7 +104,7 @@ def test_a_request_that_is_tried_again_says_so_before_it_succeeds(cloud, told, m
         assert storage.read_text(PATH) == "text"
     (line,) = told
     assert "gs://bucket/folder/a (503" in line
-    assert "trying again for up to 120 s" in line
+    assert "tried again for 120 s before it fails" in line
 
 
 def test_the_lines_about_tries_are_at_most_one_a_minute(cloud, told, monkeypatch):
