@@ -3,7 +3,6 @@
 import json
 import os
 import runpy
-import signal
 
 import cloud_server
 import faulty_cloud
@@ -106,20 +105,6 @@ def cloud(tmp_path, monkeypatch):
         gcs_client().create_bucket("bucket")
         yield cloud
         gcs_client.cache_clear()
-
-
-@pytest.fixture
-def no_waiting():
-    """Ends a test that opens a pipe which nobody else has opened, and would wait for ever."""
-
-    def give_up(*_):
-        raise TimeoutError("something waits")
-
-    before = signal.signal(signal.SIGALRM, give_up)
-    signal.alarm(30)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture(scope="session")

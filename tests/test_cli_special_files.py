@@ -22,6 +22,7 @@ from command_line import (
     to_arguments,
 )
 
+pytestmark = pytest.mark.timeout(120, method="signal")  # Who opens a pipe that nobody else has opened waits for ever.
 AVERAGE, INDEX = "data_tools/average_checkpoints.py", "data_tools/index_tfrecords.py"
 
 
@@ -59,7 +60,7 @@ OUTPUTS = {
 
 @pytest.mark.parametrize("script", OUTPUTS)
 @pytest.mark.parametrize("name", ["pipe", "socket", "link_to_pipe", "link_to_nothing", "folder"])
-def test_an_output_folder_takes_the_place_of_nothing(scripts, good, odd, no_waiting, script, name):
+def test_an_output_folder_takes_the_place_of_nothing(scripts, good, odd, script, name):
     before = state(odd)
     arguments = to_arguments({**GOOD.get(script, {}), **OUTPUTS[script]}, {"good": good, "path": odd / name})
     outcome = call(scripts[script]["main"], arguments)
@@ -71,7 +72,7 @@ def test_an_output_folder_takes_the_place_of_nothing(scripts, good, odd, no_wait
 
 @pytest.mark.parametrize("overwrite", [[], ["--overwrite"]])
 @pytest.mark.parametrize("name", ["pipe", "socket", "link_to_pipe", "folder"])
-def test_a_page_never_takes_the_place_of_what_is_no_file(scripts, good, odd, no_waiting, name, overwrite):
+def test_a_page_never_takes_the_place_of_what_is_no_file(scripts, good, odd, name, overwrite):
     before = state(odd)
     outcome = call(scripts[REPORT]["main"], [f"{good}/gpt2", "--output", str(odd / name), *overwrite])
     assert (outcome.status, outcome.stdout) == (2, "")
@@ -90,7 +91,7 @@ def test_a_page_replaces_what_a_link_leads_to_only_if_told_to(scripts, good, odd
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "vocab.json"])
-def test_an_index_takes_the_place_of_nothing(scripts, good, tmp_path, no_waiting, name):
+def test_an_index_takes_the_place_of_nothing(scripts, good, tmp_path, name):
     for shard in (good / "records").glob("*.tfrecord"):
         os.symlink(shard, tmp_path / shard.name)
     os.symlink(tmp_path / "nothing", tmp_path / name)
@@ -121,7 +122,7 @@ INPUTS = [
 
 
 @pytest.mark.parametrize("case", INPUTS, ids=case_name)
-def test_what_is_no_file_is_not_read_and_no_command_waits_for_it(run_script, good, odd, tmp_path, no_waiting, case):
+def test_what_is_no_file_is_not_read_and_no_command_waits_for_it(run_script, good, odd, tmp_path, case):
     script, changes, expected = case
     outcome = run_script(script, {"good": good, "odd": odd, "out": tmp_path / "out"}, **changes)
     assert (outcome.status, outcome.stdout) == (2, "")

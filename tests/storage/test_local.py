@@ -25,6 +25,7 @@ def make_folder(path):
 
 
 MAKE = {"a named pipe": os.mkfifo, "a socket": make_socket, "a folder": make_folder}
+WAITS_SECONDS = 30  # Who opens a pipe that nobody else has opened waits for ever.
 LINK_TO_NOTHING = "a symbolic link that leads nowhere"
 
 
@@ -67,7 +68,8 @@ def test_what_is_no_file_counts_as_there_and_stays(no_file, tmp_path):
     assert state(tmp_path) == before
 
 
-def test_what_is_no_file_is_not_read_and_nothing_waits_for_it(no_file, no_waiting):
+@pytest.mark.timeout(WAITS_SECONDS, method="signal")
+def test_what_is_no_file_is_not_read_and_nothing_waits_for_it(no_file):
     path, kind = no_file
     for read in (storage.read_bytes, storage.of(path).crc32c, storage.file_sha256):
         with pytest.raises(UserError, match=f"must be a file, and {path} is {kind}"):
@@ -84,8 +86,9 @@ def test_an_empty_folder_is_no_place_for_a_file(tmp_path):
     """A rename would not replace it, and would only say so when all the work is done."""
     (tmp_path / "folder").mkdir()
     for path in (f"{tmp_path}/folder", f"{tmp_path}/folder/", f"{tmp_path}/new/", ""):
+        writing = storage.writing(path)
         with pytest.raises(UserError, match="is a folder"):
-            storage.write_text(path, "")
+            writing.__enter__()
     assert os.listdir(tmp_path) == ["folder"]
 
 
@@ -139,7 +142,8 @@ def test_a_pipe_that_a_shell_has_opened_is_read():
     assert read.stdout == "content\n\n", read.stderr
 
 
-def test_a_pipe_in_the_place_of_a_lock_is_not_waited_for(tmp_path, no_waiting):
+@pytest.mark.timeout(WAITS_SECONDS, method="signal")
+def test_a_pipe_in_the_place_of_a_lock_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / ".lock")
     with pytest.raises(UserError, match=r"--model_dir must be .*/\.lock can be written"), locked(str(tmp_path)):
         pytest.fail("it is locked")
