@@ -49,6 +49,11 @@ class Write:
     pause_seconds: float
     failure: str | None = None
 
+    def take_place_of(self, before: "Write") -> None:
+        """Goes on where an older write of the name stands: it may be awaited, and so due, or pause after a failure."""
+        self.due = min(self.due, before.due) if before.failure is None else before.due
+        self.pause_seconds, self.failure = before.pause_seconds, before.failure
+
 
 class Publisher:
     """Makes writes on a thread of its own. Of several under one name, only the newest is made.
@@ -111,8 +116,8 @@ class Publisher:
                 return
             write = Write(name, make, required, next(self._numbers), self._due(name, rest_seconds), FIRST_PAUSE_SECONDS)
             before = self._waiting.get(name)
-            if before and before.failure is not None:
-                write.due, write.pause_seconds, write.failure = before.due, before.pause_seconds, before.failure
+            if before:
+                write.take_place_of(before)
             self.superseded += before is not None
             self._waiting[name] = write
             if self._thread.ident is None:

@@ -163,6 +163,21 @@ def test_a_file_rests_after_a_write_unless_somebody_waits_for_it(publisher, time
     assert written[-1] == (3, 1060.0)
 
 
+def test_a_file_that_somebody_waits_for_does_not_rest_because_it_has_grown_meanwhile(publisher, time):
+    """The publisher is busy when the waiting begins, and then finds a newer state of the file that is waited for."""
+    busy, release = threading.Event(), threading.Event()
+    publisher.put("x", lambda: None)
+    assert publisher.wait(Deadline(LONG))
+    publisher.put("other", lambda: (busy.set(), release.wait(10)))
+    assert busy.wait(10)
+    publisher.put("x", lambda: None, rest_seconds=30)
+    assert not publisher.wait(Deadline(0.05))
+    publisher.put("x", lambda: None, rest_seconds=30)
+    release.set()
+    assert publisher.wait_while_healthy(Deadline(LONG))
+    assert time.now == 1000.0
+
+
 def test_what_is_not_required_is_not_waited_for_but_tried(publisher, time):
     tried = []
     publisher.put("curves", failing(None, [], on_failure=lambda: tried.append(time.now)), required=False)
