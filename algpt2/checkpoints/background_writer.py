@@ -11,6 +11,8 @@ from algpt2.storage.publisher import Publisher
 THREAD_NAME = "checkpoint writer"
 LONGEST_WAIT_SECONDS = 60.0
 LONGEST_END_SECONDS = 600.0
+LINES_SECONDS = 60.0
+ATTEMPT_SECONDS = 30.0
 
 A_CHECKPOINT = "a checkpoint"
 
@@ -21,9 +23,17 @@ class CheckpointWriter:
     At most two are in memory, with the copies that they hold: the one that an attempt is under way for, and the newest.
     """
 
-    def __init__(self, require: Callable[[], None] = lambda: None):
-        """Takes what is called before each attempt, and raises if it may not be made."""
-        self._publisher = Publisher(THREAD_NAME, require)
+    def __init__(self, require: Callable[[], None] = lambda: None, lines: Publisher | None = None):
+        """Starts no thread yet.
+
+        Args:
+          require: called before each attempt; raises if the attempt may not be made.
+          lines: writes what each checkpoint comes after: an attempt first waits until it has written all that it was
+            given before, and fails if that does.
+        """
+        self._require = require
+        self._lines = lines or Publisher("lines")
+        self._publisher = Publisher(THREAD_NAME, self._require_all, ATTEMPT_SECONDS)
 
     @property
     def failures(self) -> int:
@@ -36,11 +46,12 @@ class CheckpointWriter:
         return self._publisher.refusal
 
     def wait_while_healthy(self) -> None:
-        """Waits for the write under way, unless it is failing or takes over a minute.
+        """Waits for the write under way, unless it is failing, or what it comes after, or it takes over a minute.
 
         So a healthy storage that is slower than the cadence of saves slows training down, and a broken one does not.
         """
-        if not self._publisher.wait_while_healthy(Deadline(LONGEST_WAIT_SECONDS)):
+        deadline = Deadline(LONGEST_WAIT_SECONDS)
+        if not self._publisher.wait_while_healthy(deadline, lambda: not self._lines.failures()):
             logging.info("a checkpoint is not written yet, and gives way to the next if it cannot be")
 
     def drop_waiting(self) -> None:
@@ -70,3 +81,7 @@ class CheckpointWriter:
         """
         self._publisher.wait_while_healthy(Deadline(LONGEST_END_SECONDS))
         return not self._publisher.close(deadline)
+
+    def _require_all(self) -> None:
+        self._require()
+        self._lines.require_written(Deadline(LINES_SECONDS))

@@ -21,7 +21,7 @@ LONGEST_PAUSE_SECONDS = 60.0
 AWAITED_PAUSE_SECONDS = 5.0
 LONGEST_LOOK_AWAY_SECONDS = 1.0
 OPTIONAL_SECONDS = 10.0
-ATTEMPT_SECONDS = 30.0
+ATTEMPT_SECONDS = 10.0
 
 Pause = Callable[[threading.Condition, float | None], object]
 
@@ -71,6 +71,7 @@ class Publisher:
         self,
         thread_name: str,
         require: Callable[[], None] = lambda: None,
+        attempt_seconds: float | None = None,
         clock: Callable[[], float] = time.monotonic,
         pause: Pause = threading.Condition.wait,
     ):
@@ -79,12 +80,14 @@ class Publisher:
         Args:
           thread_name: of the thread that writes.
           require: called on it before each attempt; raises if the attempt may not be made.
+          attempt_seconds: how long an operation on Cloud Storage is retried within an attempt.
           clock: gives seconds since some moment.
           pause: waits for a condition, which the caller holds, or for so many seconds.
         """
         self.superseded = 0
         self.refusal: TrainingStopped | None = None
         self._require = require
+        self._attempt_seconds = ATTEMPT_SECONDS if attempt_seconds is None else attempt_seconds
         self._clock = clock
         self._pause = pause
         self._changed = threading.Condition()
@@ -93,6 +96,7 @@ class Publisher:
         self._under_way: Write | None = None
         self._written: dict[str, tuple[int, float]] = {}  # by name, the number and the time of the last one made
         self._waiters = 0
+        self._required_failures = 0
         self._closed = False
         self._log = FailureLog("written", clock)
         self._thread = threading.Thread(target=self._run, name=thread_name, daemon=True)
@@ -129,32 +133,44 @@ class Publisher:
         with self._changed:
             self.superseded += self._waiting.pop(name, None) is not None
 
-    def wait(self, deadline: Deadline, optional_too: bool = False) -> bool:
+    def wait(self, deadline: Deadline, optional_too: bool = False, until_failure: bool = False) -> bool:
         """Waits until everything required that was handed over before is written; returns whether it is.
 
         What rests or pauses is tried at once, also what is not required.
+
+        Args:
+          deadline: when to wait no longer.
+          optional_too: whether to wait for what is not required as well.
+          until_failure: whether to wait no longer once an attempt for something required fails.
         """
         with self._changed:
             wanted = {one.name: one.number for one in self._pending() if one.required or optional_too}
             for write in self._waiting.values():
                 write.due = min(write.due, self._clock())
+            failures = self._required_failures
             self._waiters += 1
             self._changed.notify_all()
             try:
-                self._wait_while(lambda: self._lacks(wanted), deadline)
+                self._wait_while(
+                    lambda: self._lacks(wanted) and not (until_failure and self._required_failures > failures),
+                    deadline,
+                )
             finally:
                 self._waiters -= 1
             return self.refusal is None and not self._lacks(wanted)
 
-    def wait_while_healthy(self, deadline: Deadline) -> bool:
-        """Waits until everything is written, unless a write fails; returns whether it is."""
+    def wait_while_healthy(self, deadline: Deadline, is_healthy: Callable[[], bool] = lambda: True) -> bool:
+        """Waits until everything is written, unless a write fails or something else is not healthy.
+
+        Returns whether everything is written.
+        """
         with self._changed:
-            self._wait_while(lambda: any(self._pending()) and not self.failures(), deadline)
+            self._wait_while(lambda: any(self._pending()) and not self.failures() and is_healthy(), deadline)
             return not any(self._pending())
 
     def require_written(self, deadline: Deadline) -> None:
-        """Waits like `wait`; raises `NotWritten` if not everything required is written."""
-        if not self.wait(deadline):
+        """Waits like `wait`, until a failure; raises `NotWritten` if not everything required is written."""
+        if not self.wait(deadline, until_failure=True):
             name, reason = next(iter(self.unwritten().items()), ("", "the folder was lost"))
             raise NotWritten(f"{name} is not written yet: {reason}")
 
@@ -191,7 +207,7 @@ class Publisher:
         self._changed.notify_all()
 
     def _run(self) -> None:
-        with trying_for(ATTEMPT_SECONDS):
+        with trying_for(self._attempt_seconds):
             while self._make_next():
                 pass
 
@@ -241,6 +257,7 @@ class Publisher:
             if self._closed:
                 return
             self.superseded += write.name in self._waiting
+            self._required_failures += write.required
             again = self._waiting.setdefault(write.name, write)
             pause = min(write.pause_seconds, AWAITED_PAUSE_SECONDS) if self._waiters else write.pause_seconds
             again.due = self._clock() + pause

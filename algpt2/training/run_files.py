@@ -18,7 +18,6 @@ from algpt2.training.stop_signals import StopSignals
 END_SECONDS = 600.0
 STOP_SECONDS = 60.0
 LAST_SECONDS = 10.0
-LINES_SECONDS = 30.0
 
 
 def create_publisher(claim: Claim | None) -> Publisher:
@@ -28,12 +27,7 @@ def create_publisher(claim: Claim | None) -> Publisher:
 
 def create_checkpoint_writer(claim: Claim | None, publisher: Publisher) -> CheckpointWriter:
     """Returns what writes checkpoints, each after the lines up to its step: a resumed run does not write them again."""
-
-    def require() -> None:
-        require_hold(claim)
-        publisher.require_written(Deadline(LINES_SECONDS))
-
-    return CheckpointWriter(require)
+    return CheckpointWriter(functools.partial(require_hold, claim), publisher)
 
 
 def require_hold(claim: Claim | None) -> None:

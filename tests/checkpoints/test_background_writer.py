@@ -1,4 +1,5 @@
 import threading
+import time
 
 import pytest
 
@@ -6,7 +7,7 @@ from algpt2.checkpoints import background_writer
 from algpt2.checkpoints.background_writer import CheckpointWriter
 from algpt2.storage import publisher
 from algpt2.storage.deadline import Deadline
-from algpt2.storage.publisher import NotWritten
+from algpt2.storage.publisher import NotWritten, Publisher
 
 LONG = 20.0
 
@@ -90,7 +91,7 @@ def test_a_write_that_hangs_is_waited_for_a_minute_at_most(writer, monkeypatch):
 
 
 def test_what_must_be_so_before_a_checkpoint_is_asked_before_each_attempt():
-    answers, order = [NotWritten("metrics.jsonl is not written yet"), None], []
+    answers, order = [NotWritten("not the holder"), None], []
 
     def require():
         order.append("asked")
@@ -102,6 +103,38 @@ def test_what_must_be_so_before_a_checkpoint_is_asked_before_each_attempt():
     assert writer.wait(Deadline(LONG))
     assert order == ["asked", "asked", "written"]
     writer.give_up()
+
+
+def test_a_checkpoint_is_written_after_the_lines_that_came_before_it():
+    lines, order, away = Publisher("lines"), [], [True]
+
+    def write_lines():
+        if away:
+            raise OSError("permission denied")
+        order.append("lines")
+
+    lines.put("metrics.jsonl", write_lines)
+    writer = CheckpointWriter(lines=lines)
+    writer.start(lambda: order.append("checkpoint"))
+    wait_for_failure(writer)
+    assert order == []
+    away.clear()
+    assert writer.wait(Deadline(LONG))
+    assert order == ["lines", "checkpoint"]
+    writer.give_up()
+    lines.close(Deadline(0))
+
+
+def test_nobody_waits_for_a_checkpoint_that_waits_for_lines_which_fail():
+    lines = Publisher("lines")
+    writer = CheckpointWriter(lines=lines)
+    lines.put("metrics.jsonl", fail)
+    writer.start(lambda: None)
+    begin = time.monotonic()
+    writer.wait_while_healthy()
+    assert time.monotonic() - begin < LONG
+    writer.give_up()
+    lines.close(Deadline(0))
 
 
 def test_a_writer_that_gave_up_holds_nobody(writer):

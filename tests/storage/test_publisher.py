@@ -118,10 +118,17 @@ def test_a_wait_ends_at_its_deadline_and_tells_what_is_missing(publisher, time):
     publisher.put("x", failing(None, []))
     assert not publisher.wait(Deadline(600, time.clock))
     assert publisher.unwritten() == {"x": "the wire is cut"}
-    with pytest.raises(NotWritten, match="x is not written yet: the wire is cut"):
-        publisher.require_written(Deadline(600, time.clock))
     assert publisher.close(Deadline(0)) == {"x": "the wire is cut"}
     assert publisher.close(Deadline(0)) == {}, "told once"
+
+
+def test_who_requires_a_file_learns_of_the_next_failure_and_does_not_wait_for_the_deadline(publisher, time):
+    publisher.put("curves", failing(None, []), required=False)
+    publisher.put("x", failing(None, []))
+    with pytest.raises(NotWritten, match="x is not written yet: the wire is cut"):
+        publisher.require_written(Deadline(1e9, time.clock))
+    publisher.put("x", lambda: None)
+    publisher.require_written(Deadline(LONG))
 
 
 def test_a_newer_state_of_a_file_that_fails_counts_as_written_with_it_and_not_before(publisher, time):

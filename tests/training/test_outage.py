@@ -1,60 +1,20 @@
 """Whole processes that train into a folder on Cloud Storage which fails: an outage is not a crash."""
 
 import json
-import os
-import subprocess
-import sys
 import time
 
 import pytest
-from places import REPOSITORY
-from training_process import TIMEOUT_SECONDS, write_config
+from impatient_training import Training
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from training_process import write_config
 
 from algpt2 import storage
+from algpt2.checkpoints.folder import checkpoint_step, committed_checkpoints
 from algpt2.tracking.metrics import read_metrics
 
 MODEL_DIR = "gs://bucket/run"
-STEPS = 600
-OUTAGE_SECONDS = 4.0
-
-
-class Training:
-    """A process that trains, and what it has logged so far."""
-
-    def __init__(self, records_folder, folder, cloud, end_seconds, *flags):
-        self._log_path = folder / "log"
-        command = [
-            *(sys.executable, str(REPOSITORY / "tests/helpers/impatient_training.py"), str(end_seconds)),
-            *("--train_path", records_folder, "--config_path", write_config(folder / "config.json")),
-            *("--model_dir", MODEL_DIR, "--steps", str(STEPS), "--batch_size", "4", "--no-jit_compile"),
-            *("--log_every_steps", "5", "--save_every_steps", "20", "--steps_per_loop", "5", *flags),
-        ]
-        with open(self._log_path, "w") as log:
-            environment = {**os.environ, "STORAGE_EMULATOR_HOST": cloud.address}
-            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env=environment, text=True)
-
-    @property
-    def log(self):
-        return self._log_path.read_text()
-
-    def steps_logged(self):
-        return self.log.count("  gradient norm ")
-
-    def wait_for(self, text, times=1):
-        deadline = time.monotonic() + TIMEOUT_SECONDS
-        while self.log.count(text) < times:
-            assert self.process.poll() is None, self.log[-3000:]
-            assert time.monotonic() < deadline, self.log[-3000:]
-            time.sleep(0.01)
-
-    def finish(self, status=0):
-        output, _ = self.process.communicate(timeout=TIMEOUT_SECONDS)
-        assert self.process.returncode == status, self.log[-3000:]
-        assert "Traceback" not in self.log
-        return json.loads(output) if status == 0 else None
-
-    def warnings(self):
-        return [line for line in self.log.splitlines() if " warning: " in line]
+STEPS = 320
+OUTAGE_SECONDS = 5.0
 
 
 @pytest.fixture
@@ -62,28 +22,76 @@ def train(records_folder, tmp_path, cloud):
     """Starts a training; returns it."""
     started = []
 
-    def start(end_seconds, *flags):
-        started.append(Training(records_folder, tmp_path, cloud, end_seconds, *flags))
+    def start(end_seconds, steps=STEPS):
+        flags = [
+            *("--train_path", records_folder, "--config_path", write_config(tmp_path / "config.json")),
+            *("--model_dir", MODEL_DIR, "--steps", str(steps), "--batch_size", "4", "--no-jit_compile"),
+            *("--log_every_steps", "5", "--save_every_steps", "40", "--steps_per_loop", "5"),
+        ]
+        folder = tmp_path / str(len(started))
+        folder.mkdir()
+        started.append(Training(folder, {"STORAGE_EMULATOR_HOST": cloud.address}, end_seconds, *flags))
         return started[-1]
 
     yield start
     for training in started:
         training.process.kill()
-        training.process.wait()
+        training.process.join()
 
 
-def test_an_outage_costs_nothing_but_a_few_warnings(train, cloud):
+def steps_of(tag, folder):
+    """Returns the steps of a curve, as TensorBoard reads the event files, which are downloaded for it."""
+    folder.mkdir()
+    for file in storage.of(MODEL_DIR).list_files(f"{MODEL_DIR}/tensorboard"):
+        (folder / storage.base_name(file)).write_bytes(storage.read_bytes(file))
+    found = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+    found.Reload()
+    return [point.step for point in found.Scalars(tag)]
+
+
+def test_an_outage_costs_nothing_but_a_few_warnings(train, cloud, tmp_path):
+    """It is longer than an operation is retried, and than the lease of the folder."""
     training = train(60)
     training.wait_for("  saved ")
     with cloud.failing():
-        before = training.steps_logged()
+        before = training.log.count("  gradient norm ")
         time.sleep(OUTAGE_SECONDS)
-        assert training.steps_logged() > before, "it stands still"
-    result = training.finish()
-    assert storage.read_text(f"{MODEL_DIR}/result.json") == json.dumps(result, indent=2) + "\n"
-    assert [line["step"] for line in read_metrics(MODEL_DIR)] == list(range(5, STEPS + 1, 5))
-    kinds = [line.split(" warning: ")[1].split(" cannot be ")[0] for line in training.warnings()]
+        assert training.log.count("  gradient norm ") > before + 8, "it stands still at the first or second checkpoint"
+    result = json.loads(training.finish())
+    assert json.loads(storage.read_text(f"{MODEL_DIR}/result.json")) == result
+    every_line = list(range(5, STEPS + 1, 5))
+    assert [line["step"] for line in read_metrics(MODEL_DIR)] == every_line
+    assert steps_of("train/loss", tmp_path / "events") == every_line
+    kinds = [warning.split(" cannot be ")[0] for warning in training.warnings()]
     assert sorted(kinds) == sorted(set(kinds)), "one of each kind within a minute"
     assert len(kinds) <= 3
     assert "was written again after" in training.log
     assert not storage.exists(f"{MODEL_DIR}/.lock")
+
+
+def test_sigterm_in_an_outage_is_a_sentence_in_time_and_the_run_goes_on_later(train, cloud):
+    training = train(2.0, steps=10_000)
+    training.wait_for("  saved ")
+    with cloud.failing():
+        time.sleep(1.0)
+        begin = time.monotonic()
+        training.stop()
+        training.finish(status=1)
+        assert time.monotonic() - begin < 15
+    saved = committed_checkpoints(MODEL_DIR)
+    sentence = training.last_line()
+    assert sentence.startswith("error: the checkpoint of step ")
+    assert f"and the last one is that of step {checkpoint_step(saved[-1])}: make room" in sentence
+    resumed = train(60, steps=checkpoint_step(saved[-1]) + 40)
+    assert json.loads(resumed.finish())["step"] == checkpoint_step(saved[-1]) + 40
+    assert f"resuming from {saved[-1]}" in resumed.log
+
+
+def test_checkpoints_that_may_not_be_deleted_are_a_warning_and_everything_else_is_as_ever(train, cloud):
+    with cloud.failing("DELETE", status=403):
+        training = train(60)
+        result = json.loads(training.finish())
+    assert json.loads(storage.read_text(f"{MODEL_DIR}/result.json")) == result
+    assert [checkpoint_step(folder) for folder in committed_checkpoints(MODEL_DIR)] == list(range(40, STEPS + 1, 40))
+    assert len([warning for warning in training.warnings() if "cannot be deleted" in warning]) == 1
+    assert result["failed_checkpoints"] == 0 if "failed_checkpoints" in result else True
