@@ -1,5 +1,6 @@
 """Event files as TensorBoard itself reads them."""
 
+import resource
 import sys
 
 import numpy as np
@@ -8,7 +9,11 @@ from tensorboard.backend.event_processing import plugin_event_accumulator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_run import Killed, kill_at, rate_of_update, tiny_run, train_tiny
 
+from algpt2 import storage
 from algpt2.config.tracking import TrackingConfig
+from algpt2.storage.deadline import Deadline
+from algpt2.storage.publisher import Publisher
+from algpt2.tracking import tensorboard
 from algpt2.tracking.metrics import Sample, read_metrics
 from algpt2.tracking.tensorboard import TensorBoard
 
@@ -104,3 +109,105 @@ def test_a_killed_and_resumed_run_has_every_point_of_metrics_jsonl_once(records_
     assert len(list((tmp_path / "tensorboard").iterdir())) == 2
     train_tiny(run)
     assert len(list((tmp_path / "tensorboard").iterdir())) == 2, "a finished run that is asked again writes none"
+
+
+@pytest.fixture
+def publisher():
+    publisher = Publisher("a test's publisher")
+    yield publisher
+    publisher.close(Deadline(0))
+
+
+@pytest.fixture
+def in_cloud(bucket, tmp_path):
+    """The folder of events on Cloud Storage, and what TensorBoard finds there when its files are downloaded."""
+    folder = f"{bucket}/{tmp_path.name}/tensorboard"
+
+    def download():
+        copies = tmp_path / "copies"
+        copies.mkdir(exist_ok=True)
+        for file in storage.of(folder).list_files(folder):
+            (copies / storage.base_name(file)).write_bytes(storage.read_bytes(file))
+        return copies
+
+    return folder, download
+
+
+def test_on_cloud_storage_a_killed_and_a_resumed_run_are_files_as_on_a_disk(in_cloud, publisher):
+    folder, download = in_cloud
+    for first_step, steps in ((0, (10, 20, 30, 40)), (20, (30,))):
+        board = TensorBoard(folder, first_step, publisher)
+        for step in steps:
+            board.write(step, {"loss": float(first_step)})
+            board.write_samples(step, [Sample("a", "b")])
+        board.close()
+        assert publisher.wait(Deadline(20), optional_too=True)
+    assert curve(download(), "train/loss") == [(10, 0.0), (20, 0.0), (30, 20.0)]
+    assert len(list(download().iterdir())) == 2
+
+
+def test_on_cloud_storage_a_large_file_is_followed_by_another_and_every_point_is_there_once(
+    in_cloud, publisher, monkeypatch
+):
+    """A file that grows for weeks would be uploaded again and again."""
+    folder, download = in_cloud
+    monkeypatch.setattr(tensorboard, "LARGEST_FILE_BYTES", 500)
+    board = TensorBoard(folder, 0, publisher)
+    for step in range(1, 51):
+        board.write(step, {"loss": float(step)})
+    board.close()
+    assert publisher.wait(Deadline(20), optional_too=True)
+    assert curve(download(), "train/loss") == [(step, float(step)) for step in range(1, 51)]
+    sizes = [file.stat().st_size for file in download().iterdir()]
+    assert len(sizes) > 3
+    assert max(sizes) < 600
+
+
+class Kept:
+    """A publisher that keeps what it is told."""
+
+    def __init__(self):
+        self.told = []
+
+    def publish(self, path, parts, rest_seconds=0.0, required=True):
+        self.told.append((path, len(parts), rest_seconds, required))
+
+
+def test_on_cloud_storage_points_rest_for_a_while_but_for_the_last_and_no_checkpoint_waits_for_them(in_cloud):
+    folder, _ = in_cloud
+    kept = Kept()
+    board = TensorBoard(folder, 0, kept)
+    board.write(1, {"loss": 1.0})
+    board.close()
+    assert [(rest_seconds, required) for _, _, rest_seconds, required in kept.told] == [
+        (30.0, False),
+        (30.0, False),
+        (0.0, False),
+    ]
+    assert [n_records for _, n_records, *_ in kept.told] == [2, 3, 3]
+
+
+def test_a_record_that_does_not_fit_on_the_disk_leaves_those_before_and_after_it_readable(tmp_path):
+    board = board_in(tmp_path, 0)
+    board.write(1, {"loss": 1.0})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    (file,) = tmp_path.iterdir()
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + 20, limits[1]))
+        with pytest.raises(OSError, match="No space left|File too large"):
+            board.write(2, {"loss": 2.0})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    board.write(3, {"loss": 3.0})
+    board.close()
+    assert curve(tmp_path, "train/loss") == [(1, 1.0), (3, 3.0)]
+
+
+def test_a_file_on_a_disk_stays_the_same_while_it_grows(tmp_path):
+    """A running TensorBoard holds it open."""
+    board = board_in(tmp_path, 0)
+    (file,) = tmp_path.iterdir()
+    before = file.stat()
+    board.write(1, {"loss": 1.0})
+    assert file.stat().st_ino == before.st_ino
+    assert file.stat().st_size > before.st_size
