@@ -8,16 +8,21 @@ import pytest
 from tiny_checkpoints import save_step
 
 from algpt2 import storage
+from algpt2.checkpoints import folder as checkpoint_folder_module
 from algpt2.checkpoints.folder import (
     Checkpoint,
     checkpoint_folder,
     committed_checkpoints,
+    delete_checkpoint,
     delete_old_checkpoints,
     delete_unfinished_checkpoints,
+    deleted_on_failure,
     find_checkpoint,
     newest_intact_checkpoint,
 )
 from algpt2.errors import UserError
+from algpt2.storage.cloud import CloudStorage
+from algpt2.storage.files import LocalStorage
 
 
 def test_a_checkpoint_without_its_marker_does_not_exist(tmp_path):
@@ -180,3 +185,55 @@ def test_another_name_is_ignored_on_cloud_storage_too(bucket, tmp_path):
     delete_unfinished_checkpoints(run)
     assert storage.exists(f"{folder}_backup/model.safetensors")
     assert not storage.exists(f"{run}/checkpoints/step_00000002")
+
+
+def test_what_a_block_wrote_before_it_failed_is_deleted_and_its_error_is_the_one_that_is_seen(tmp_path):
+    folder = str(tmp_path / "checkpoints" / "step_00000001")
+
+    def fail_half_way():
+        with deleted_on_failure(folder):
+            storage.write_text(f"{folder}/model.safetensors", "half")
+            raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space left"):
+        fail_half_way()
+    assert not Path(folder).exists()
+
+
+def test_a_marker_whose_write_seemed_to_fail_goes_before_the_files_that_it_vouches_for(tmp_path, monkeypatch):
+    folder, *_ = save_step(tmp_path)
+    deleted = []
+    monkeypatch.setattr(LocalStorage, "delete_file", lambda _, path: deleted.append(storage.base_name(path)))
+    monkeypatch.setattr(LocalStorage, "delete_folder", lambda _, path: deleted.append(storage.base_name(path)))
+    delete_checkpoint(folder)
+    assert deleted == ["COMMITTED", "step_00000007"]
+
+
+def test_on_cloud_storage_a_failed_write_leaves_nothing(bucket, tmp_path, monkeypatch):
+    publish, model_dir = CloudStorage.publish, f"{bucket}/{tmp_path.name}"
+
+    def fail_at_last(self, local_file, path):
+        publish(self, local_file, path)
+        if path.endswith("COMMITTED"):
+            raise ConnectionError("the answer got lost")
+
+    monkeypatch.setattr(CloudStorage, "publish", fail_at_last)
+    with pytest.raises(OSError, match="the answer got lost"):
+        save_step(model_dir)
+    assert storage.of(bucket).list_files(model_dir) == []
+
+
+def test_what_an_outage_leaves_is_deleted_at_the_next_start(cloud, monkeypatch):
+    """Nothing can be deleted in it either, and that does not take long."""
+    monkeypatch.setattr(checkpoint_folder_module, "DELETION_SECONDS", 0.1)
+
+    def fail_half_way(folder):
+        with deleted_on_failure(folder):
+            storage.write_text(f"{folder}/model.safetensors", "half")
+            raise OSError("the first error")
+
+    with cloud.failing("DELETE"), pytest.raises(OSError, match="the first error"):
+        fail_half_way("gs://bucket/run/checkpoints/step_00000001")
+    assert storage.exists("gs://bucket/run/checkpoints/step_00000001")
+    delete_unfinished_checkpoints("gs://bucket/run")
+    assert not storage.exists("gs://bucket/run/checkpoints/step_00000001")

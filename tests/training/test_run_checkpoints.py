@@ -6,6 +6,7 @@ import os
 import shutil
 import threading
 import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,8 @@ from algpt2.errors import TrainingStopped
 from algpt2.runs.plan import Run
 from algpt2.storage import publisher
 from algpt2.storage.files import LocalStorage
-from algpt2.training import run_files
+from algpt2.tracking.metrics import read_metrics
+from algpt2.training import run_checkpoints, run_files
 from algpt2.training.loop import train
 from algpt2.training.run_checkpoints import RunCheckpoints
 from algpt2.training.save_times import SaveTimer, SaveTimes
@@ -165,6 +167,66 @@ def test_the_last_good_checkpoint_is_never_deleted_for_one_that_failed(monkeypat
     with pytest.raises(TrainingStopped):
         train(run, tf.distribute.get_strategy())
     assert steps_saved(run) == [2]
+
+
+def test_old_checkpoints_that_cannot_be_deleted_are_a_warning_once_and_every_save_counts(monkeypatch, run, caplog):
+    """A deletion that counts as a failed save would be tried again, counted, and keep later saves from coming."""
+
+    def refuse(self, path):
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    run = dataclasses.replace(run, cadence=dataclasses.replace(run.cadence, keep_checkpoints=1))
+    monkeypatch.setattr(LocalStorage, "delete_file", refuse)
+    train(run, tf.distribute.get_strategy())
+    assert steps_saved(run) == [2, 4, 6, 8]
+    assert caplog.text.count("old checkpoints in") == caplog.text.count("WARNING") == 1
+    assert all(line["failed_checkpoints"] == 0 for line in read_metrics(run.model_dir))
+
+
+def test_a_start_that_cannot_delete_what_is_unfinished_goes_on_with_a_warning(monkeypatch, run, caplog):
+    unfinished = Path(checkpoint_folder(run.model_dir, 3))
+
+    def refuse(self, path):
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_files, "END_SECONDS", 0.05)
+        publish_with(patch, lambda publish, local_file, path: refuse(None, path))
+        with pytest.raises(TrainingStopped):
+            train(run, tf.distribute.get_strategy())
+    unfinished.mkdir(parents=True)
+    (unfinished / "model.safetensors").write_text("half")
+    monkeypatch.setattr(LocalStorage, "delete_folder", refuse)
+    train(run, tf.distribute.get_strategy())
+    assert "unfinished checkpoints in" in caplog.text
+    assert steps_saved(run)[-1] == STEPS
+
+
+def test_at_most_two_copies_of_the_model_are_in_memory_and_those_given_up_are_counted(monkeypatch, run):
+    """While the storage hangs with the first copy, each newer one takes the place of the one before it."""
+    released, snapshots, most = threading.Event(), [], []
+    take_snapshot = run_checkpoints.take_snapshot
+
+    def take(*arguments):
+        most.append(sum(snapshot() is not None for snapshot in snapshots) + 1)
+        snapshot = take_snapshot(*arguments)
+        snapshots.append(weakref.ref(snapshot))
+        return snapshot
+
+    def hang(publish, local_file, path):
+        released.wait(30)
+        publish(local_file, path)
+
+    monkeypatch.setattr(background_writer, "LONGEST_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(run_files, "END_SECONDS", 60.0)
+    monkeypatch.setattr(run_checkpoints, "take_snapshot", take)
+    save_and_wait = RunCheckpoints.save_and_wait
+    monkeypatch.setattr(RunCheckpoints, "save_and_wait", lambda *args: released.set() or save_and_wait(*args))
+    publish_with(monkeypatch, hang)
+    train(run, tf.distribute.get_strategy())
+    assert max(most) == 2
+    assert len(most) == 4
+    assert [line["failed_checkpoints"] for line in read_metrics(run.model_dir)] == [0, 0, 0, 1]
 
 
 def test_checkpoints_of_every_so_many_steps_stay_for_good(run):
