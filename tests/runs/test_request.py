@@ -1,4 +1,4 @@
-"""The folder of a run that the command line does not name."""
+"""What a command line leaves out: the run's folder has a name then, and settings have defaults that fit the rest."""
 
 import json
 from datetime import datetime
@@ -6,6 +6,7 @@ from datetime import datetime
 import pytest
 from command_line import GOOD, TRAIN, call, to_arguments
 
+from algpt2.config.training import DEFAULT_LEARNING_RATE
 from algpt2.errors import UserError
 from algpt2.runs.request import RunRequest
 
@@ -70,3 +71,28 @@ def test_to_rewind_a_folder_must_be_named(scripts):
     outcome = call(scripts[TRAIN]["main"], ["--rewind_to", "10"])
     assert (outcome.status, outcome.stdout) == (2, "")
     assert "--rewind_to needs --model_dir" in outcome.sentence
+
+
+@pytest.fixture
+def train_config(scripts):
+    """The training configuration of a command line, without records."""
+
+    def train_config(*flags):
+        arguments = scripts["train_tfrecords.py"]["parse"](["--config_path", "gpt2-tiny", "--steps", "3", *flags])
+        return RunRequest(arguments).train_config(None)
+
+    return train_config
+
+
+@pytest.mark.parametrize(("optimizer", "rate"), [("adamw", 6e-4), ("adafactor", 1e-2), ("muon", 6e-4)])
+def test_every_optimizer_has_its_own_learning_rate_unless_one_is_given(train_config, optimizer, rate):
+    """The rates of AdamW and Adafactor differ by a factor of 17, so either would spoil the other's run."""
+    assert DEFAULT_LEARNING_RATE[optimizer] == rate
+    assert train_config("--optimizer", optimizer).learning_rate == rate
+    assert train_config("--optimizer", optimizer, "--learning_rate", "0.5").learning_rate == 0.5
+
+
+def test_a_tpu_computes_in_bfloat16_unless_float32_is_asked_for(train_config):
+    assert train_config().compute_dtype == "float32"
+    assert train_config("--tpu", "v3-8").compute_dtype == "bfloat16"
+    assert train_config("--tpu", "v3-8", "--compute_dtype", "float32").compute_dtype == "float32"
