@@ -135,3 +135,19 @@ def test_a_runs_metrics_and_result_tell_what_saving_took(records_folder, tmp_pat
     assert 0 < told < result["checkpoint_wait_seconds"], "the last checkpoint comes after the last line"
     assert result["checkpoint_seconds"] > 0
     assert any("checkpoint_seconds" in line for line in lines)
+
+
+def test_the_share_of_time_that_input_took_begins_anew_at_each_line(log, sink):
+    for seconds in (0.5, 0.25):
+        log.add_steps(results([3], [1]), seconds)
+        log.write_steps(1e-3, 0, {})
+    assert [line["input_wait_fraction"] for _, line in sink.written] == [0.25, 0.5]
+
+
+def test_a_resumed_run_counts_the_tokens_of_all_its_processes(sink):
+    """The curves of a run are drawn over its tokens, so they would begin again at each resume."""
+    with RunLog(7, 10, ThroughputMeter(TOKENS_PER_STEP), lambda: [sink]) as log:
+        log.add_steps(results([3, 5], [1, 2]), seconds=0.5)
+        log.write_steps(1e-3, 0, {})
+    ((step, line),) = sink.written
+    assert (step, line["tokens"]) == (9, 9 * TOKENS_PER_STEP)
