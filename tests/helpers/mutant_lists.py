@@ -15,7 +15,7 @@ class Mutant:
       file: the file that is changed, from the root of the repository.
       replace: a text that stands once in that file.
       by: the wrong text.
-      tests: pytest's names of tests, `tests/room/test_file.py::test_name`.
+      tests: pytest's names of tests, `tests/room/test_file.py::test_name`, or of a file with all of its tests.
     """
 
     mistake: str
@@ -52,9 +52,11 @@ def fault_of(mutant: Mutant, repository: Path) -> str | None:
 
 
 def _exists(test: str, repository: Path) -> bool:
-    """Whether a file defines the test that a name such as `tests/test_x.py::test_y[gpt2]` means."""
+    """Whether there is the file, or the test in it, that a name such as `tests/test_x.py::test_y[gpt2]` means."""
     name, _, function = test.partition("::")
     if not (repository / name).is_file():
         return False
+    if not function:
+        return True
     nodes = ast.walk(ast.parse((repository / name).read_text("utf-8")))
     return function.split("[")[0] in {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
