@@ -23,6 +23,7 @@ from algpt2.checkpoints.folder import (
 from algpt2.errors import UserError
 from algpt2.storage.cloud import CloudStorage
 from algpt2.storage.files import LocalStorage
+from algpt2.storage.local import LocalStorage
 
 
 def test_a_checkpoint_without_its_marker_does_not_exist(tmp_path):
@@ -237,3 +238,17 @@ def test_what_an_outage_leaves_is_deleted_at_the_next_start(cloud, monkeypatch):
     assert storage.exists("gs://bucket/run/checkpoints/step_00000001")
     delete_unfinished_checkpoints("gs://bucket/run")
     assert not storage.exists("gs://bucket/run/checkpoints/step_00000001")
+
+
+def test_a_checkpoint_whose_deletion_is_cut_off_does_not_count(tmp_path, monkeypatch):
+    """The process may be killed between two files, and what is left would be a damaged checkpoint for ever."""
+    folders = [save_step(tmp_path, step)[0] for step in (1, 2)]
+
+    def cut_off(self, folder):
+        (Path(folder) / "model.safetensors").unlink()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(LocalStorage, "delete_folder", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        delete_old_checkpoints(str(tmp_path), keep=1)
+    assert committed_checkpoints(str(tmp_path)) == folders[1:]
