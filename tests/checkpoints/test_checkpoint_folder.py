@@ -252,3 +252,11 @@ def test_a_checkpoint_whose_deletion_is_cut_off_does_not_count(tmp_path, monkeyp
     with pytest.raises(KeyboardInterrupt):
         delete_old_checkpoints(str(tmp_path), keep=1)
     assert committed_checkpoints(str(tmp_path)) == folders[1:]
+
+
+def test_only_uncommitted_checkpoints_are_deleted_as_unfinished(tmp_path):
+    folders = [save_step(tmp_path, step)[0] for step in (1, 2, 3)]
+    (Path(folders[2]) / "COMMITTED").unlink()
+    delete_unfinished_checkpoints(str(tmp_path))
+    assert committed_checkpoints(str(tmp_path)) == folders[:2]
+    assert not Path(folders[2]).exists()

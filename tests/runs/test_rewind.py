@@ -112,3 +112,11 @@ def test_a_copy_of_a_checkpoint_is_not_rewound_to_and_stays_where_it_is(folder):
         rewind(str(folder), 40)
     assert rewind(str(folder), 20)["moved"] == 1
     assert (copy / "COMMITTED").exists()
+
+
+def test_a_checkpoint_of_the_very_next_step_is_moved_too(tmp_path):
+    claim_run_folder(str(tmp_path), RunIdentity(ALGPT2_CONFIG, TrainConfig(total_steps=3), "abc"))
+    for step in (1, 2, 3):
+        save_random(checkpoint_folder(str(tmp_path), step), step)
+    assert rewind(str(tmp_path), 1)["moved"] == 2
+    assert steps_of(tmp_path) == [1]
