@@ -22,7 +22,6 @@ from algpt2.checkpoints.folder import (
 )
 from algpt2.errors import UserError
 from algpt2.storage.cloud import CloudStorage
-from algpt2.storage.files import LocalStorage
 from algpt2.storage.local import LocalStorage
 
 
