@@ -259,3 +259,17 @@ def test_only_uncommitted_checkpoints_are_deleted_as_unfinished(tmp_path):
     delete_unfinished_checkpoints(str(tmp_path))
     assert committed_checkpoints(str(tmp_path)) == folders[:2]
     assert not Path(folders[2]).exists()
+
+
+def test_the_state_is_written_after_the_files_that_it_vouches_for_and_the_marker_last(tmp_path, monkeypatch):
+    """Killed anywhere before the end, a process leaves a checkpoint that does not count."""
+    order, publish = [], LocalStorage.publish
+
+    def recorded(self, local_file, path):
+        order.append(Path(path).name)
+        publish(self, local_file, path)
+
+    monkeypatch.setattr(LocalStorage, "publish", recorded)
+    save_step(tmp_path)
+    assert order[-2:] == ["state.json", "COMMITTED"]
+    assert len(order) == len(set(order)) == 6

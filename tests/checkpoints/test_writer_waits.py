@@ -2,33 +2,41 @@
 
 import threading
 
+import pytest
+
 from algpt2.checkpoints.background_writer import CheckpointWriter
+from algpt2.storage.deadline import Deadline
 
 
-def slow_write(written, number):
+@pytest.fixture
+def writer():
+    writer = CheckpointWriter()
+    yield writer
+    writer.give_up()
+
+
+def slow_write(written):
     """Returns a write that ends only some time after it was begun."""
     ended = threading.Event()
     threading.Timer(0.2, ended.set).start()
-    return lambda: (ended.wait(10), written.append(number))
+    return lambda: (ended.wait(10), written.append(1))
 
 
-def test_waiting_returns_when_the_write_has_ended():
-    written, writer = [], CheckpointWriter()
-    writer.start(slow_write(written, 1))
-    assert writer.wait()
+def test_waiting_returns_when_the_write_has_ended(writer):
+    written = []
+    writer.start(slow_write(written))
+    assert writer.wait(Deadline(20.0))
     assert written == [1]
 
 
-def test_a_second_write_begins_when_the_first_has_ended():
-    written, writer = [], CheckpointWriter()
-    writer.start(slow_write(written, 1))
-    writer.start(lambda: written.append(2))
-    writer.wait()
-    assert written == [1, 2]
+def test_a_write_that_has_not_ended_in_time_has_not_succeeded(writer):
+    written = []
+    writer.start(slow_write(written))
+    assert not writer.wait(Deadline(0.0))
 
 
-def test_a_healthy_write_is_waited_for_before_the_next_save():
-    written, writer = [], CheckpointWriter()
-    writer.start(slow_write(written, 1))
-    assert writer.wait_while_healthy()
+def test_a_healthy_write_is_waited_for_before_the_next_save(writer):
+    written = []
+    writer.start(slow_write(written))
+    writer.wait_while_healthy()
     assert written == [1]
