@@ -5,7 +5,7 @@ import time
 import pytest
 from tiny_run import spoil_steps, tiny_run, train_tiny
 
-from algpt2.checkpoints.folder import checkpoint_step, committed_checkpoints
+from algpt2.checkpoints.folder import Checkpoint, checkpoint_step, committed_checkpoints
 from algpt2.errors import TrainingStopped
 from algpt2.storage.local import LocalStorage
 
@@ -38,3 +38,10 @@ def test_a_run_that_is_stopped_has_written_the_checkpoint_that_was_under_way(run
 def test_a_run_that_has_ended_has_written_its_last_checkpoint(run):
     train_tiny(run)
     assert steps_saved(run) == [6, 9, 10]
+
+
+def test_every_checkpoint_says_how_many_steps_and_tokens_its_run_had_seen(run):
+    train_tiny(run)
+    states = [Checkpoint(folder).read_state() for folder in committed_checkpoints(run.model_dir)]
+    assert [(state.step, state.tokens) for state in states] == [(step, step * 4 * 16) for step in (6, 9, 10)]
+    assert {state.train_fingerprint for state in states} == {run.train_records.fingerprint}
