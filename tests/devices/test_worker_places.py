@@ -43,3 +43,16 @@ def test_a_cluster_of_one_process_is_a_run_of_one_process(tasks, monkeypatch):
     fields = {"cluster": tasks, "task": {"type": task_type, "index": 0}}
     monkeypatch.setenv("TF_CONFIG", json.dumps(fields))
     assert not isinstance(strategies.create_strategy(), tf.distribute.MultiWorkerMirroredStrategy)
+
+
+class TpuStandIn(tf.distribute.TPUStrategy):
+    """A strategy that is of a TPU, and has none."""
+
+    def __init__(self):
+        pass
+
+
+def test_the_hosts_own_cpu_is_named_in_full_beside_a_tpu():
+    """With a TPU that is reached over the network, 'CPU:0' would be the CPU of the TPU's machine."""
+    assert strategies.host_device(TpuStandIn()) == "/job:localhost/device:CPU:0"
+    assert strategies.host_device(tf.distribute.get_strategy()) == "CPU:0"
