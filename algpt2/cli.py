@@ -9,8 +9,10 @@ The exit statuses of every command:
 130  SIGINT ended the command; so did a second signal a run (143 if that was SIGTERM), which did not save
 """
 
+import atexit
 import contextlib
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TextIO
@@ -67,7 +69,22 @@ def run(main: Callable[[Sequence[str]], int]) -> None:
     set_up_logging()
     if standard_streams.stdout_is_closed():
         sys.exit(_report("stdout must be open for the result, and it is closed: send it to a file.", EXIT_USER_ERROR))
-    sys.exit(interrupts.cleaned_up(lambda: _flushed_status(main, sys.argv[1:])))
+    end_process(interrupts.cleaned_up(lambda: _flushed_status(main, sys.argv[1:])))
+
+
+def end_process(status: int) -> None:
+    """Ends the process, after what is registered in `atexit` has run and what was written is flushed.
+
+    Once TensorFlow is imported, its threads are not waited for. Python would wait, when it deletes the iterator of an
+    input pipeline, and such a thread may be trying for minutes to read from a service that is away.
+    """
+    if "tensorflow" not in sys.modules:
+        sys.exit(status)
+    atexit._run_exitfuncs()  # `os._exit` would leave them out, and temporary files would stay
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # What could not be written has been told by now.
+            stream.flush()
+    os._exit(status)
 
 
 def set_up_logging() -> None:

@@ -40,6 +40,11 @@ class RecordSet:
         return sum(shard.target_bytes for shard in self.shards)
 
     @property
+    def folders(self) -> list[str]:
+        """Where the shards are."""
+        return sorted(set(map(storage.parent, self.files)))
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256, in hexadecimal, of the shards' checksums and counts and the tokenizer's hash."""
         content = [[shard.crc32c, shard.records] for shard in self.shards]

@@ -11,14 +11,14 @@ import tensorflow as tf
 from absl import logging
 
 from algpt2 import storage
-from algpt2.config.seq_len_warmup import steps_until_longer
+from algpt2.config.seq_len_warmup import seq_len_at, steps_until_longer
 from algpt2.data.input_pipeline import record_ids, train_batches
-from algpt2.data.reading_errors import reading_errors
+from algpt2.data.reading_errors import InputOutage, reading_errors
 from algpt2.devices.chips import peak_flops
 from algpt2.devices.host_memory import out_of_memory
 from algpt2.devices.strategies import device_kind
 from algpt2.devices.workers import Workers, lost_workers
-from algpt2.errors import Interrupted
+from algpt2.errors import Interrupted, TrainingStopped
 from algpt2.model.gpt import GPT
 from algpt2.model.sizes import training_flops_per_token
 from algpt2.runs.folder import MADE_BY, RESULT_NAME, RunRecord, record_changes
@@ -34,13 +34,16 @@ from algpt2.training import run_files
 from algpt2.training.checkpoint_store import CheckpointStore, Provenance
 from algpt2.training.evaluations import Evaluation, create_evaluations
 from algpt2.training.initial_weights import find_initial_weights, set_initial_weights
+from algpt2.training.input_progress import Batch, Batches
+from algpt2.training.input_stream import InputStream
 from algpt2.training.loop_state import LoopState
 from algpt2.training.process import Process, claimed_folder
 from algpt2.training.run_checkpoints import RunCheckpoints
 from algpt2.training.sampler import Prompts
 from algpt2.training.save_times import Clock, SaveTimer
+from algpt2.training.stall_warning import InputCounts, StallWatch
 from algpt2.training.start_checks import require_start
-from algpt2.training.step import Batch, Batches, TrainStep, create_model
+from algpt2.training.step import TrainStep, create_model
 from algpt2.training.step_guard import SkipLog, StepGuard
 from algpt2.training.stop_signals import StopSignals
 
@@ -69,7 +72,9 @@ def train(run: Run, strategy: tf.distribute.Strategy, clock: Clock = time.monoto
         stack.enter_context(lost_workers(workers.count))
         stack.enter_context(reading_errors(*run.record_sets()))
         stack.enter_context(out_of_memory("lower --batch_size, raise --accumulation_steps or give --remat block"))
-        return build_trainer(run, strategy, process, prompts, clock).train()
+        trainer = build_trainer(run, strategy, process, prompts, clock)
+        with trainer.stall_watch:
+            return trainer.train()
 
 
 def build_trainer(
@@ -98,6 +103,7 @@ def build_trainer(
         guard=_create_guard(run, state.step, publisher, process.is_chief),
         log=_create_log(run, strategy, state.step, publisher, process.is_chief),
         publisher=publisher,
+        stall_watch=StallWatch(train_step.input_progress.counts, ", ".join(run.train_records.folders)),
         state=state,
     )
 
@@ -114,6 +120,7 @@ class Trainer:
     guard: StepGuard
     log: RunLog
     publisher: Publisher
+    stall_watch: StallWatch
     state: LoopState
 
     def train(self) -> dict[str, Any]:
@@ -133,9 +140,9 @@ class Trainer:
         if self._is_last_step():  # the lines of its evaluations were written before its checkpoint
             return _metrics_of(evaluation.run() for evaluation in self._due_evaluations())
         cadence, figures = self.run.cadence, {}
-        batches = iter(self._batches())
+        stream = InputStream(self._batches())
         while not self._is_last_step():
-            self._advance(batches)
+            self._advance(stream.iterator)
             if self._is_due(cadence.log_every_steps):
                 self._log_steps()
             figures |= self._evaluate(self._due_evaluations())
@@ -144,18 +151,47 @@ class Trainer:
             if self._is_due(cadence.save_every_steps) or self.checkpoints.is_due_by_time():
                 self._evaluate([one for one in self.evaluations if one.every_steps is None])
                 self.checkpoints.save(self.state)
+        stream.close()
         self.checkpoints.save_and_wait(self.state, run_files.EndDeadline(self.process.stop))
         return figures
 
     def _advance(self, batches: Batches) -> None:
         """Makes the steps up to the next thing to do."""
         before, n_steps = self.state, self._steps_until_next_stop()
-        with self.log.meter.measuring(n_steps) as measured:
-            results, skips = self.train_step(batches, before.step, n_steps, before.skips)
+        seq_len = seq_len_at(before.step, self.run.train_config, self.run.model_config.seq_len)
+        counts = self.train_step.input_progress.counts()
+        try:
+            with (
+                reading_errors(self.run.train_records),
+                self.log.meter.measuring(n_steps) as measured,
+                self.stall_watch.steps(n_steps, graph=seq_len),
+            ):
+                results, skips = self.train_step(batches, before.step, n_steps, before.skips)
+        except InputOutage:
+            self._save_if_whole(counts)
+            raise
         self.process.require_folder(before.step)
         self.guard.check(before.step, results, before.skips)
         self.state = LoopState(before.step + n_steps, skips)
         self.log.add_steps(results, measured.seconds)
+
+    def _save_if_whole(self, counts: InputCounts) -> None:
+        """Saves, if the graph call that failed got no batch, so that the state is that after the call before it.
+
+        A call that failed later has made some of its steps, of which the last may be half made. With several workers
+        nothing is saved, because all would have to agree, and the others wait in a step.
+
+        Args:
+          counts: those before the call that failed.
+        """
+        asked = self.train_step.input_progress.counts().asked - counts.asked
+        if asked != 1 or self.process.workers.count > 1 or self.state.step == 0:
+            return
+        try:
+            self.process.require_folder(self.state.step)
+            self.checkpoints.save_and_wait(self.state, Deadline(run_files.STOP_SECONDS))
+        except TrainingStopped as failure:  # It must not hide why the run ends.
+            logging.warning("%s", failure)
 
     def _steps_until_next_stop(self) -> int:
         """Returns how many steps the next graph call makes."""

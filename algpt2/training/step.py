@@ -20,11 +20,10 @@ from algpt2.model.losses import inputs_and_targets, mean_head_nats
 from algpt2.optim.base import clip_by_global_norm
 from algpt2.optim.create import create_optimizer, create_schedule
 from algpt2.tracking.metrics import StepResults
+from algpt2.training.input_progress import Batches, InputProgress
 from algpt2.training.spikes import SkipState, is_spike, slide, window_steps
 
 POLICY_OF_DTYPE = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
-Batches = tf.data.Iterator | tf.distribute.DistributedIterator
-Batch = tf.Tensor | tf.distribute.DistributedValues
 
 
 def create_model(model_config: GPTConfig, config: TrainConfig) -> GPT:
@@ -57,6 +56,7 @@ class TrainStep:
         self.config = config
         self.n_replicas = strategy.num_replicas_in_sync
         self.micro_batch_size = config.micro_batch_size(self.n_replicas)
+        self.input_progress = InputProgress()
         with strategy.scope():
             self.optimizer = create_optimizer(config, model)
         self.parameters = list(model.named_parameters().values())
@@ -112,7 +112,7 @@ class TrainStep:
         input_seconds = tf.TensorArray(tf.float64, size=n_steps)
         replica_step = functools.partial(self._replica_step, seq_len=seq_len)
         for i in tf.range(n_steps):
-            records, seconds = timed_next(iterator)
+            records, seconds = self.input_progress.timed_next(iterator)
             results = self.strategy.run(replica_step, args=(records, first_step + i, window))
             # The all-reduce has made these global, so every replica holds the same values and the first will do.
             loss, norm, skipped = (self.strategy.experimental_local_results(result)[0] for result in results)
@@ -139,7 +139,8 @@ class TrainStep:
         """Returns the gradients' norm before clipping, and whether the update was skipped."""
         clipped, norm = clip_by_global_norm(gradients, self.config.clip_norm)
         skip = is_spike(window, loss, norm, self.config.skip_spikes) if self.config.skip_spikes else None
-        with self.optimizer.skipping(skip):
+        # Otherwise what needs no gradient, such as counting the step, might be done for a step that gets no batch.
+        with tf.control_dependencies([norm]), self.optimizer.skipping(skip):
             self.optimizer.apply(clipped, self.parameters)
         return norm, tf.constant(False) if skip is None else skip
 
@@ -178,15 +179,6 @@ class TrainStep:
             loss = mean_head_nats(hidden, self.model.wte, targets, tokens)
         gradients = tape.gradient(loss, [parameter.value for parameter in self.parameters])
         return loss, [tf.convert_to_tensor(gradient) for gradient in gradients]
-
-
-def timed_next(iterator: Batches) -> tuple[Batch, tf.Tensor]:
-    """Returns an iterator's next value, and the seconds that it took to come, float64 ()."""
-    start = tf.timestamp()
-    with tf.control_dependencies([start]):
-        value = next(iterator)
-    with tf.control_dependencies(tf.nest.flatten(value, expand_composites=True)):
-        return value, tf.timestamp() - start
 
 
 def dropout_seed(seed: int, step: tf.Tensor, micro_batch: tf.Tensor, replica: tf.Tensor) -> tf.Tensor:
