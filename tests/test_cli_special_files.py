@@ -65,7 +65,7 @@ def test_an_output_folder_takes_the_place_of_nothing(scripts, good, odd, script,
     arguments = to_arguments({**GOOD.get(script, {}), **OUTPUTS[script]}, {"good": good, "path": odd / name})
     outcome = call(scripts[script]["main"], arguments)
     assert (outcome.status, outcome.stdout) == (2, "")
-    assert "must be new or empty" in outcome.sentence
+    assert "must be new or empty" in outcome.sentence or f"must be a folder, and {odd / name}" in outcome.sentence
     assert str(odd / name) in outcome.sentence
     assert state(odd) == before
 
