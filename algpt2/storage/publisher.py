@@ -160,13 +160,13 @@ class Publisher:
             return self.refusal is None and not self._lacks(wanted)
 
     def wait_while_healthy(self, deadline: Deadline, is_healthy: Callable[[], bool] = lambda: True) -> bool:
-        """Waits until everything is written, unless a write fails or something else is not healthy.
+        """Waits until everything required is written, unless a write of that fails or something else is not healthy.
 
-        Returns whether everything is written.
+        Returns whether everything required is written.
         """
         with self._changed:
-            self._wait_while(lambda: any(self._pending()) and not self.failures() and is_healthy(), deadline)
-            return not any(self._pending())
+            self._wait_while(lambda: self.unwritten() and not self.failures() and is_healthy(), deadline)
+            return not self.unwritten()
 
     def require_written(self, deadline: Deadline) -> None:
         """Waits like `wait`, until a failure; raises `NotWritten` if not everything required is written."""
@@ -175,9 +175,9 @@ class Publisher:
             raise NotWritten(f"{name} is not written yet: {reason}")
 
     def failures(self) -> dict[str, str]:
-        """Returns why the last attempt failed, by the name of what is not written since."""
+        """Returns why the last attempt failed, by the name of what is required and not written since."""
         with self._changed:
-            return {one.name: one.failure for one in self._pending() if one.failure is not None}
+            return {one.name: one.failure for one in self._pending() if one.required and one.failure is not None}
 
     def unwritten(self) -> Mapping[str, str]:
         """Returns the names of the required writes that are not made yet, and why the last attempt failed."""
@@ -279,6 +279,6 @@ class Publisher:
     def _lacks(self, wanted: Mapping[str, int]) -> bool:
         return any(self._written.get(name, (0, 0.0))[0] < number for name, number in wanted.items())
 
-    def _wait_while(self, unfinished: Callable[[], bool], deadline: Deadline) -> None:
+    def _wait_while(self, unfinished: Callable[[], object], deadline: Deadline) -> None:
         while not self._closed and unfinished() and (left := deadline.seconds_left()) > 0:
             self._pause(self._changed, min(left, LONGEST_LOOK_AWAY_SECONDS))  # a deadline may come nearer meanwhile

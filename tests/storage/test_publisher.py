@@ -189,7 +189,8 @@ def test_what_is_not_required_is_not_waited_for_but_tried(publisher, time):
     tried = []
     publisher.put("curves", failing(None, [], on_failure=lambda: tried.append(time.now)), required=False)
     assert publisher.wait(Deadline(LONG))
-    assert publisher.unwritten() == {}
+    assert publisher.wait_while_healthy(Deadline(LONG))
+    assert publisher.unwritten() == publisher.failures() == {}
     publisher.put("x", lambda: None)
     before = len(tried)
     while len(tried) == before:
