@@ -148,8 +148,8 @@ def _files_by_name(model_dir: str) -> dict[str, set[str]]:
     root = storage.join(model_dir, CHECKPOINTS)
     found: dict[str, set[str]] = {}
     for file in storage.of(root).list_files(root):
-        name, *below = PurePosixPath(file).relative_to(PurePosixPath(root)).parts
-        found.setdefault(name, set()).add("/".join(below))
+        name, _, below = _path_below(root, file).partition("/")
+        found.setdefault(name, set()).add(below)
     return found
 
 
@@ -224,30 +224,42 @@ def delete_old_checkpoints(model_dir: str, keep: int, keep_every_steps: int = 0)
 def delete_unfinished_checkpoints(model_dir: str) -> None:
     """Deletes the uncommitted checkpoints of a run: what a killed process left half written or half deleted.
 
-    Whatever has another name than a checkpoint stays, and so does a folder with a file that no checkpoint has.
+    Whatever has another name than a checkpoint stays.
     """
     for name, files in _files_by_name(model_dir).items():
-        if not _is_checkpoint_name(name) or MARKER_NAME in files:
-            continue
-        folder = storage.join(model_dir, CHECKPOINTS, name)
-        if others := sorted(file for file in files if not _is_file_of_checkpoint(file)):
-            logging.warning("the unfinished checkpoint %s stays, because it holds %s", folder, ", ".join(others))
-            continue
-        logging.info("deleting the unfinished checkpoint %s", folder)
-        storage.of(folder).delete_folder(folder)
-
-
-def _is_file_of_checkpoint(name: str) -> bool:
-    return name in FILE_NAMES or name.startswith(TEMPORARY_PREFIX)
+        if _is_checkpoint_name(name) and MARKER_NAME not in files and any(map(_is_file_of_checkpoint, files)):
+            folder = storage.join(model_dir, CHECKPOINTS, name)
+            logging.info("deleting the unfinished checkpoint %s", folder)
+            delete_checkpoint(folder)
 
 
 def delete_checkpoint(folder: str) -> None:
-    """Deletes a checkpoint, whole or unfinished: its marker first, so that a half deleted one does not count."""
+    """Deletes a checkpoint, whole or unfinished: its marker first, so that a half deleted one does not count.
+
+    A file that no checkpoint has is the user's: it stays, and so does the folder.
+    """
+    store = storage.of(folder)
     marker = storage.join(folder, MARKER_NAME)
     if storage.exists(marker):
-        storage.of(folder).delete_file(marker)
+        store.delete_file(marker)
+    files = store.list_files(folder)
+    own = [file for file in files if _is_file_of_checkpoint(_path_below(folder, file))]
+    if len(own) < len(files):
+        logging.warning("%s keeps %s, which no checkpoint has", folder, ", ".join(sorted(set(files) - set(own))))
+        for file in own:
+            store.delete_file(file)
+        return
     with contextlib.suppress(FileNotFoundError):  # nothing of it was written
-        storage.of(folder).delete_folder(folder)
+        store.delete_folder(folder)
+
+
+def _is_file_of_checkpoint(path: str) -> bool:
+    """Returns whether a file, by its path below a checkpoint's folder, is one that a run has written."""
+    return path in FILE_NAMES or (path.startswith(TEMPORARY_PREFIX) and "/" not in path)
+
+
+def _path_below(folder: str, file: str) -> str:
+    return str(PurePosixPath(file).relative_to(PurePosixPath(folder)))
 
 
 @contextlib.contextmanager

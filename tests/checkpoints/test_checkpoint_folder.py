@@ -155,16 +155,25 @@ def test_unfinished_copies_and_files_of_the_users_stay_beside_the_checkpoints(tm
     assert committed_checkpoints(str(tmp_path)) == [folder]
 
 
-def test_an_unfinished_checkpoint_that_holds_a_file_of_the_users_stays_with_a_warning(tmp_path, caplog):
-    folders = [Path(save_step(tmp_path, step)[0]) for step in (1, 2)]
-    for folder in folders:
-        (folder / "COMMITTED").unlink()
-        (folder / ".tmp-1").write_text("half")
-    (folders[0] / "notes.txt").write_text("mine")
+def test_a_file_of_the_users_in_a_checkpoint_stays_when_the_checkpoint_is_deleted(tmp_path, caplog):
+    unfinished, old, _ = [Path(save_step(tmp_path, step)[0]) for step in (1, 2, 3)]
+    (unfinished / "COMMITTED").unlink()
+    (unfinished / ".tmp-1").write_text("half")
+    for folder in (unfinished, old):
+        (folder / "notes.txt").write_text("mine")
+        (folder / "deeper").mkdir()
+        (folder / "deeper" / "state.json").write_text("mine too")
     delete_unfinished_checkpoints(str(tmp_path))
-    assert (folders[0] / "notes.txt").read_text() == "mine"
-    assert not folders[1].exists()
-    assert "stays, because it holds notes.txt" in caplog.text
+    delete_old_checkpoints(str(tmp_path), keep=1)
+    for folder in (unfinished, old):
+        assert sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()) == [
+            "deeper/state.json",
+            "notes.txt",
+        ]
+        assert f"{folder} keeps {folder}/deeper/state.json, {folder}/notes.txt, which no checkpoint has" in caplog.text
+    caplog.clear()
+    delete_unfinished_checkpoints(str(tmp_path))
+    assert caplog.text == "", "what is left is nothing to be told of at every start"
 
 
 def test_checkpoints_are_in_the_order_of_their_steps_when_a_step_has_more_digits(tmp_path):

@@ -372,7 +372,7 @@ def test_a_damaged_shard_in_the_middle_of_a_run_is_one_sentence(run, tmp_path, m
 @pytest.mark.parametrize("records", ["train_records", "val_records"])
 def test_records_that_fail_at_the_first_batch_claim_nothing(run, tmp_path, records):
     damaged = with_damaged_shard(getattr(run, records), tmp_path / "damaged", record=0)
-    with pytest.raises(UserError, match="a shard is damaged"):
+    with pytest.raises(UserError, match=f"{damaged.files[0]} must have CRC32C .* it is damaged"):
         train(dataclasses.replace(run, **{records: damaged}))
     assert not Path(run.model_dir).exists()
     assert train(run)["step"] == 10
