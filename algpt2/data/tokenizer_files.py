@@ -1,11 +1,12 @@
 """The file formats of a GPT-2 tokenizer: `tokenizer.json`, `vocab.json` + `merges.txt`, or OpenAI's own names."""
 
+import dataclasses
 from typing import Any
 
 from tokenizers import pre_tokenizers
 
 from algpt2 import storage
-from algpt2.errors import UserError
+from algpt2.errors import UserError, shown
 from algpt2.storage import json_files
 
 EOS_TOKEN = "<|endoftext|>"
@@ -29,7 +30,7 @@ def read(folder: str) -> tuple[Vocab, Merges]:
     for vocab_name, merges_name in VOCAB_AND_MERGES_NAMES:
         paths = storage.join(folder, vocab_name), storage.join(folder, merges_name)
         if all(storage.exists(path) for path in paths):
-            return _read_json(paths[0]), _parse_merges(_read_text(paths[1]), paths[1])
+            return _read_vocab_json(paths[0]), _parse_merges(_read_text(paths[1]), paths[1])
     forms = " or ".join(f"{vocab} and {merges}" for vocab, merges in VOCAB_AND_MERGES_NAMES)
     raise UserError(
         f"a tokenizer folder must hold {TOKENIZER_NAME}, or {forms}, and {folder} does not: "
@@ -66,29 +67,60 @@ def eos_id_of(tokenizer_json: bytes) -> int:
     return next(token["id"] for token in added_tokens if token["content"] == EOS_TOKEN)
 
 
+@dataclasses.dataclass(frozen=True)
+class _AddedToken:
+    id: int
+    content: str
+
+
+@dataclasses.dataclass(frozen=True)
+class _Parts:
+    """What a vocabulary and its merges are made of. A merge is a string with a space, or a list of two strings."""
+
+    vocab: dict[str, int]
+    merges: tuple[Any, ...] = ()
+    added_tokens: tuple[_AddedToken, ...] = ()
+
+
 def _read_tokenizer_json(path: str) -> tuple[Vocab, Merges]:
-    fields = _read_json(path)
-    try:
-        if not _is_gpt2(fields):
-            raise UserError(
-                f"a tokenizer must be byte-level BPE as GPT-2's (no normalizer, no prefix space), and {path} is not: "
-                "use GPT-2's or one made by data_tools/train_tokenizer.py."
-            )
-        vocab, merges = parse_model(fields["model"])
-        return {**vocab, **{token["content"]: token["id"] for token in fields["added_tokens"]}}, merges
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    with json_files.refusing(path, "be a tokenizer.json as the tokenizers library writes it", "make it again"):
+        fields = json_files.load_object(path)
+        parts = _parts(fields)
+        merges = [_pair(merge) for merge in parts.merges]
+    if not _is_gpt2(fields):
         raise UserError(
-            f"{path} must be a tokenizer.json and lacks a part of it ({error!r}): make it again."
-        ) from error
+            f"a tokenizer must be byte-level BPE as GPT-2's (no normalizer, no prefix space), and {path} is not: "
+            "use GPT-2's or one made by data_tools/train_tokenizer.py."
+        )
+    return {**parts.vocab, **{token.content: token.id for token in parts.added_tokens}}, merges
+
+
+def _parts(fields: dict[str, Any]) -> _Parts:
+    """Returns the parts of a `tokenizer.json` that are read; raises `ValueError` if one is of another kind."""
+    model, tokens = fields.get("model"), fields.get("added_tokens")
+    if not isinstance(model, dict):
+        raise ValueError("its model is not an object")
+    if not isinstance(tokens, list) or not all(isinstance(token, dict) for token in tokens):
+        raise ValueError("its added_tokens is not a list of objects")
+    added = [{"id": token.get("id"), "content": token.get("content")} for token in tokens]
+    return json_files.build(_Parts, {"vocab": model.get("vocab"), "merges": model.get("merges"), "added_tokens": added})
+
+
+def _pair(merge: Any) -> tuple[str, str]:
+    match merge.split(" ") if isinstance(merge, str) else merge:
+        case [str(left), str(right)]:
+            return left, right
+    raise ValueError(f"one of its merges is {shown(merge)}, not two tokens")
 
 
 def _is_gpt2(fields: dict[str, Any]) -> bool:
-    model, splitter = fields["model"], fields["pre_tokenizer"] or {}
+    model, splitter = fields["model"], fields.get("pre_tokenizer")
     return (
         model.get("type", "BPE") == "BPE"
         and not model.get("dropout")
         and not model.get("ignore_merges")
-        and fields["normalizer"] is None
+        and fields.get("normalizer") is None
+        and isinstance(splitter, dict)
         and splitter.get("type") == "ByteLevel"
         and not splitter.get("add_prefix_space")
         and splitter.get("use_regex", True)
@@ -104,9 +136,9 @@ def _parse_merges(text: str, path: str) -> Merges:
     return merges
 
 
-def _read_json(path: str) -> dict[str, Any]:
-    with json_files.refusing(path, "be a JSON object", "make it again"):
-        return json_files.load_object(path)
+def _read_vocab_json(path: str) -> Vocab:
+    with json_files.refusing(path, "be a JSON object of tokens and their ids", "make it again"):
+        return json_files.build(_Parts, {"vocab": json_files.load_object(path)}).vocab
 
 
 def _read_text(path: str) -> str:

@@ -157,7 +157,29 @@ def test_a_tokenizer_of_another_kind_is_refused(saved, change):
         Tokenizer.load(str(saved))
 
 
-@pytest.mark.parametrize(("name", "content"), [("merges.txt", "a b c\n"), ("vocab.json", "{"), ("vocab.json", "[]")])
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda fields: fields.update(model=None), "its model is not an object"),
+        (lambda fields: fields["model"].update(vocab=[1]), "its vocab is a list, not an object"),
+        (lambda fields: fields["model"]["vocab"].update(a="x"), 'its vocab.a is "x", not a whole number'),
+        (lambda fields: fields["model"].update(merges=None), "its merges is null, not a list"),
+        (lambda fields: fields["model"].update(merges=[["a"]]), r"one of its merges is \['a'\], not two tokens"),
+        (lambda fields: fields["model"].update(merges=["a b c"]), "one of its merges is 'a b c', not two tokens"),
+        (lambda fields: fields.update(added_tokens=[3]), "its added_tokens is not a list of objects"),
+        (lambda fields: fields["added_tokens"][0].update(id="3"), r'its added_tokens\[0\].id is "3"'),
+    ],
+)
+def test_a_part_of_another_kind_is_named_in_plain_words(saved, change, reason):
+    rewrite(saved / "tokenizer.json", change)
+    with pytest.raises(UserError, match=rf"tokenizer.json must be .* and {reason}.*: make it again\.$"):
+        Tokenizer.load(str(saved))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("vocab.json", '{"a": "x"}'), ("merges.txt", "a b c\n"), ("vocab.json", "{"), ("vocab.json", "[]")],
+)
 def test_broken_files_are_refused(saved, name, content):
     (saved / "tokenizer.json").unlink()
     (saved / name).write_text(content)

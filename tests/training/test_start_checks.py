@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from command_line import CONFIGS, GOOD, SEQ_LEN, STEPS, TRAIN, call, to_arguments
 from tiny_models import ALGPT2_CONFIG
+from wrong_input import write_foreign_id
 
 from algpt2.config.model import GPTConfig
 from algpt2.config.training import TrainConfig
@@ -28,6 +29,7 @@ def places(good, tmp_path):
     shutil.copytree(good / "algpt2", tmp_path / "begun")
     shutil.copytree(good / "algpt2", tmp_path / "wrong_result")
     (tmp_path / "wrong_result" / "result.json").write_text("[]")
+    write_foreign_id(Path(shutil.copytree(good / "records", tmp_path / "foreign")), "train")
     return {"good": good, "here": tmp_path, "out": tmp_path / "out"}
 
 
@@ -57,6 +59,7 @@ RUNS = [
     ({"wandb_project": ""}, "tracking"),
     ({"tpu": "grpc://127.0.0.1:1"}, "data paths"),
     ({"train_path": "{here}/none"}, "training records"),
+    ({"train_path": "{here}/foreign", "batch_size": 200}, "first batches"),
     ({"steps": 0}, "training configuration"),
     ({"numerics_batches": 1}, "agreement"),
 ]
