@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from algpt2 import cli
 from algpt2.data import documents
 from algpt2.devices import wheels
-from algpt2.errors import UserError
+from algpt2.errors import UserError, shown
 
 
 def main(argv: Sequence[str]) -> int:
@@ -22,6 +22,7 @@ def main(argv: Sequence[str]) -> int:
     from algpt2.checkpoints.folder import find_checkpoint
     from algpt2.checkpoints.save_load import load_model
     from algpt2.data.tokenizer import Tokenizer
+    from algpt2.devices.host_memory import out_of_memory
     from algpt2.evaluation.perplexity import PROTOCOLS, evaluate_text
     from algpt2.evaluation.scorer import Scorer
 
@@ -30,12 +31,15 @@ def main(argv: Sequence[str]) -> int:
     model = load_model(checkpoint, ema=arguments.ema)
     stride = model.config.seq_len if arguments.stride is None else arguments.stride
     if not 1 <= stride <= model.config.seq_len:
-        raise UserError(f"--stride must be from 1 to the model's seq_len {model.config.seq_len}, received {stride}.")
+        raise UserError(
+            f"--stride must be from 1 to the model's seq_len {model.config.seq_len}, received {shown(stride)}."
+        )
     if arguments.batch_size < 1:
-        raise UserError(f"--batch_size must be at least 1, received {arguments.batch_size}.")
+        raise UserError(f"--batch_size must be at least 1, received {shown(arguments.batch_size)}.")
     protocol = PROTOCOLS[arguments.protocol]
     scorer = Scorer(model, arguments.batch_size)
-    result = evaluate_text(scorer, Tokenizer.load(checkpoint.folder), text, protocol, stride)
+    with out_of_memory("lower --batch_size"):
+        result = evaluate_text(scorer, Tokenizer.load(checkpoint.folder), text, protocol, stride)
     cli.print_json({"checkpoint": checkpoint.folder, "data": arguments.data, **result})
     return cli.EXIT_OK
 
