@@ -56,3 +56,12 @@ def test_the_hosts_own_cpu_is_named_in_full_beside_a_tpu():
     """With a TPU that is reached over the network, 'CPU:0' would be the CPU of the TPU's machine."""
     assert strategies.host_device(TpuStandIn()) == "/job:localhost/device:CPU:0"
     assert strategies.host_device(tf.distribute.get_strategy()) == "CPU:0"
+
+
+def test_only_the_chiefs_value_counts_where_all_must_take_it(monkeypatch):
+    """The workers' values are summed, so that of every other worker must be 0."""
+    sent = []
+    monkeypatch.setattr(Workers, "total", lambda self, value: sent.append(value) or 0.0)
+    for task in (("chief", 0), ("worker", 0), ("worker", 1)):
+        Workers(StandIn(CLUSTER, *task)).from_chief(7)
+    assert sent == [7, 0, 0]

@@ -21,3 +21,12 @@ def test_the_largest_batch_is_found_where_the_compiler_recomputes_to_make_it_fit
     assert largest == 21
     none = largest_fitting(lambda b: Trial(b, 2000, False), Trial(1, 2000, False), 100, 1000)
     assert none == (0, 1)
+
+
+def test_a_batch_between_the_largest_that_fits_and_the_smallest_that_does_not_is_tried():
+    """The line through the peaks leads to 12, which does not fit, and 11 does."""
+
+    def compile_batch(batch):
+        return Trial(batch, 100 * batch, fits=batch <= 11)
+
+    assert largest_fitting(compile_batch, compile_batch(10), 0, 1250) == (11, 12)

@@ -59,3 +59,10 @@ def test_smaller_micro_batches_take_less_and_accumulating_them_a_second_gradient
     parts = replica_bytes(model, dataclasses.replace(TRAIN, accumulation_steps=4), 2)
     assert parts["activations"] == whole["activations"] / 4
     assert parts["gradients"] == 2 * whole["gradients"]
+
+
+def test_rematerialisation_keeps_one_layers_activations_and_the_input_of_each():
+    """Of GPT-2, per token: 8 x 768 + 2 x 3072 numbers of one layer, and 12 inputs of 768."""
+    config = TrainConfig(total_steps=1, batch_size=2, remat="block")
+    activations = replica_bytes(GPTConfig.from_preset("gpt2"), config, micro_batch=2)["activations"]
+    assert activations == 2 * 1024 * (8 * 768 + 2 * 3072 + 12 * 768) * 4
