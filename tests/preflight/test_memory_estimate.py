@@ -5,7 +5,7 @@ import pytest
 from tiny_models import ALGPT2_CONFIG
 
 from algpt2.config.model import GPTConfig, preset_names
-from algpt2.config.training import TrainConfig
+from algpt2.config.training import OPTIMIZERS, TrainConfig
 from algpt2.model.sizes import parameter_shapes
 from algpt2.preflight.memory_estimate import checkpoint_bytes, optimizer_state_bytes, replica_bytes
 
@@ -66,3 +66,11 @@ def test_rematerialisation_keeps_one_layers_activations_and_the_input_of_each():
     config = TrainConfig(total_steps=1, batch_size=2, remat="block")
     activations = replica_bytes(GPTConfig.from_preset("gpt2"), config, micro_batch=2)["activations"]
     assert activations == 2 * 1024 * (8 * 768 + 2 * 3072 + 12 * 768) * 4
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_moving_average_of_the_weights_takes_as_much_as_the_weights(optimizer):
+    plain = TrainConfig(total_steps=1, optimizer=optimizer)
+    averaged = dataclasses.replace(plain, ema_decay=0.9)
+    more = checkpoint_bytes(ALGPT2_CONFIG, averaged) - checkpoint_bytes(ALGPT2_CONFIG, plain)
+    assert more == 4 * ALGPT2_CONFIG.parameter_count()

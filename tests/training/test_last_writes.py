@@ -1,13 +1,18 @@
 """However a run ends, what it was writing is written before it has ended."""
 
+import dataclasses
 import time
 
 import pytest
 from tiny_run import spoil_steps, tiny_run, train_tiny
 
+from algpt2.checkpoints import save_load
 from algpt2.checkpoints.folder import Checkpoint, checkpoint_step, committed_checkpoints
-from algpt2.errors import TrainingStopped
+from algpt2.config.cadence import Cadence
+from algpt2.errors import Interrupted, TrainingStopped
 from algpt2.storage.local import LocalStorage
+from algpt2.tracking.metrics import read_metrics
+from algpt2.training.process import Process
 
 
 @pytest.fixture
@@ -35,6 +40,13 @@ def test_a_run_that_is_stopped_has_written_the_checkpoint_that_was_under_way(run
     assert steps_saved(run) == [3]
 
 
+def test_a_run_that_a_signal_stops_has_saved_the_step_that_it_stops_after(run, monkeypatch):
+    monkeypatch.setattr(Process, "must_stop", lambda self: True)
+    with pytest.raises(Interrupted, match="after step 2 of 10, which is saved"):
+        train_tiny(run)
+    assert steps_saved(run) == [2]
+
+
 def test_a_run_that_has_ended_has_written_its_last_checkpoint(run):
     train_tiny(run)
     assert steps_saved(run) == [6, 9, 10]
@@ -45,3 +57,18 @@ def test_every_checkpoint_says_how_many_steps_and_tokens_its_run_had_seen(run):
     states = [Checkpoint(folder).read_state() for folder in committed_checkpoints(run.model_dir)]
     assert [(state.step, state.tokens) for state in states] == [(step, step * 4 * 16) for step in (6, 9, 10)]
     assert {state.train_fingerprint for state in states} == {run.train_records.fingerprint}
+
+
+def test_what_was_measured_at_a_step_is_written_before_the_checkpoint_of_that_step(run, monkeypatch):
+    """A run that is killed behind the checkpoint resumes there, and never measures that step again."""
+    committed, commit_checkpoint = [], save_load.commit
+
+    def commit(folder, state):
+        step = checkpoint_step(folder)
+        measured = [line["step"] for line in read_metrics(run.model_dir) if "val_loss" in line]
+        committed.append((step, [one for one in measured if one <= step]))
+        commit_checkpoint(folder, state)
+
+    monkeypatch.setattr(save_load, "commit", commit)
+    train_tiny(dataclasses.replace(run, cadence=Cadence(2, eval_every_steps=4, save_every_steps=4)))
+    assert committed == [(4, [4]), (8, [4, 8]), (10, [4, 8, 10])]

@@ -1,0 +1,31 @@
+"""The weights that a run begins with are taken once: a resumed run goes on with its own."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from tiny_run import STEPS, Killed, kill_at, tiny_run, train_tiny
+
+from algpt2.runs.plan import InitialWeights
+
+
+def final_weights(run):
+    return (Path(run.model_dir) / f"checkpoints/step_{STEPS:08d}/model.safetensors").read_bytes()
+
+
+def test_a_run_that_began_with_the_weights_of_another_resumes_with_its_own(records_folder, tmp_path, monkeypatch):
+    other = tiny_run(records_folder, tmp_path / "other", seed=1)
+    train_tiny(other)
+    whole, killed = (
+        dataclasses.replace(
+            tiny_run(records_folder, tmp_path / name), initial_weights=InitialWeights(other.model_dir), val_records=None
+        )
+        for name in ("whole", "killed")
+    )
+    train_tiny(whole)
+    with monkeypatch.context() as patch:
+        kill_at(patch, 6)
+        with pytest.raises(Killed):
+            train_tiny(killed)
+    train_tiny(killed)
+    assert final_weights(killed) == final_weights(whole)
