@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from algpt2 import storage
 from algpt2.data.manifest import IDS_FORMAT, Manifest, Shard, read_manifest
+from algpt2.data.shard_versions import Version, versions_of
 from algpt2.data.tokenizer import Tokenizer
 from algpt2.errors import UserError
 
@@ -17,7 +18,8 @@ class RecordSet:
     """Shards to read, in order, and what their manifests say of them.
 
     `fingerprint` names the content, wherever it lies: equal fingerprints mean equal records in equal order.
-    `folder` is the first folder, which holds the tokenizer too.
+    `folder` is the first folder, which holds the tokenizer too. `versions` are those of the files whose content was
+    checked, none if it was not.
     """
 
     files: tuple[str, ...]
@@ -28,6 +30,7 @@ class RecordSet:
     eos_id: int
     tokenizer_sha256: str
     record_format: str = IDS_FORMAT
+    versions: tuple[Version, ...] = dataclasses.field(default=(), repr=False, compare=False)
 
     @property
     def records(self) -> int:
@@ -73,6 +76,7 @@ def open_record_set(paths: Sequence[str], split: str, check_content: bool = True
     files = tuple(storage.join(folder, shard.name) for folder, shard in found)
     _require_each_once(files)
     _require_agreement(manifests)
+    versions = versions_of(files) if check_content else ()  # before the check, which may find them changed already
     for file, (_, shard) in zip(files, found, strict=True):
         require_size(file, shard)
         if check_content:
@@ -87,6 +91,7 @@ def open_record_set(paths: Sequence[str], split: str, check_content: bool = True
         eos_id=manifest.eos_id,
         tokenizer_sha256=manifest.tokenizer_sha256,
         record_format=manifest.record_format,
+        versions=versions,
     )
 
 

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from algpt2.data.input_pipeline import val_batches
 from algpt2.data.record_set import RecordSet
+from algpt2.data.record_watch import RecordWatch
 from algpt2.devices.compilation import graph_function
 from algpt2.evaluation.scores import Loss
 from algpt2.model.gpt import GPT
@@ -44,11 +45,16 @@ class Validator:
         self.dataset = strategy.distribute_datasets_from_function(
             lambda context: val_batches(record_set, batch_size, context)
         )
+        self._watch = RecordWatch(record_set)
         self._nats = graph_function(self._replica_nats, jit_compile, strategy)
         self._loop = tf.function(self._batches)
 
     def __call__(self) -> Loss:
-        """Returns the loss over the whole split with the model's present parameters."""
+        """Returns the loss over the whole split with the model's present parameters.
+
+        Raises:
+          UserError: a shard is not what it was when it was checked.
+        """
         tokens = self.record_set.records * self.record_set.seq_len
         return Loss(self._total_nats(self.n_batches), tokens, self.record_set.target_bytes)
 
@@ -58,6 +64,7 @@ class Validator:
         return self._total_nats(min(n_batches, self.n_batches)) / (records * self.record_set.seq_len)
 
     def _total_nats(self, n_batches: int) -> float:
+        self._watch.require_unchanged()
         batch_nats = self._loop(iter(self.dataset), tf.constant(n_batches, tf.int32))
         return float(np.sum(batch_nats.numpy(), dtype=np.float64))
 

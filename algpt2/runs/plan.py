@@ -94,6 +94,10 @@ class Run:
             "model_dir": self.model_dir,
         }
 
+    def epoch_of(self, step: int) -> int:
+        """Returns the 0-based number of the epoch in which the first record of a step (0-based) lies."""
+        return step * self.train_config.batch_size // self.train_records.records
+
     @property
     def tokens_per_step(self) -> int:
         """Target tokens of one global batch."""

@@ -14,6 +14,7 @@ from algpt2 import storage
 from algpt2.config.seq_len_warmup import seq_len_at, steps_until_longer
 from algpt2.data.input_pipeline import record_ids, train_batches
 from algpt2.data.reading_errors import InputOutage, reading_errors
+from algpt2.data.record_watch import RecordWatch
 from algpt2.devices.chips import peak_flops
 from algpt2.devices.host_memory import out_of_memory
 from algpt2.devices.strategies import device_kind
@@ -103,6 +104,7 @@ def build_trainer(
         guard=_create_guard(run, state.step, publisher, process.is_chief),
         log=_create_log(run, strategy, state.step, publisher, process.is_chief),
         publisher=publisher,
+        record_watch=RecordWatch(run.train_records),
         stall_watch=StallWatch(train_step.input_progress.counts, ", ".join(run.train_records.folders)),
         state=state,
     )
@@ -120,6 +122,7 @@ class Trainer:
     guard: StepGuard
     log: RunLog
     publisher: Publisher
+    record_watch: RecordWatch
     stall_watch: StallWatch
     state: LoopState
 
@@ -157,6 +160,7 @@ class Trainer:
 
     def _advance(self, batches: Batches) -> None:
         """Makes the steps up to the next thing to do."""
+        self.record_watch.begin_epoch(self.run.epoch_of(self.state.step))
         before, n_steps = self.state, self._steps_until_next_stop()
         seq_len = seq_len_at(before.step, self.run.train_config, self.run.model_config.seq_len)
         counts = self.train_step.input_progress.counts()

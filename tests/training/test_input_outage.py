@@ -1,6 +1,7 @@
-"""A run whose records cannot be read for a while, or any more."""
+"""A run whose records cannot be read for a while, or any more, or are exchanged under it."""
 
 import logging
+import shutil
 import threading
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from tiny_run import tiny_run, train_tiny
 from tiny_step import ONE, STEPS, TWO, random_rows, run_steps, strategy_of
 
 from algpt2.data.reading_errors import InputOutage
+from algpt2.errors import UserError
 from algpt2.training import loop, stall_warning
 from algpt2.training.input_stream import InputStream
 
@@ -118,3 +120,37 @@ def test_an_input_that_is_reading_is_let_go_of_without_waiting_for_it():
     is_reading.wait()
     stream.close()
     may_end.set()  # is never reached if closing waits
+
+
+def exchange_records(file):
+    """Puts a shard's first record in the place of its second, as whole as all others."""
+    data = Path(file).read_bytes()
+    length = int.from_bytes(data[:8], "little") + 16
+    assert len(data) % length == 0, "the records of the test have one size"
+    Path(file).write_bytes(data[:length] + data[:length] + data[2 * length :])
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_records_that_are_exchanged_for_others_of_the_same_size_end_the_run(
+    records_folder, tmp_path, monkeypatch, split
+):
+    """A training shard is compared when the next epoch begins, a validation shard when the next validation does."""
+    folder = shutil.copytree(records_folder, tmp_path / "records")
+    run = tiny_run(str(folder), tmp_path / "run", batch_size=32)
+    record_set = run.train_records if split == "train" else run.val_records
+    assert run.train_records.records < 4 * 32, "the test needs several epochs"
+    at_batch(monkeypatch, 1, lambda: exchange_records(record_set.files[0]))
+    with pytest.raises(UserError, match=f"{record_set.files[0]} must have CRC32C .* copy it again"):
+        train_tiny(run)
+
+
+def test_records_that_are_copied_into_their_own_place_do_no_harm(records_folder, tmp_path, monkeypatch):
+    folder = shutil.copytree(records_folder, tmp_path / "records")
+    run = tiny_run(str(folder), tmp_path / "run", batch_size=32)
+
+    def copy_again():
+        for file in run.data_paths():
+            shutil.copy(Path(records_folder) / Path(file).name, file)
+
+    at_batch(monkeypatch, 1, copy_again)
+    assert train_tiny(run)["step"] == 10
