@@ -178,6 +178,8 @@ class Trainer:
         self.guard.check(before.step, results, before.skips)
         self.state = LoopState(before.step + n_steps, skips)
         self.log.add_steps(results, measured.seconds)
+        if self._is_last_step():
+            self.record_watch.require_unchanged()  # No epoch begins any more that would find it.
 
     def _save_if_whole(self, counts: InputCounts) -> None:
         """Saves, if the graph call that failed got no batch, so that the state is that after the call before it.

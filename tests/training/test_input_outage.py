@@ -144,6 +144,20 @@ def test_records_that_are_exchanged_for_others_of_the_same_size_end_the_run(
         train_tiny(run)
 
 
+def test_records_that_are_exchanged_in_the_last_epoch_are_noticed_before_the_last_checkpoint(
+    records_folder, tmp_path, monkeypatch
+):
+    """Catches: a result of other records than the run says, because no epoch begins any more."""
+    folder = shutil.copytree(records_folder, tmp_path / "records")
+    run = tiny_run(str(folder), tmp_path / "run")
+    assert run.epoch_of(9) == 0, "the test needs a run of one epoch"
+    at_batch(monkeypatch, 1, lambda: exchange_records(run.train_records.files[0]))
+    with pytest.raises(UserError, match=f"{run.train_records.files[0]} must have CRC32C .* copy it again"):
+        train_tiny(run)
+    assert not (Path(run.model_dir) / "checkpoints" / "step_00000010").exists()
+    assert not (Path(run.model_dir) / "result.json").exists()
+
+
 def test_records_that_are_copied_into_their_own_place_do_no_harm(records_folder, tmp_path, monkeypatch):
     folder = shutil.copytree(records_folder, tmp_path / "records")
     run = tiny_run(str(folder), tmp_path / "run", batch_size=32)
