@@ -91,7 +91,7 @@ def test_these_are_imported_without_tensorflow(place):
     assert ended.returncode == 0, f"{place} imports TensorFlow or Keras {ended.stderr}"
 
 
-def tests_imported(source):
+def imported_tests(source):
     """Returns the tests that a program imports by a statement, or by a function that takes the name as a text."""
     names = []
     for node in ast.walk(ast.parse(source)):
@@ -106,7 +106,7 @@ def tests_imported(source):
 def test_a_test_imports_no_other_test():
     """What two of them need is in `tests/helpers`."""
     for file in (REPOSITORY / "tests").rglob("*.py"):
-        assert not tests_imported(file.read_text(encoding="utf-8")), file
+        assert not imported_tests(file.read_text(encoding="utf-8")), file
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_a_test_imports_no_other_test():
     ],
 )
 def test_an_import_of_a_test_is_seen_however_it_is_written(source):
-    assert tests_imported(source)
+    assert imported_tests(source)
 
 
 def test_nothing_imports_a_script_or_a_test():
