@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from algpt2.data.input_pipeline import val_batches
+from algpt2.data.input_stream import InputStream
 from algpt2.data.record_set import RecordSet
 from algpt2.data.record_watch import RecordWatch
 from algpt2.devices.compilation import graph_function
@@ -65,7 +66,9 @@ class Validator:
 
     def _total_nats(self, n_batches: int) -> float:
         self._watch.require_unchanged()
-        batch_nats = self._loop(iter(self.dataset), tf.constant(n_batches, tf.int32))
+        stream = InputStream(self.dataset)
+        batch_nats = self._loop(stream.iterator, tf.constant(n_batches, tf.int32))
+        stream.close()
         return float(np.sum(batch_nats.numpy(), dtype=np.float64))
 
     def _batches(self, iterator: tf.data.Iterator, n_batches: tf.Tensor) -> tf.Tensor:

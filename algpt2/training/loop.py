@@ -13,6 +13,7 @@ from absl import logging
 from algpt2 import storage
 from algpt2.config.seq_len_warmup import seq_len_at, steps_until_longer
 from algpt2.data.input_pipeline import record_ids, train_batches
+from algpt2.data.input_stream import InputStream
 from algpt2.data.reading_errors import InputOutage, reading_errors
 from algpt2.data.record_watch import RecordWatch
 from algpt2.devices.chips import peak_flops
@@ -36,7 +37,6 @@ from algpt2.training.checkpoint_store import CheckpointStore, Provenance
 from algpt2.training.evaluations import Evaluation, create_evaluations
 from algpt2.training.initial_weights import find_initial_weights, set_initial_weights
 from algpt2.training.input_progress import Batch, Batches
-from algpt2.training.input_stream import InputStream
 from algpt2.training.loop_state import LoopState
 from algpt2.training.process import Process, claimed_folder
 from algpt2.training.run_checkpoints import RunCheckpoints
