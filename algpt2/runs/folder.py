@@ -26,6 +26,11 @@ METRICS_NAME = "metrics.jsonl"
 SAMPLES_NAME = "samples.jsonl"
 SKIPPED_NAME = "skipped.jsonl"
 MADE_BY = "train_tfrecords.py"
+RESULT_KINDS = {
+    **{"model_dir": str, "parameters": int, "step": int, "tokens_per_second": float | None},
+    **{"val_loss": float | None, "val_bits_per_byte": float | None},
+    **{"checkpoint_seconds": float | None, "checkpoint_wait_seconds": float | None},
+}
 NAMES_OF_STEPS = (METRICS_NAME, SAMPLES_NAME, SKIPPED_NAME, RESULT_NAME)
 FILE_NAMES = (RUN_NAME, LOCK_NAME, *NAMES_OF_STEPS)
 
@@ -178,13 +183,26 @@ def record_changes(model_dir: str, record: RunRecord, identity: RunIdentity, ste
     return changes
 
 
+def read_result(model_dir: str, *required: str) -> dict[str, Any] | None:
+    """Returns what `result.json` says of a run, None if the run has not ended.
+
+    Args:
+      model_dir: the run's folder.
+      required: keys that it must have.
+
+    Raises:
+      UserError: it is not what training writes.
+    """
+    path = storage.join(model_dir, RESULT_NAME)
+    return json_files.read_object(path, MADE_BY, required, RESULT_KINDS) if storage.exists(path) else None
+
+
 def set_result_aside(model_dir: str) -> None:
     """Renames the `result.json` of a run that goes on after its end, after the step that it reports."""
-    path = storage.join(model_dir, RESULT_NAME)
-    if storage.exists(path):
-        text = storage.read_text(path)
-        step = json_files.read_object(path, MADE_BY, ["step"])["step"]
-        storage.write_text(storage.join(model_dir, f"result_step_{step:08d}.json"), text)
+    if result := read_result(model_dir, "step"):
+        path = storage.join(model_dir, RESULT_NAME)
+        aside = storage.join(model_dir, f"result_step_{result['step']:08d}.json")
+        storage.write_bytes(aside, storage.read_bytes(path))
         storage.of(path).delete_file(path)
 
 

@@ -13,7 +13,8 @@ import json
 import math
 import types
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from algpt2 import storage
@@ -52,16 +53,24 @@ def refusing(path: str, rule: str, remedy: str) -> Iterator[None]:
         raise UserError(f"in {path}, {error}") from error
 
 
-def read_object(path: str, made_by: str, required: Iterable[str] = ()) -> dict[str, Any]:
-    """Returns the JSON object in a file, whose values are not checked.
+def read_object(
+    path: str, made_by: str, required: Iterable[str] = (), kinds: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Any]:
+    """Returns the JSON object in a file.
+
+    Args:
+      path: of the file.
+      made_by: what writes such files, for the sentence.
+      required: keys that it must have.
+      kinds: the types of values by their keys, as `build` takes them; other values may be anything.
 
     Raises:
-      UserError: it is not one, or lacks a required key; the sentence says what makes such a file.
+      UserError: it is not such an object.
     """
     with refusing(path, f"be a JSON object as {made_by} writes it", "make it again"):
         fields = load_object(path)
         _require_keys(fields, required, place="")
-        return fields
+        return fields | {name: _checked(kind, fields[name], name) for name, kind in kinds.items() if name in fields}
 
 
 def load_object(path: str) -> dict[str, Any]:
@@ -94,6 +103,12 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
     if text.count("[") + text.count("{") > MOST_NESTED and _is_deeper(value, MOST_NESTED):
         raise ValueError(TOO_DEEP)
     return value
+
+
+def require_figures(fields: Mapping[str, Any], place: str) -> None:
+    """Raises `ValueError` unless every value of an object, which stands at `place` in its file, is a number or null."""
+    for name, value in fields.items():
+        _checked(float | None, value, f"{place}: {name}")
 
 
 def build(dataclass: type[T], fields: dict[str, Any], place: str = "") -> T:
@@ -133,10 +148,20 @@ def _checked(hint: Any, value: Any, place: str) -> Any:
         return {key: _checked(parts[1], item, f"{place}.{key}") for key, item in value.items()}
     if isinstance(value, list) and origin is tuple:
         return tuple(_checked(parts[0], item, f"{place}[{index}]") for index, item in enumerate(value))
-    if type(value) is hint or (hint is float and type(value) is int):
+    if hint is float and type(value) is int:
+        return _within_floats(value, place)
+    if type(value) is hint:
         return value
     wanted = _SCALAR_NAMES.get(hint, "a list" if origin is tuple else "an object")
     raise ValueError(f"{_subject(place)} is {_described(value)}, not {wanted}")
+
+
+def _within_floats(value: int, place: str) -> int:
+    try:
+        float(value)
+    except OverflowError as error:
+        raise ValueError(f"{_subject(place)} is beyond all floats") from error
+    return value
 
 
 class _RepeatedKeyError(ValueError):

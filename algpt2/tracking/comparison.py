@@ -8,11 +8,11 @@ from algpt2 import storage
 from algpt2.data.record_set import RecordSet
 from algpt2.errors import UserError
 from algpt2.evaluation.scores import bits_per_byte
-from algpt2.runs.folder import MADE_BY, RESULT_NAME
+from algpt2.runs.folder import RESULT_NAME, read_result
 from algpt2.storage import json_files
 
 RESULT_KEYS = ("model_dir", "parameters", "tokens_per_second")
-EVALUATION_KEYS = ("bits_per_byte", "scored_tokens", "scored_bytes")
+EVALUATION_KINDS = {"bits_per_byte": float | None, "scored_tokens": int, "scored_bytes": int}
 COLUMNS = {
     "model": "{}",
     "parameters": "{:,}",
@@ -63,14 +63,13 @@ def _format(value: str | float | None, style: str) -> str:
 
 
 def _read_result(model_dir: str) -> dict[str, Any]:
-    path = storage.join(model_dir, RESULT_NAME)
-    if not storage.exists(path):
-        raise UserError(f"a run must have finished to be compared, and {model_dir} has no {RESULT_NAME}: train on.")
-    return json_files.read_object(path, MADE_BY, RESULT_KEYS)
+    if result := read_result(model_dir, *RESULT_KEYS):
+        return result
+    raise UserError(f"a run must have finished to be compared, and {model_dir} has no {RESULT_NAME}: train on.")
 
 
 def _read_evaluation(path: str) -> dict[str, Any]:
-    return json_files.read_object(path, "eval/wikitext.py", EVALUATION_KEYS)
+    return json_files.read_object(path, "eval/wikitext.py", EVALUATION_KINDS, EVALUATION_KINDS)
 
 
 def _run_row(result: dict[str, Any], evaluation: dict[str, Any] | None) -> Row:

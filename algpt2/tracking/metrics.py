@@ -96,9 +96,14 @@ def read_metrics(model_dir: str) -> list[dict[str, Any]]:
     """Returns a run's metrics, oldest first; none if the run wrote none yet.
 
     Raises:
-      UserError: a line is not a JSON object with a step.
+      UserError: a line is not a JSON object with a step, or a figure is no number.
     """
-    return read_lines(storage.join(model_dir, METRICS_NAME))
+    path = storage.join(model_dir, METRICS_NAME)
+    lines = read_lines(path)
+    with json_files.refusing(path, "hold figures", "move it away to go on without it"):
+        for number, line in enumerate(lines, 1):
+            json_files.require_figures(line, f"line {number}")
+    return lines
 
 
 def read_lines(path: str) -> list[dict[str, Any]]:

@@ -2,14 +2,14 @@
 
 import dataclasses
 import html
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from algpt2 import storage
 from algpt2.config.model import GPTConfig, config_from_dict
 from algpt2.errors import UserError
 from algpt2.model.sizes import training_flops_per_token
-from algpt2.runs.folder import MADE_BY, METRICS_NAME, RESULT_NAME, RUN_NAME
+from algpt2.runs.folder import MADE_BY, METRICS_NAME, RUN_NAME, read_result
 from algpt2.storage import json_files
 from algpt2.tracking import report_charts
 from algpt2.tracking.metrics import read_metrics
@@ -118,16 +118,19 @@ def _read_run(folder: str, name: str) -> RunHistory:
         raise UserError(f"a run's folder must hold {RUN_NAME}, and {folder} does not: name a run's --model_dir.")
     run = json_files.read_object(path, MADE_BY, ("model_config", "train_config"))
     sizes = {"model_config": set(), "train_config": {"batch_size", "total_steps"}}
-    if not all(isinstance(run[key], dict) and run[key].keys() >= names for key, names in sizes.items()):
+    if not all(_has_sizes(run[key], names) for key, names in sizes.items()):
         raise UserError(f"{path} must describe a run as {MADE_BY} writes it, and does not: name a run's --model_dir.")
-    result_path = storage.join(folder, RESULT_NAME)
     return RunHistory(
         name=name,
         model_config=config_from_dict(run["model_config"], path),
         train_config=run["train_config"],
         metrics=metrics,
-        result=json_files.read_object(result_path, MADE_BY) if storage.exists(result_path) else None,
+        result=read_result(folder),
     )
+
+
+def _has_sizes(settings: Any, names: Iterable[str]) -> bool:
+    return isinstance(settings, dict) and all(type(settings.get(name)) is int for name in names)
 
 
 def _figure(chart: Chart, runs: Sequence[RunHistory]) -> str:

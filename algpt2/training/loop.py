@@ -23,7 +23,7 @@ from algpt2.devices.workers import Workers, lost_workers
 from algpt2.errors import Interrupted, TrainingStopped
 from algpt2.model.gpt import GPT
 from algpt2.model.sizes import training_flops_per_token
-from algpt2.runs.folder import MADE_BY, RESULT_NAME, RunRecord, record_changes
+from algpt2.runs.folder import RESULT_NAME, RunRecord, read_result, record_changes
 from algpt2.runs.plan import Run
 from algpt2.storage import json_files
 from algpt2.storage.deadline import Deadline
@@ -131,7 +131,7 @@ class Trainer:
         self._log_start()
         result_path = storage.join(self.run.model_dir, RESULT_NAME)
         if self.process.workers.from_chief(self._is_last_step() and storage.exists(result_path)):
-            return json_files.read_object(result_path, MADE_BY)
+            return read_result(self.run.model_dir) or {}
         with run_files.publishing(self.publisher, self.process.stop), self.log, contextlib.closing(self.checkpoints):
             result = self._result(self._run_to_the_end())
             if self.process.is_chief:

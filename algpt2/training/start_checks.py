@@ -10,7 +10,6 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from algpt2 import storage
 from algpt2.checkpoints.folder import checkpoint_step, committed_checkpoints
 from algpt2.config.model import GPTConfig
 from algpt2.config.tracking import TrackingConfig
@@ -20,9 +19,8 @@ from algpt2.data.tokenizer import Tokenizer
 from algpt2.devices.chips import GIB
 from algpt2.devices.host_memory import host_memory_bytes
 from algpt2.errors import UserError
-from algpt2.runs.folder import MADE_BY, RESULT_NAME
+from algpt2.runs.folder import read_result
 from algpt2.runs.plan import Run
-from algpt2.storage import json_files
 from algpt2.tracking import wandb_log
 
 if TYPE_CHECKING:
@@ -114,9 +112,8 @@ def _steps_made(run: Run, model_dir: str) -> int:
             f"--steps must be at least the {steps} that the run in {model_dir} has made, received {total_steps}: give "
             "more steps or epochs, or go back with --rewind_to."
         )
-    result = storage.join(model_dir, RESULT_NAME)
-    if steps == total_steps and storage.exists(result):
-        json_files.read_object(result, MADE_BY)
+    if steps == total_steps:
+        read_result(model_dir)
     return steps
 
 

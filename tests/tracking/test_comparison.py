@@ -99,6 +99,23 @@ def test_another_number_of_evaluations_than_of_runs_is_refused(finish, evaluate,
 
 
 @pytest.mark.parametrize(
+    ("key", "value", "found"),
+    [
+        ("tokens_per_second", "x", 'its tokens_per_second is "x", not a number'),
+        ("model_dir", [], "its model_dir is a list, not a string"),
+        ("val_loss", 10**400, "its val_loss is beyond all floats"),
+        ("parameters", True, "its parameters is true, not a whole number"),
+    ],
+)
+def test_a_result_with_a_value_of_another_kind_is_refused(finish, tmp_path, key, value, found):
+    finish("a")
+    file = tmp_path / "a" / "result.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), key: value}))
+    with pytest.raises(UserError, match=found):
+        compare_runs([str(tmp_path / "a")], [], VAL_RECORDS)
+
+
+@pytest.mark.parametrize(
     ("content", "found"),
     [(b"{", "Expecting"), (b"", "Expecting"), (b"[]", "a list"), (b"\xff", "utf-8"), (b'{"a": 1}', "it lacks ")],
 )

@@ -7,7 +7,7 @@ import pytest
 from algpt2 import storage
 from algpt2.errors import UserError
 from algpt2.runs.folder import METRICS_NAME
-from algpt2.tracking.metrics import StepFile, read_metrics, tag_of
+from algpt2.tracking.metrics import StepFile, read_lines, read_metrics, tag_of
 
 
 class AtOnce:
@@ -32,7 +32,7 @@ def test_lines_are_read_back_as_they_were_written_in_order(tmp_path):
     log.write(10, {"loss": 2.5})
     log.write(10, {"val_loss": 2.75})
     log.write(20, {"loss": float("inf"), "note": "line\nbreak\u2028"})
-    assert read_metrics(str(tmp_path)) == [
+    assert read_lines(str(tmp_path / METRICS_NAME)) == [
         {"step": 10, "loss": 2.5},
         {"step": 10, "val_loss": 2.75},
         {"step": 20, "loss": None, "note": "line\nbreak\u2028"},
@@ -76,8 +76,8 @@ def test_a_damaged_file_is_refused_with_its_name_and_a_way_out(tmp_path, content
 
 
 def test_rows_of_one_step_are_written_together(tmp_path):
-    log_of(tmp_path, 0).write(4, {"text": "a"}, {"text": "b"})
-    assert read_metrics(str(tmp_path)) == [{"step": 4, "text": "a"}, {"step": 4, "text": "b"}]
+    log_of(tmp_path, 0).write(4, {"loss": 1.5}, {"loss": 2.5})
+    assert read_metrics(str(tmp_path)) == [{"step": 4, "loss": 1.5}, {"step": 4, "loss": 2.5}]
 
 
 @pytest.mark.parametrize(
@@ -94,3 +94,10 @@ def test_rows_of_one_step_are_written_together(tmp_path):
 )
 def test_charts_are_grouped_by_what_they_tell_of(key, tag):
     assert tag_of(key) == tag
+
+
+@pytest.mark.parametrize(("value", "found"), [('"x"', '"x", not a number'), ("1" * 400, "beyond all floats")])
+def test_a_figure_that_is_no_number_is_refused_with_its_line(tmp_path, value, found):
+    (tmp_path / METRICS_NAME).write_text(f'{{"step": 1, "loss": null}}\n{{"step": 2, "loss": {value}}}\n')
+    with pytest.raises(UserError, match=f"must hold figures, and its line 2: loss is {found}"):
+        read_metrics(str(tmp_path))
