@@ -12,6 +12,7 @@ from tiny_models import ALGPT2_CONFIG, GPT2_CONFIG
 from algpt2 import storage
 from algpt2.checkpoints.folder import Checkpoint, newest_intact_checkpoint
 from algpt2.checkpoints.save_load import load_model, restore_checkpoint
+from algpt2.checkpoints.tensor_files import assign_tensors
 from algpt2.config.model import load_config
 from algpt2.config.training import TrainConfig
 from algpt2.errors import UserError
@@ -95,3 +96,16 @@ def test_a_path_means_its_newest_intact_checkpoint_to_load_model_too(tmp_path):
     assert_same(load_model(str(tmp_path)).weights, model.weights)
     with pytest.raises(UserError, match="SHA-256"):
         load_model(newer)
+
+
+def test_tensors_of_which_one_does_not_fit_change_nothing():
+    model, _ = model_and_optimizer()
+    parameters = model.named_parameters()
+    before = {name: np.array(parameter.numpy()) for name, parameter in parameters.items()}
+    tensors = {name: value + 1 for name, value in before.items()}
+    last = list(tensors)[-1]
+    tensors[last] = tensors[last][:-1]
+    with pytest.raises(UserError, match=f"{last} must have shape"):
+        assign_tensors(tensors, parameters, "somewhere")
+    for name, value in before.items():
+        np.testing.assert_array_equal(parameters[name].numpy(), value)

@@ -186,3 +186,7 @@ def test_a_value_that_was_edited_is_refused_though_it_fits_all_others(tmp_path):
     (tmp_path / "manifest.json").write_text(json.dumps(fields))
     with pytest.raises(UserError, match="its content_sha256, so it was changed after it was written: copy it again"):
         read_manifest(str(tmp_path))
+
+
+def test_the_counts_of_a_split_are_those_of_all_its_shards():
+    assert (TRAIN.records, TRAIN.target_bytes) == (1 + 1, 14 + 16)

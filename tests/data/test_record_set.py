@@ -195,3 +195,9 @@ def test_another_tokenizer_than_that_of_the_records_is_refused(tmp_path):
     assert load_tokenizer(str(tmp_path), tokenizer.sha256).vocab_size == tokenizer.vocab_size
     with pytest.raises(UserError, match="must be the one they were made with"):
         load_tokenizer(str(tmp_path), "ab" * 32)
+
+
+def test_a_shard_that_is_named_twice_is_refused(folder):
+    """Its records would count twice in each epoch."""
+    with pytest.raises(UserError, match="every shard may be named once"):
+        open_train(folder, shard(folder))

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from algpt2.devices import strategies
 from algpt2.devices.workers import Workers
+from algpt2.errors import UserError
 
 CLUSTER = {"chief": ["host:1"], "worker": ["host:2", "host:3"]}
 
@@ -65,3 +66,9 @@ def test_only_the_chiefs_value_counts_where_all_must_take_it(monkeypatch):
     for task in (("chief", 0), ("worker", 0), ("worker", 1)):
         Workers(StandIn(CLUSTER, *task)).from_chief(7)
     assert sent == [7, 0, 0]
+
+
+@pytest.mark.parametrize("paths", [["/disk/train", "gs://bucket/val"], ["gs://bucket/train", "/disk/val"]])
+def test_any_path_that_a_distant_tpu_cannot_read_is_refused(paths):
+    with pytest.raises(UserError, match="received '/disk/"):
+        strategies.require_readable_by_tpu("v3-8", paths)

@@ -183,3 +183,11 @@ def test_projections_and_tables_start_with_the_scales_that_the_design_names():
     for name, stddev in expected.items():
         assert np.std(named[name].numpy()) == pytest.approx(stddev, rel=0.03), name
     assert np.std(named["wpe.weight"].numpy()) == pytest.approx(0.02, rel=0.1)
+
+
+def test_the_tied_head_multiplies_with_the_float32_table_under_mixed_precision(tiny_config, rng):
+    """Keras would cast the table to bfloat16 inside a call, which moves logits by some thousandths."""
+    model = randomised(tiny_config, dtype="mixed_bfloat16")
+    ids = rng.integers(tiny_config.vocab_size, size=(2, 16)).astype("int32")
+    hidden = tf.cast(model.hidden_states(ids), tf.float32).numpy()
+    np.testing.assert_allclose(model(ids).numpy(), hidden @ model.wte.numpy().T, rtol=1e-4, atol=1e-5)
