@@ -77,7 +77,7 @@ def _lose_patience(end_seconds):
 
     publisher.ATTEMPT_SECONDS = background_writer.ATTEMPT_SECONDS = 0.5
     publisher.LONGEST_PAUSE_SECONDS = 1.0
-    cloud_lease.LEASE_SECONDS = 2.0
-    cloud_lease.RENEWAL_TIMEOUT_SECONDS = 0.5
+    cloud_lease.LEASE_SECONDS = 3.0
+    cloud_lease.RENEWAL_TIMEOUT_SECONDS = 2.0
     run_files.END_SECONDS = run_files.STOP_SECONDS = end_seconds
     run_files.LAST_SECONDS = 1.0

@@ -196,11 +196,11 @@ def test_a_failing_storage_at_the_end_does_not_hide_how_the_block_ended(path, mo
 
 def test_an_outage_longer_than_a_lease_time_costs_nothing_if_nobody_took_the_folder(cloud, monkeypatch, caplog):
     """Until a renewal has found that it still is its own, it is not certain, and nothing should be written."""
-    monkeypatch.setattr(cloud_lease, "RENEWAL_TIMEOUT_SECONDS", 0.1)
     path = "gs://bucket/run/.lock"
     with Lease(path, 0.6) as lease:
         assert lease.confirmed
-        with cloud.failing():
+        with cloud.failing(), monkeypatch.context() as patch:
+            patch.setattr(cloud_lease, "RENEWAL_TIMEOUT_SECONDS", 0.1)
             wait_until(lambda: not lease.confirmed)
             time.sleep(0.6)
             assert not lease.lost
