@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from algpt2.checkpoints.folder import committed_checkpoints
 from algpt2.data.input_pipeline import train_batches, val_batches
+from algpt2.data.input_stream import InputStream
 from algpt2.devices.strategies import host_device
 from algpt2.runs.plan import Run
 
@@ -27,6 +28,12 @@ def require_first_batches(run: Run, strategy: tf.distribute.Strategy) -> None:
     batch_size = run.train_config.batch_size
     with tf.device(host_device(strategy)):
         if not committed_checkpoints(run.model_dir):
-            next(iter(train_batches(run.train_records, batch_size, run.train_config.seed, 0, whole_batch)))
+            _read_first(train_batches(run.train_records, batch_size, run.train_config.seed, 0, whole_batch))
         if run.val_records:
-            next(iter(val_batches(run.val_records, batch_size, whole_batch)))
+            _read_first(val_batches(run.val_records, batch_size, whole_batch))
+
+
+def _read_first(batches: tf.data.Dataset) -> None:
+    stream = InputStream(batches)
+    next(stream.iterator)
+    stream.close()

@@ -14,7 +14,7 @@ EPOCHS = 4
 
 @pytest.fixture
 def record_set():
-    shards = tuple(Shard(f"train-{i}", RECORDS_A_SHARD, 1, "", 1) for i in range(N_SHARDS))
+    shards = tuple(Shard(f"train-{i}", RECORDS_A_SHARD, 1, "0" * 8, 100) for i in range(N_SHARDS))
     return RecordSet(tuple(shard.name for shard in shards), shards, "", 16, 300, 299, "")
 
 
