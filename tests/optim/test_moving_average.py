@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import tensorflow as tf
 from tiny_checkpoints import TOKENIZER_JSON, model_and_optimizer
 from tiny_models import ALGPT2_CONFIG
 
@@ -45,6 +46,18 @@ def test_the_model_has_the_average_inside_the_block_and_its_own_weights_after_it
     with pytest.raises(KeyError), averaged_weights(model, optimizer):
         raise KeyError
     assert values(model) == [4.0]
+
+
+def test_a_skipped_update_takes_the_weights_into_the_average_once_more():
+    """Otherwise the bias correction, which counts every update, would make the average of them too small."""
+    model, optimizer = trained()
+    parameters = list(model.named_parameters().values())
+    before = [float(slot.numpy().flat[0]) for slot in optimizer.slots["ema"]]
+    with optimizer.skipping(tf.constant(True)):
+        optimizer.apply([tf.ones(parameter.shape) for parameter in parameters], parameters)
+    assert values(model) == [4.0]
+    after = [float(slot.numpy().flat[0]) for slot in optimizer.slots["ema"]]
+    assert after == pytest.approx([0.5 * average + 0.5 * 4.0 for average in before])
 
 
 def save(tmp_path, config):

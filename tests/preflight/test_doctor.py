@@ -223,6 +223,17 @@ def test_too_little_room_for_the_checkpoints_is_an_error(run, tmp_path, monkeypa
     assert doctor_checks.disk(run, str(tmp_path)).level == OK
 
 
+def test_checkpoints_that_stay_for_good_need_room_too(run, tmp_path, monkeypatch):
+    usage = types.SimpleNamespace(free=0)
+    monkeypatch.setattr(doctor_checks.shutil, "disk_usage", lambda place: usage)
+    steps = run.train_config.total_steps
+    needed = [
+        doctor_checks.disk(dataclasses.replace(run, cadence=Cadence(keep_every_steps=every)), str(tmp_path)).message
+        for every in (0, steps)
+    ]
+    assert [message.split(" checkpoints")[0] for message in needed] == ["4", "5"]
+
+
 def test_a_micro_batch_beyond_the_memory_of_a_replica_is_a_warning():
     config = TrainConfig(total_steps=1, compute_dtype="bfloat16")
     assert doctor_checks.memory(GPTConfig.from_preset("gpt2"), config, 4, Devices(8, "v3")).level == OK

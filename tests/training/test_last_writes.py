@@ -12,7 +12,9 @@ from algpt2.config.cadence import Cadence
 from algpt2.errors import Interrupted, TrainingStopped
 from algpt2.storage.local import LocalStorage
 from algpt2.tracking.metrics import read_metrics
+from algpt2.tracking.run_log import RunLog
 from algpt2.training.process import Process
+from algpt2.training.run_checkpoints import RunCheckpoints
 
 
 @pytest.fixture
@@ -57,6 +59,23 @@ def test_every_checkpoint_says_how_many_steps_and_tokens_its_run_had_seen(run):
     states = [Checkpoint(folder).read_state() for folder in committed_checkpoints(run.model_dir)]
     assert [(state.step, state.tokens) for state in states] == [(step, step * 4 * 16) for step in (6, 9, 10)]
     assert {state.train_fingerprint for state in states} == {run.train_records.fingerprint}
+
+
+def test_a_step_is_measured_before_its_checkpoint_is_handed_over(run, monkeypatch):
+    done, write_evaluations, save = [], RunLog.write_evaluations, RunCheckpoints.save
+
+    def written(self, results):
+        done.append("measured")
+        write_evaluations(self, results)
+
+    def saved(self, state):
+        done.append(state.step)
+        save(self, state)
+
+    monkeypatch.setattr(RunLog, "write_evaluations", written)
+    monkeypatch.setattr(RunCheckpoints, "save", saved)
+    train_tiny(dataclasses.replace(run, cadence=Cadence(2, eval_every_steps=4, save_every_steps=4)))
+    assert done == ["measured", 4, "measured", 8, "measured", 10]
 
 
 def test_what_was_measured_at_a_step_is_written_before_the_checkpoint_of_that_step(run, monkeypatch):
