@@ -27,7 +27,7 @@ cli.run(main)
 
 
 def test_a_process_whose_input_pipeline_still_reads_ends_with_its_status_and_all_that_it_wrote(tmp_path):
-    """Catches: a process that lives as long as TensorFlow tries to read, and one that leaves files or lines behind."""
+    """Catches: a process that leaves files or lines behind; `test_cloud_input.py` has one that would not end."""
     (tmp_path / "file").write_text("a line\n")
     os.mkfifo(tmp_path / "pipe")
     command = [sys.executable, "-c", PROGRAM, str(tmp_path / "file"), str(tmp_path / "pipe")]
