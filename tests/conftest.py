@@ -107,6 +107,29 @@ def cloud(tmp_path, monkeypatch):
         gcs_client.cache_clear()
 
 
+@pytest.fixture
+def no_cloud(monkeypatch):
+    """No Cloud Storage server; the client that looks for it ends with the test, because other tests have a server."""
+    from algpt2.storage.cloud import gcs_client
+
+    with monkeypatch.context() as patch:
+        patch.setenv("STORAGE_EMULATOR_HOST", "http://localhost:1")
+        gcs_client.cache_clear()
+        yield
+        gcs_client.cache_clear()
+
+
+@pytest.fixture
+def publisher():
+    """What writes a run's files in the background."""
+    from algpt2.storage.deadline import Deadline
+    from algpt2.storage.publisher import Publisher
+
+    publisher = Publisher("a test's publisher")
+    yield publisher
+    publisher.close(Deadline(0))
+
+
 @pytest.fixture(scope="session")
 def records_folder(tmp_path_factory) -> str:
     """TFRecords of a small corpus: vocabulary 300, seq_len 16, 3 train shards, 1 val shard. Read only."""

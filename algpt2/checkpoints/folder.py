@@ -239,13 +239,12 @@ def delete_checkpoint(folder: str) -> None:
     A file that no checkpoint has is the user's: it stays, and so does the folder.
     """
     store = storage.of(folder)
-    marker = storage.join(folder, MARKER_NAME)
-    if storage.exists(marker):
+    files = {_path_below(folder, file): file for file in store.list_files(folder)}
+    if marker := files.pop(MARKER_NAME, None):
         store.delete_file(marker)
-    files = store.list_files(folder)
-    own = [file for file in files if _is_file_of_checkpoint(_path_below(folder, file))]
-    if len(own) < len(files):
-        logging.warning("%s keeps %s, which no checkpoint has", folder, ", ".join(sorted(set(files) - set(own))))
+    own = [file for path, file in files.items() if _is_file_of_checkpoint(path)]
+    if others := sorted(set(files.values()) - set(own)):
+        logging.warning("%s keeps %s, which no checkpoint has", folder, ", ".join(others))
         for file in own:
             store.delete_file(file)
         return

@@ -120,7 +120,7 @@ class CloudStorage:
     def write_if_generation(self, path: str, text: str, generation: int, timeout_seconds: float = 120.0) -> int:
         """Writes an object if its version still is `generation`; returns its new one, or 0 if it was another."""
         blob = _blob(path)
-        with requesting(path, timeout_seconds) as retry, requiring_bucket(path):
+        with requesting(path) as retry, requiring_bucket(path):
             try:
                 blob.upload_from_string(text, if_generation_match=generation, timeout=timeout_seconds, retry=retry)
                 return blob.generation
@@ -130,7 +130,7 @@ class CloudStorage:
     def delete_if_generation(self, path: str, generation: int, timeout_seconds: float = 120.0) -> None:
         """Deletes an object if its version still is `generation`, else leaves what is there."""
         with (
-            requesting(path, timeout_seconds) as retry,
+            requesting(path) as retry,
             contextlib.suppress(exceptions.PreconditionFailed, exceptions.NotFound),
         ):
             _blob(path).delete(if_generation_match=generation, timeout=timeout_seconds, retry=retry)

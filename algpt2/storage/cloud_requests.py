@@ -37,23 +37,22 @@ CLIENT_ERRORS = (
 
 
 @contextlib.contextmanager
-def requesting(path: str, timeout_seconds: float | None = None) -> Iterator[Callable]:
+def requesting(path: str) -> Iterator[Callable]:
     """Yields what the client takes as `retry`; errors of requests in the block become ours, with the client's text.
 
-    What may pass by itself (no connection, a status of 5xx or 429) is tried again, and a line says so: the first time
-    at once, then at most one a minute in this process. Whoever limits the patience tells of what fails in lines of its
-    own, so there is none here.
+    What may pass by itself (no connection, a status of 5xx or 429) is tried again for `patience_seconds`, and a line
+    says so: the first time at once, then at most one a minute in this process. Whoever limits the patience tells of
+    what fails in lines of its own, so there is none here.
 
     Args:
       path: what the requests are about, for the sentences.
-      timeout_seconds: how long a request is tried again; None means the `patience_seconds`.
 
     Raises:
       FileNotFoundError: there is no such object.
       UserError: the service refuses the request, which the user can mend.
       StorageUnavailable: the service did not do as asked in all that time.
     """
-    seconds = patience_seconds() if timeout_seconds is None else timeout_seconds
+    seconds = patience_seconds()
     try:
         yield functools.partial(DEFAULT_RETRY.with_timeout(seconds), on_error=functools.partial(_tell, path, seconds))
     except CLIENT_ERRORS as error:

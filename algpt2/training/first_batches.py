@@ -2,14 +2,13 @@
 
 import tensorflow as tf
 
-from algpt2.checkpoints.folder import committed_checkpoints
 from algpt2.data.input_pipeline import train_batches, val_batches
 from algpt2.data.input_stream import InputStream
 from algpt2.devices.strategies import host_device
 from algpt2.runs.plan import Run
 
 
-def require_first_batches(run: Run, strategy: tf.distribute.Strategy) -> None:
+def require_first_batches(run: Run, strategy: tf.distribute.Strategy, steps_made: int) -> None:
     """Reads and checks one global batch of validation and, if the run has no checkpoint yet, one of training.
 
     Every worker does it for itself: each of them must be able to read the records, and when all find the same fault,
@@ -20,6 +19,7 @@ def require_first_batches(run: Run, strategy: tf.distribute.Strategy) -> None:
     Args:
       run: what is to be trained.
       strategy: the devices; the batches are read on this machine's CPU.
+      steps_made: the step of the run's newest checkpoint, 0 if it has none.
 
     Raises:
       tf.errors.OpError: a record is damaged, or is not what the manifest says, or cannot be read.
@@ -27,7 +27,7 @@ def require_first_batches(run: Run, strategy: tf.distribute.Strategy) -> None:
     whole_batch = tf.distribute.InputContext()
     batch_size = run.train_config.batch_size
     with tf.device(host_device(strategy)):
-        if not committed_checkpoints(run.model_dir):
+        if steps_made == 0:
             _read_first(train_batches(run.train_records, batch_size, run.train_config.seed, 0, whole_batch))
         if run.val_records:
             _read_first(val_batches(run.val_records, batch_size, whole_batch))

@@ -23,7 +23,7 @@ from algpt2.devices.workers import Workers, lost_workers
 from algpt2.errors import Interrupted, TrainingStopped
 from algpt2.model.gpt import GPT
 from algpt2.model.sizes import training_flops_per_token
-from algpt2.runs.folder import RESULT_NAME, RunRecord, read_result, record_changes
+from algpt2.runs.folder import MADE_BY, RESULT_KINDS, RESULT_NAME, RunRecord, record_changes
 from algpt2.runs.plan import Run
 from algpt2.storage import json_files
 from algpt2.storage.deadline import Deadline
@@ -131,7 +131,7 @@ class Trainer:
         self._log_start()
         result_path = storage.join(self.run.model_dir, RESULT_NAME)
         if self.process.workers.from_chief(self._is_last_step() and storage.exists(result_path)):
-            return read_result(self.run.model_dir) or {}
+            return json_files.read_object(result_path, MADE_BY, kinds=RESULT_KINDS)
         with run_files.publishing(self.publisher, self.process.stop), self.log, contextlib.closing(self.checkpoints):
             result = self._result(self._run_to_the_end())
             if self.process.is_chief:
@@ -163,12 +163,11 @@ class Trainer:
         self.record_watch.begin_epoch(self.run.epoch_of(self.state.step))
         before, n_steps = self.state, self._steps_until_next_stop()
         seq_len = seq_len_at(before.step, self.run.train_config, self.run.model_config.seq_len)
-        counts = self.train_step.input_progress.counts()
         try:
             with (
                 reading_errors(self.run.train_records),
                 self.log.meter.measuring(n_steps) as measured,
-                self.stall_watch.steps(n_steps, graph=seq_len),
+                self.stall_watch.steps(n_steps, graph=seq_len) as counts,
             ):
                 results, skips = self.train_step(batches, before.step, n_steps, before.skips)
         except InputOutage:

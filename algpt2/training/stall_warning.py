@@ -10,12 +10,13 @@ from typing import NamedTuple
 
 from absl import logging
 
+from algpt2.storage.failure_log import reason_of
+
 TIMES_THE_USUAL = 10
 LEAST_SECONDS = 30.0
 SECONDS_BETWEEN_WARNINGS = 60.0
 SECONDS_BETWEEN_LOOKS = 1.0
 REMEMBERED_CALLS = 20
-LONGEST_REASON = 300
 
 
 class InputCounts(NamedTuple):
@@ -59,14 +60,19 @@ class StallWatch:
         self._thread.join()
 
     @contextlib.contextmanager
-    def steps(self, n_steps: int, graph: Hashable) -> Iterator[None]:
-        """Watches the block, which is one graph call of so many steps; `graph` says which graph it is."""
-        start = self._clock()
+    def steps(self, n_steps: int, graph: Hashable) -> Iterator[InputCounts]:
+        """Watches the block, which is one graph call of so many steps; yields the counts before it.
+
+        Args:
+          n_steps: of the call.
+          graph: says which graph it is.
+        """
+        start, counts = self._clock(), self._counts_now()
         with self._lock:
             self._is_compiling = graph not in self._compiled
-            self._counts, self._moved_at = self._counts_now(), start
+            self._counts, self._moved_at = counts, start
         try:
-            yield
+            yield counts
         finally:
             with self._lock:
                 self._moved_at = None
@@ -92,9 +98,7 @@ class StallWatch:
             try:
                 self.look()
             except Exception as error:  # The counts are on a TPU's machine that is gone; the steps say so themselves.
-                logging.warning(
-                    "the steps are not watched any more (%s)", " ".join(str(error).split())[:LONGEST_REASON]
-                )
+                logging.warning("the steps are not watched any more (%s)", reason_of(error))
                 return
 
     def _is_waiting_for_input(self) -> bool:

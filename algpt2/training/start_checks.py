@@ -143,13 +143,13 @@ def _host_memory(model: GPTConfig, train: TrainConfig, micro_batch: int, strateg
     return needed
 
 
-def _first_batches(run: Run, strategy: "tf.distribute.Strategy", *_: Any) -> bool:
+def _first_batches(run: Run, strategy: "tf.distribute.Strategy", steps_made: int, _: float) -> bool:
     """Reads them after all else, because a batch that no memory can hold must have been refused before."""
     from algpt2.data.reading_errors import reading_errors
     from algpt2.training.first_batches import require_first_batches
 
     with reading_errors(*run.record_sets()):
-        require_first_batches(run, strategy)
+        require_first_batches(run, strategy, steps_made)
     return True
 
 
@@ -172,6 +172,6 @@ START_CHECKS = (
         "it takes {:,.2f} GiB of this machine's memory, or more.",
     ),
     StartCheck(
-        "first batches", ("run", "strategy", "model_dir", "host memory"), _first_batches, "the records can be read."
+        "first batches", ("run", "strategy", "steps made", "host memory"), _first_batches, "the records can be read."
     ),
 )

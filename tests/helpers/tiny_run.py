@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from tiny_models import ALGPT2_CONFIG
 
@@ -63,6 +64,14 @@ def kill_at(monkeypatch, step):
         return call(self, iterator, first_step, *arguments)
 
     monkeypatch.setattr(TrainStep, "__call__", dying)
+
+
+def train_until_killed(run, monkeypatch, step):
+    """Trains until the process dies before the step with this 0-based number, or a later one."""
+    with monkeypatch.context() as patch:
+        kill_at(patch, step)
+        with pytest.raises(Killed):
+            train_tiny(run)
 
 
 def spoil_steps(monkeypatch, run, bad_steps):

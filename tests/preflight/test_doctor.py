@@ -198,11 +198,9 @@ def test_a_place_where_nothing_can_be_written_is_an_error(tmp_path):
         doctor_checks.writing(str(tmp_path / "file" / "run"))
 
 
-def test_a_refusal_of_cloud_storage_names_the_permission_to_grant(monkeypatch):
+def test_a_refusal_of_cloud_storage_names_the_permission_to_grant(no_cloud, monkeypatch):
     from google.api_core import exceptions
     from google.cloud import storage as gcs
-
-    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://localhost:1")
 
     def refuse(*_, **__):
         raise exceptions.Forbidden("403")

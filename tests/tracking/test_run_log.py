@@ -5,7 +5,6 @@ import pytest
 from tiny_run import tiny_run, train_tiny
 
 from algpt2.storage.deadline import Deadline
-from algpt2.storage.publisher import Publisher
 from algpt2.tracking.metrics import EvaluationResult, Sample, StepResults, read_metrics
 from algpt2.tracking.run_log import RunLog
 from algpt2.tracking.sinks import FileSink
@@ -114,8 +113,7 @@ def test_sinks_are_closed_whatever_ends_the_run():
     assert [sink.closed for sink in sinks] == [True, True]
 
 
-def test_what_a_file_holds_is_what_the_log_wrote(tmp_path):
-    publisher = Publisher("a test's publisher")
+def test_what_a_file_holds_is_what_the_log_wrote(tmp_path, publisher):
     with RunLog(0, 10, ThroughputMeter(TOKENS_PER_STEP), lambda: [FileSink(str(tmp_path), 0, publisher)]) as log:
         log.add_steps(results([3], [1]), seconds=0.5)
         log.write_steps(1e-3, 0, {})

@@ -8,17 +8,9 @@ from absl import logging
 from algpt2.config.tracking import TrackingConfig
 from algpt2.errors import UserError
 from algpt2.storage.deadline import Deadline
-from algpt2.storage.publisher import Publisher
 from algpt2.tracking import tensorboard, wandb_log
 from algpt2.tracking.metrics import Sample
 from algpt2.tracking.sinks import BestEffortSink, FileSink, open_sinks
-
-
-@pytest.fixture
-def publisher():
-    publisher = Publisher("a test's publisher")
-    yield publisher
-    publisher.close(Deadline(0))
 
 
 @pytest.fixture

@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing import plugin_event_accumulator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny_run import Killed, kill_at, rate_of_update, tiny_run, train_tiny
+from tiny_run import rate_of_update, tiny_run, train_tiny, train_until_killed
 
 from algpt2 import storage
 from algpt2.config.tracking import TrackingConfig
 from algpt2.storage.deadline import Deadline
-from algpt2.storage.publisher import Publisher
 from algpt2.tracking import tensorboard
 from algpt2.tracking.metrics import Sample, read_metrics
 from algpt2.tracking.tensorboard import TensorBoard
@@ -96,10 +95,7 @@ def test_writing_does_not_need_the_tensorboard_package(tmp_path, monkeypatch):
 
 def test_a_killed_and_resumed_run_has_every_point_of_metrics_jsonl_once(records_folder, tmp_path, monkeypatch):
     run = tiny_run(records_folder, tmp_path, TrackingConfig())
-    with monkeypatch.context() as patch:
-        kill_at(patch, 8)
-        with pytest.raises(Killed):
-            train_tiny(run)
+    train_until_killed(run, monkeypatch, 8)
     train_tiny(run)
     expected = [(line["step"], line["loss"]) for line in read_metrics(str(tmp_path)) if "loss" in line]
     assert [step for step, _ in expected] == [2, 4, 6, 8, 10]
@@ -109,13 +105,6 @@ def test_a_killed_and_resumed_run_has_every_point_of_metrics_jsonl_once(records_
     assert len(list((tmp_path / "tensorboard").iterdir())) == 2
     train_tiny(run)
     assert len(list((tmp_path / "tensorboard").iterdir())) == 2, "a finished run that is asked again writes none"
-
-
-@pytest.fixture
-def publisher():
-    publisher = Publisher("a test's publisher")
-    yield publisher
-    publisher.close(Deadline(0))
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_run import Killed, kill_at, rate_of_update, spoil_steps, tiny_run, with_config
+from tiny_run import rate_of_update, spoil_steps, tiny_run, train_until_killed, with_config
 from tiny_run import train_tiny as train
 from tiny_step import TWO, strategy_of
 
@@ -118,10 +118,7 @@ def test_the_utilisation_counts_every_replica_of_the_kind_that_is_named(run):
 def test_run_json_is_read_once_at_a_start(run, monkeypatch, begun):
     """Read twice, the second reading could find another run than the one that was checked."""
     if begun:
-        with monkeypatch.context() as patch:
-            kill_at(patch, 4)
-            with pytest.raises(Killed):
-                train(run)
+        train_until_killed(run, monkeypatch, 4)
     with reads_of(Path(run.model_dir) / "run.json") as reads:
         train(with_config(run, learning_rate=3e-3))
     assert len(reads) == 1
@@ -134,10 +131,7 @@ def test_the_result_is_kept_in_the_runs_folder(finished):
 
 def test_a_run_interrupted_and_resumed_ends_bit_identical(run, trained_once, monkeypatch):
     for step in (2, 8):
-        with monkeypatch.context() as patch:
-            kill_at(patch, step)
-            with pytest.raises(Killed):
-                train(run)
+        train_until_killed(run, monkeypatch, step)
     train(run)
     assert final_tensors(run) == final_tensors(trained_once[0])
     steps = [line["step"] for line in read_metrics(run.model_dir) if "loss" in line]
@@ -164,10 +158,7 @@ def test_another_seed_in_the_same_folder_is_refused(finished):
 
 
 def test_a_resumed_run_goes_on_with_the_learning_rate_that_is_given_now(run, monkeypatch):
-    with monkeypatch.context() as patch:
-        kill_at(patch, 6)
-        with pytest.raises(Killed):
-            train(run)
+    train_until_killed(run, monkeypatch, 6)
     train(with_config(run, learning_rate=2e-2, decay="constant"))
     rates = {line["step"]: line["learning_rate"] for line in read_metrics(run.model_dir) if "loss" in line}
     assert rates[10] == pytest.approx(2e-2)
@@ -229,10 +220,7 @@ def test_skipped_steps_and_their_count_are_the_same_after_a_resume(run, tmp_path
     uninterrupted = skipping_run(dataclasses.replace(run, model_dir=str(tmp_path / "whole")), monkeypatch, [5, 8])
     expected = train(uninterrupted)
     run = dataclasses.replace(uninterrupted, model_dir=run.model_dir)
-    with monkeypatch.context() as patch:
-        kill_at(patch, 8)
-        with pytest.raises(Killed):
-            train(run)
+    train_until_killed(run, monkeypatch, 8)
     assert train(run)["skipped_steps"] == expected["skipped_steps"] == 2
     assert final_tensors(run) == final_tensors(uninterrupted)
     assert skipped_lines(run) == skipped_lines(uninterrupted)
@@ -256,10 +244,7 @@ def test_the_moving_average_is_validated_beside_the_weights_and_survives_a_resum
     expected = train(uninterrupted)
     assert expected["ema_val_loss"] != expected["val_loss"]
     assert abs(expected["ema_val_loss"] - expected["val_loss"]) < 0.5
-    with monkeypatch.context() as patch:
-        kill_at(patch, 8)
-        with pytest.raises(Killed):
-            train(run)
+    train_until_killed(run, monkeypatch, 8)
     train(run)
     assert final_tensors(run) == final_tensors(uninterrupted)
 
@@ -268,10 +253,7 @@ def test_a_run_with_growing_sequences_survives_a_resume(run, tmp_path, monkeypat
     run = with_config(run, initial_seq_len=4, seq_len_warmup_steps=7)
     uninterrupted = dataclasses.replace(run, model_dir=str(tmp_path / "uninterrupted"))
     train(uninterrupted)
-    with monkeypatch.context() as patch:
-        kill_at(patch, 4)
-        with pytest.raises(Killed):
-            train(run)
+    train_until_killed(run, monkeypatch, 4)
     train(run)
     assert final_tensors(run) == final_tensors(uninterrupted)
 
@@ -379,10 +361,7 @@ def test_records_that_fail_at_the_first_batch_claim_nothing(run, tmp_path, recor
 
 
 def test_a_run_that_goes_on_does_not_look_for_its_place_in_the_records_twice(run, monkeypatch):
-    with monkeypatch.context() as patch:
-        kill_at(patch, 4)
-        with pytest.raises(Killed):
-            train(run)
+    train_until_killed(run, monkeypatch, 4)
     monkeypatch.setattr(first_batches, "train_batches", lambda *_: pytest.fail("the training records are read"))
     assert train(run)["step"] == 10
 
@@ -390,20 +369,14 @@ def test_a_run_that_goes_on_does_not_look_for_its_place_in_the_records_twice(run
 def test_a_run_that_never_made_a_step_does_not_hold_its_folder_against_corrected_records(run, monkeypatch):
     others = open_record_set(run.train_records.files[::-1], "train")
     corrected = dataclasses.replace(run, train_records=others)
-    with monkeypatch.context() as patch:
-        kill_at(patch, 0)
-        with pytest.raises(Killed):
-            train(run)
+    train_until_killed(run, monkeypatch, 0)
     assert train(corrected)["step"] == 10
     with pytest.raises(UserError, match="differs in training records"):
         train(run)
 
 
 def test_a_run_killed_before_its_first_checkpoint_holds_its_folder_by_its_figures(run, monkeypatch):
-    with monkeypatch.context() as patch:
-        kill_at(patch, 2)
-        with pytest.raises(Killed):
-            train(run)
+    train_until_killed(run, monkeypatch, 2)
     assert read_metrics(run.model_dir)
     with pytest.raises(UserError, match="differs in seed: 0, now 1"):
         train(with_config(run, seed=1))

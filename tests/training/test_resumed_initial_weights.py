@@ -3,8 +3,7 @@
 import dataclasses
 from pathlib import Path
 
-import pytest
-from tiny_run import STEPS, Killed, kill_at, tiny_run, train_tiny
+from tiny_run import STEPS, tiny_run, train_tiny, train_until_killed
 
 from algpt2.runs.plan import InitialWeights
 
@@ -23,9 +22,6 @@ def test_a_run_that_began_with_the_weights_of_another_resumes_with_its_own(recor
         for name in ("whole", "killed")
     )
     train_tiny(whole)
-    with monkeypatch.context() as patch:
-        kill_at(patch, 6)
-        with pytest.raises(Killed):
-            train_tiny(killed)
+    train_until_killed(killed, monkeypatch, 6)
     train_tiny(killed)
     assert final_weights(killed) == final_weights(whole)
