@@ -112,13 +112,13 @@ class Lease:
         return present
 
     def _keep_renewing(self) -> None:
-        with trying_for(RENEWAL_TIMEOUT_SECONDS):
-            while not self.lost and not self._ended.wait(self._pause_seconds):
-                self._try_to_renew()
+        while not self.lost and not self._ended.wait(self._pause_seconds):
+            self._try_to_renew()
 
     def _try_to_renew(self) -> None:
         try:
-            self._renew()
+            with trying_for(RENEWAL_TIMEOUT_SECONDS):
+                self._renew()
             self._log.succeeded(self._path)
         except Exception as error:  # Whatever the storage raises, the next renewal may succeed.
             self._log.failed(self._path, reason_of(error))
