@@ -40,8 +40,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def build_parser() -> argparse.ArgumentParser:
     """Returns the parser of this script's flags."""
     parser = cli.argument_parser(__doc__)
-    parser.add_argument("--checkpoint", required=True, metavar="DIR", help="a checkpoint, or a --model_dir with some")
-    parser.add_argument("--ema", action="store_true", help="take the moving average of the weights (--ema_decay)")
+    cli.add_checkpoint_flags(parser)
     parser.add_argument("--prompt", default="", help="text to continue (default: the start of a document)")
     add_options(parser, SamplingConfig)
     return parser

@@ -60,6 +60,12 @@ def argument_parser(description: str) -> argparse_flags.ArgumentParser:
     return _Parser(description=description, allow_abbrev=False)
 
 
+def add_checkpoint_flags(parser: argparse_flags.ArgumentParser) -> None:
+    """Adds the flags that name a trained model: `--checkpoint` and `--ema`."""
+    parser.add_argument("--checkpoint", required=True, metavar="DIR", help="a checkpoint, or a --model_dir with some")
+    parser.add_argument("--ema", action="store_true", help="take the moving average of the weights (--ema_decay)")
+
+
 def run(main: Callable[[Sequence[str]], int]) -> None:
     """Ends the process with the `exit_status` of `main` and the process's arguments, or with 130 if SIGINT comes.
 

@@ -52,8 +52,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def build_parser() -> argparse.ArgumentParser:
     """Returns the parser of this script's flags."""
     parser = cli.argument_parser(__doc__)
-    parser.add_argument("--checkpoint", required=True, metavar="DIR", help="a checkpoint, or a --model_dir with some")
-    parser.add_argument("--ema", action="store_true", help="take the moving average of the weights (--ema_decay)")
+    cli.add_checkpoint_flags(parser)
     parser.add_argument("--data", required=True, metavar="FILE", help="a UTF-8 text file, on disk or gs://")
     parser.add_argument("--protocol", choices=("hf", "raw"), default="hf", help="what is scored (default: hf)")
     parser.add_argument("--stride", type=int, help="positions between windows (default: the model's seq_len)")

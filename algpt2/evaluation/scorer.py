@@ -1,36 +1,22 @@
-"""`Scorer`: the negative log-likelihood that a model gives to token ids, in windows of a stated stride."""
+"""`Scorer`: the negative log-likelihood that a model gives to the scored targets of windows."""
 
 import dataclasses
-from collections.abc import Iterator
-from typing import NamedTuple
+import itertools
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
+import tensorflow as tf
 
 from algpt2.devices.compilation import graph_function
+from algpt2.evaluation.windows import Window, windows
 from algpt2.model.gpt import GPT
-from algpt2.model.losses import head_nats
+from algpt2.model.losses import scored_head_nats
 from algpt2.model.tensors import Tensor
 from algpt2.progress import progress_bar
 
-
-@dataclasses.dataclass(frozen=True)
-class Window:
-    """One window of a text, or several stacked: each array is (seq_len,) or (batch_size, seq_len).
-
-    Attributes:
-      inputs: int32 ids.
-      targets: int32, the id after each input.
-      scored: float32, 1 where a target counts and 0 where it does not.
-    """
-
-    inputs: np.ndarray
-    targets: np.ndarray
-    scored: np.ndarray
-
-    @classmethod
-    def empty(cls, seq_len: int) -> "Window":
-        """Returns a window of zeros, which scores nothing."""
-        return cls(np.zeros(seq_len, np.int32), np.zeros(seq_len, np.int32), np.zeros(seq_len, np.float32))
+Item = TypeVar("Item")
 
 
 class Score(NamedTuple):
@@ -40,12 +26,26 @@ class Score(NamedTuple):
     tokens: int
 
 
-class Scorer:
-    """Scores token ids under a model, without dropout.
+class WindowScore(NamedTuple):
+    """What a model gives to one window.
 
-    Windows and batches have fixed shapes, so its graph is compiled at the first text and serves all later ones. Texts
-    with fewer windows than a batch have a graph with fewer rows (`rows_of_pass`). Each pass reads the model's
-    parameters anew.
+    Attributes:
+      nats: negative log-likelihood of its scored targets together.
+      tokens: how many those are.
+      is_greedy: whether none of them has a likelier token in its place, as in the text that temperature 0 makes.
+    """
+
+    nats: float
+    tokens: int
+    is_greedy: bool
+
+
+class Scorer:
+    """Scores windows of token ids under a model, without dropout, on every replica of a strategy.
+
+    Batches have fixed shapes, so its graph is compiled at the first text and serves all later ones; shorter windows and
+    texts with fewer windows than a batch have graphs of their own (`rows_of_pass`). Only scored targets go through the
+    model's head. Each pass reads the model's parameters anew.
 
     Example:
 
@@ -58,17 +58,26 @@ class Scorer:
     199
     """
 
-    def __init__(self, model: GPT, batch_size: int, jit_compile: bool = True):
+    def __init__(
+        self,
+        model: GPT,
+        batch_size: int,
+        jit_compile: bool = True,
+        strategy: tf.distribute.Strategy | None = None,
+    ):
         """Prepares the graph; nothing is compiled yet.
 
         Args:
-          model: its seq_len is the length of a window.
-          batch_size: the most windows in a forward pass. It does not change what is scored.
+          model: its seq_len is the length of a text's window.
+          batch_size: the most windows of that length in a forward pass. It does not change what is scored.
           jit_compile: whether XLA compiles the graph where it can.
+          strategy: whose replicas score, the model having been made in its scope; None means the default one.
         """
         self.model = model
         self.batch_size = batch_size
-        self._target_nats = graph_function(self._nats_of_batch, jit_compile)
+        self.strategy = strategy or tf.distribute.get_strategy()
+        self._replica_scores = graph_function(self._scores_of_rows, jit_compile, strategy)
+        self._all_scores = tf.function(self._scores_of_replicas, autograph=False)
 
     def score(self, ids: np.ndarray, stride: int) -> Score:
         """Returns the score of every id but the first, each scored once; nats are summed in float64.
@@ -81,63 +90,83 @@ class Scorer:
         Raises:
           ValueError: `stride` is not from 1 to seq_len.
         """
-        seq_len = self.model.config.seq_len
-        rows = rows_of_pass(self.batch_size, window_count(len(ids), seq_len, stride))
         total_nats, tokens = 0.0, 0
-        with progress_bar("scoring", "token", len(ids) - 1) as progress:
-            for batch in batches(windows(ids, seq_len, stride), rows, seq_len):
-                nats = self._target_nats(batch.inputs, batch.targets).numpy().astype(np.float64)
-                scored = int(batch.scored.sum())
-                total_nats += float((nats * batch.scored).sum())
-                tokens += scored
-                progress.update(scored)
+        with progress_bar("scoring", "token", max(len(ids) - 1, 0)) as progress:
+            for score in self.score_windows(windows(ids, self.model.config.seq_len, stride)):
+                total_nats += score.nats
+                tokens += score.tokens
+                progress.update(score.tokens)
         return Score(total_nats, tokens)
 
-    def _nats_of_batch(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        return head_nats(self.model.hidden_states(inputs), self.model.wte, targets)
+    def score_windows(self, stream: Iterable[Window]) -> Iterator[WindowScore]:
+        """Yields the score of each window, in their order, while it takes no more of them than a pass needs.
 
-
-def windows(ids: np.ndarray, seq_len: int, stride: int) -> Iterator[Window]:
-    """Yields windows of `seq_len` positions in which each id but the first is scored exactly once.
-
-    The first window scores all its targets. Each later one starts `stride` positions after the one before, and scores
-    only the targets that no earlier window did. A window that runs past the end is filled up with unscored zeros.
-
-    Raises:
-      ValueError: `stride` is not from 1 to `seq_len`.
-    """
-    if not 1 <= stride <= seq_len:
-        raise ValueError(f"stride must be from 1 to seq_len = {seq_len}, or tokens are skipped; received {stride}")
-    n_targets = len(ids) - 1
-    scored_until = 0
-    for start in range(0, max(n_targets, 0), stride):
-        end = min(start + seq_len, n_targets)
-        window = Window.empty(seq_len)
-        window.inputs[: end - start] = ids[start:end]
-        window.targets[: end - start] = ids[start + 1 : end + 1]
-        window.scored[scored_until - start : end - start] = 1
-        yield window
-        scored_until = end
-        if end == n_targets:
+        Args:
+          stream: windows of one length, at most seq_len.
+        """
+        stream = iter(stream)
+        first = next(stream, None)
+        if first is None:
             return
+        most = self._most_rows(len(first.inputs))
+        beginning = [first, *itertools.islice(stream, most - 1)]
+        rows = rows_of_pass(most, len(beginning), self.strategy.num_replicas_in_sync)
+        for some_windows in in_groups(itertools.chain(beginning, stream), rows):
+            yield from self._score_pass(some_windows, rows)
+
+    def _most_rows(self, length: int) -> int:
+        """Returns how many windows of a length make a pass as large as `batch_size` windows of seq_len positions."""
+        return min(self.batch_size * (self.model.config.seq_len // length), sys.maxsize)
+
+    def _score_pass(self, some_windows: list[Window], rows: int) -> Iterator[WindowScore]:
+        batch = stacked(some_windows, rows)
+        arrays = (batch.inputs, batch.targets, batch.scored)
+        nats, is_likeliest = (part.numpy() for part in self._all_scores(*map(self._distributed, arrays)))
+        nats = (nats.astype(np.float64) * batch.scored).sum(axis=1)
+        is_greedy = ((is_likeliest == 1) | (batch.scored == 0)).all(axis=1)
+        for i, window in enumerate(some_windows):
+            yield WindowScore(float(nats[i]), int(window.scored.sum()), bool(is_greedy[i]))
+
+    def _distributed(self, array: np.ndarray) -> tf.distribute.DistributedValues | tf.Tensor:
+        """(B, L) -> the rows of each replica."""
+        parts = np.split(array, self.strategy.num_replicas_in_sync)
+        return self.strategy.experimental_distribute_values_from_function(
+            lambda context: tf.convert_to_tensor(parts[context.replica_id_in_sync_group])
+        )
+
+    def _scores_of_replicas(self, *arrays: tf.distribute.DistributedValues) -> tuple[tf.Tensor, tf.Tensor]:
+        return tuple(self.strategy.gather(part, axis=0) for part in self.strategy.run(self._replica_scores, arrays))
+
+    def _scores_of_rows(self, inputs: Tensor, targets: Tensor, scored: Tensor) -> tuple[Tensor, Tensor]:
+        nats, is_likeliest = scored_head_nats(self.model.hidden_states(inputs), self.model.wte, targets, scored)
+        return nats, tf.cast(is_likeliest, tf.int32)  # several workers gather no booleans
 
 
-def window_count(n_ids: int, seq_len: int, stride: int) -> int:
-    """Returns how many windows `windows` yields of so many ids."""
-    beyond_the_first = max(0, n_ids - 1 - seq_len)
-    return 0 if n_ids < 2 else 1 + -(-beyond_the_first // stride)
+def rows_of_pass(most: int, n_windows: int, n_replicas: int = 1) -> int:
+    """Returns the rows of a forward pass: `most`, or for each replica the largest power of two that few windows fill.
 
+    So no pass has many more rows than there are windows, and texts of all lengths take but few graphs.
 
-def rows_of_pass(batch_size: int, n_windows: int) -> int:
-    """Returns the rows of a forward pass: `batch_size`, or the largest power of two windows that a short text fills.
-
-    So no pass has more rows than the text has windows, and texts of all lengths take but few graphs.
+    Args:
+      most: rows of a full pass; it is rounded up to a multiple of the replicas, which each take as many rows.
+      n_windows: how many there are, at least 1; those beyond `most` do not matter.
+      n_replicas: that share the rows.
     """
-    return batch_size if n_windows >= batch_size else 1 << max(0, n_windows.bit_length() - 1)
+    of_replica = -(-most // n_replicas)
+    if n_windows < most:
+        of_replica = 1 << max(0, (n_windows // n_replicas).bit_length() - 1)
+    return of_replica * n_replicas
 
 
-def batches(stream: Iterator[Window], batch_size: int, seq_len: int) -> Iterator[Window]:
-    """Yields windows stacked to (batch_size, seq_len); the last batch is filled up with windows that score nothing."""
-    while batch := [window for _, window in zip(range(batch_size), stream, strict=False)]:
-        batch += [Window.empty(seq_len)] * (batch_size - len(batch))
-        yield Window(*(np.stack([getattr(w, field.name) for w in batch]) for field in dataclasses.fields(Window)))
+def in_groups(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Yields the items in lists of `size`, of which the last may be shorter."""
+    items = iter(items)
+    while group := list(itertools.islice(items, size)):
+        yield group
+
+
+def stacked(some_windows: Sequence[Window], rows: int) -> Window:
+    """Returns windows stacked to (rows, L), filled up with windows that score nothing."""
+    empty = Window.empty(len(some_windows[0].inputs))
+    filled = [*some_windows, *[empty] * (rows - len(some_windows))]
+    return Window(*(np.stack([getattr(w, field.name) for w in filled]) for field in dataclasses.fields(Window)))

@@ -51,6 +51,42 @@ def head_nats(hidden: Tensor, table: TensorLike, targets: TensorLike) -> Tensor:
     return ops.reshape(ops.concatenate(nats), targets.shape)
 
 
+def scored_head_nats(
+    hidden: Tensor, table: TensorLike, targets: TensorLike, scored: TensorLike
+) -> tuple[Tensor, Tensor]:
+    """Returns the nats of the scored targets, float32 (B, L), and whether no logit is above theirs, bool (B, L).
+
+    Only scored targets go through the head, chunk by chunk, in as many chunks as they fill; the others have 0 nats.
+
+    Args:
+      hidden: (B, L, E), any floating dtype; B and L are known when the graph is made.
+      table: float32 (V, E), the tied head.
+      targets: int (B, L), each in [0, V).
+      scored: float32 (B, L), above 0 where a target is scored.
+    """
+    scored = ops.reshape(scored, (-1,)) > 0
+    size = chunk_tokens(scored.shape[0])
+    n_chunks = (ops.sum(ops.cast(scored, "int32")) + size - 1) // size
+    in_order = _scored_first(scored, size)
+    hidden = ops.take(ops.reshape(hidden, (-1, hidden.shape[-1])), in_order, axis=0)
+    ordered_targets = ops.take(ops.reshape(targets, (-1,)), in_order)
+
+    def score_chunk(i: Tensor, nats: Tensor, is_likeliest: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        start = i * size
+        logits = head_logits(ops.slice(hidden, (start, 0), (size, hidden.shape[-1])), table)
+        some_targets = ops.slice(ordered_targets, (start,), (size,))
+        target_logits = ops.take_along_axis(logits, some_targets[:, None], axis=-1)[:, 0]
+        nats = ops.slice_update(nats, (start,), token_nats(logits, some_targets))
+        return i + 1, nats, ops.slice_update(is_likeliest, (start,), target_logits >= ops.max(logits, axis=-1))
+
+    nothing_yet = 0, ops.zeros(in_order.shape, "float32"), ops.zeros(in_order.shape, "bool")
+    _, nats, is_likeliest = ops.while_loop(lambda i, *_: i < n_chunks, score_chunk, nothing_yet)
+    place = ops.cumsum(ops.cast(scored, "int32")) - 1
+    nats = ops.where(scored, ops.take(nats, place), 0.0)
+    is_likeliest = scored & ops.take(is_likeliest, place)
+    return ops.reshape(nats, targets.shape), ops.reshape(is_likeliest, targets.shape)
+
+
 def mean_head_nats(hidden: Tensor, table: TensorLike, targets: TensorLike, count: int) -> Tensor:
     """Returns the sum of `head_nats` over `count`, float32 (), without ever holding all logits.
 
@@ -91,6 +127,13 @@ def token_chunks(hidden: Tensor, targets: TensorLike) -> list[tuple[Tensor, Tens
     tokens = hidden.shape[0]
     size = chunk_tokens(tokens)
     return [(hidden[start : start + size], targets[start : start + size]) for start in range(0, tokens, size)]
+
+
+def _scored_first(scored: Tensor, chunk_size: int) -> Tensor:
+    """bool (n,) -> int32: the indices of the scored ones in order, then of the others, then 0 up to whole chunks."""
+    (n,) = scored.shape
+    keys = ops.arange(n, dtype="int32") + n * ops.cast(ops.logical_not(scored), "int32")
+    return ops.pad(ops.cast(ops.argsort(keys), "int32"), [[0, -n % chunk_size]])
 
 
 def _chunk_loss(hidden: Tensor, targets: Tensor, table: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -9,9 +9,11 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import ALGPT2_CONFIG, GPT2_CONFIG, randomised
+from tiny_step import TWO, strategy_of
 
 from algpt2.evaluation import scorer
-from algpt2.evaluation.scorer import Scorer, windows
+from algpt2.evaluation.scorer import Scorer
+from algpt2.evaluation.windows import continuation_window, windows
 from algpt2.model.gpt import GPT
 
 SEQ_LEN = GPT2_CONFIG.seq_len
@@ -39,6 +41,18 @@ def test_windows_score_every_id_but_the_first_exactly_once_in_its_right_context(
             assert np.flatnonzero(window.scored).min() == seq_len - stride
 
 
+def rows_of_graphs(monkeypatch):
+    """A list that gets the rows of each graph that is made, for which Python runs `scored_head_nats` once."""
+    rows, scored_head_nats = [], scorer.scored_head_nats
+
+    def noted(hidden, table, targets, scored):
+        rows.append(targets.shape[0])
+        return scored_head_nats(hidden, table, targets, scored)
+
+    monkeypatch.setattr(scorer, "scored_head_nats", noted)
+    return rows
+
+
 def test_the_number_of_windows_is_the_least_that_reaches_the_end():
     assert len(list(windows(np.arange(17), 16, 16))) == 1
     assert len(list(windows(np.arange(18), 16, 16))) == 2
@@ -63,10 +77,7 @@ def test_the_total_is_that_of_a_loop_that_scores_token_by_token_without_padding(
 
 def test_a_pass_has_no_more_rows_than_the_text_has_windows(monkeypatch, rng):
     """A batch of 10^9 rows that score nothing would take hours, or all memory."""
-    rows, head_nats = [], scorer.head_nats
-    monkeypatch.setattr(
-        scorer, "head_nats", lambda *arguments: rows.append(arguments[2].shape[0]) or head_nats(*arguments)
-    )
+    rows = rows_of_graphs(monkeypatch)
     model, ids = randomised(GPT2_CONFIG), rng.integers(GPT2_CONFIG.vocab_size, size=70)
     total_nats, tokens = Scorer(model, batch_size=10**23).score(ids, SEQ_LEN)  # 5 windows
     assert (total_nats, tokens) == (pytest.approx(Scorer(model, batch_size=5).score(ids, SEQ_LEN).total_nats), 69)
@@ -74,15 +85,66 @@ def test_a_pass_has_no_more_rows_than_the_text_has_windows(monkeypatch, rng):
 
 
 def test_short_texts_of_all_lengths_take_few_graphs():
-    assert {scorer.rows_of_pass(100, n) for n in range(200)} == {1, 2, 4, 8, 16, 32, 64, 100}
+    assert {scorer.rows_of_pass(100, n) for n in range(1, 200)} == {1, 2, 4, 8, 16, 32, 64, 100}
     assert all(scorer.rows_of_pass(100, n) <= n for n in range(1, 100))
 
 
-@settings(deadline=None)
-@given(n_ids=st.integers(0, 60), seq_len=st.integers(1, 20), stride=st.data())
-def test_windows_are_counted_without_making_them(n_ids, seq_len, stride):
-    stride = stride.draw(st.integers(1, seq_len))
-    assert scorer.window_count(n_ids, seq_len, stride) == len(list(windows(np.arange(n_ids), seq_len, stride)))
+def test_every_replica_has_the_same_number_of_rows():
+    assert [scorer.rows_of_pass(5, n, 4) for n in (1, 4, 5)] == [4, 4, 8]
+    assert [scorer.rows_of_pass(100, n, 4) for n in (1, 11, 60, 99, 100)] == [4, 8, 32, 64, 100]
+
+
+def test_short_windows_are_scored_in_passes_as_large_as_long_ones(monkeypatch, rng):
+    rows = rows_of_graphs(monkeypatch)
+    one = Scorer(randomised(GPT2_CONFIG), batch_size=2)
+    short = [continuation_window(ids[:3], ids[3:], 4) for ids in rng.integers(GPT2_CONFIG.vocab_size, size=(20, 5))]
+    assert len(list(one.score_windows(short))) == 20
+    assert rows == [2 * SEQ_LEN // 4]
+
+
+def test_two_replicas_score_as_one_does(rng):
+    ids = rng.integers(GPT2_CONFIG.vocab_size, size=70)
+    strategy = strategy_of(TWO)
+    with strategy.scope():
+        replicated = randomised(GPT2_CONFIG)
+    two = Scorer(replicated, batch_size=3, jit_compile=False, strategy=strategy)
+    one = Scorer(randomised(GPT2_CONFIG), batch_size=3, jit_compile=False)
+    expected = list(one.score_windows(windows(ids, SEQ_LEN, 5)))
+    found = list(two.score_windows(windows(ids, SEQ_LEN, 5)))
+    assert [score.tokens for score in found] == [score.tokens for score in expected]
+    assert [score.nats for score in found] == pytest.approx([score.nats for score in expected], rel=1e-5)
+    assert [score.is_greedy for score in found] == [score.is_greedy for score in expected]
+
+
+def test_windows_are_taken_as_they_are_needed(rng):
+    """A text of gigabytes has more windows than memory."""
+    taken = []
+    stream = (taken.append(w) or w for w in windows(rng.integers(GPT2_CONFIG.vocab_size, size=200), SEQ_LEN, SEQ_LEN))
+    next(Scorer(randomised(GPT2_CONFIG), batch_size=2, jit_compile=False).score_windows(stream))
+    assert len(taken) == 2
+
+
+def test_a_continuation_is_scored_after_as_much_of_its_context_as_fits(rng):
+    model, ids = randomised(GPT2_CONFIG), rng.integers(GPT2_CONFIG.vocab_size, size=20)
+    for context, continuation in ((ids[:5], ids[5:8]), (ids[:18], ids[18:])):
+        kept = [*context, *continuation][-(SEQ_LEN + 1) :]
+        logits = model(np.array([kept[:-1]], np.int32)).numpy()[0].astype(np.float64)
+        nats = np.log(np.exp(logits - logits[np.arange(len(logits)), kept[1:]][:, None]).sum(-1))
+        window = continuation_window(context, continuation, SEQ_LEN)
+        (score,) = Scorer(model, 1, jit_compile=False).score_windows([window])
+        assert score.tokens == len(continuation)
+        assert score.nats == pytest.approx(nats[-len(continuation) :].sum(), rel=1e-5)
+
+
+def test_a_continuation_is_greedy_if_each_of_its_tokens_is_the_likeliest(rng):
+    model = randomised(GPT2_CONFIG)
+    ids = list(rng.integers(GPT2_CONFIG.vocab_size, size=6))
+    for _ in range(3):
+        ids.append(int(model(np.array([ids], np.int32)).numpy()[0, -1].argmax()))
+    others = [[*ids[:place], (ids[place] + 1) % 64, *ids[place + 1 :]] for place in (6, 8)]
+    found = [continuation_window(one[:6], one[6:], SEQ_LEN) for one in (ids, *others)]
+    scores = Scorer(model, 4, jit_compile=False).score_windows(found)
+    assert [score.is_greedy for score in scores] == [True, False, False]
 
 
 def test_batch_size_does_not_change_the_result(rng):
@@ -94,13 +156,11 @@ def test_batch_size_does_not_change_the_result(rng):
 
 
 def test_texts_of_any_length_and_stride_that_fill_a_batch_are_scored_by_one_graph(monkeypatch, rng):
-    """Python runs `head_nats` once for each graph that is made."""
-    traced, head_nats = [], scorer.head_nats
-    monkeypatch.setattr(scorer, "head_nats", lambda *arguments: traced.append(arguments) or head_nats(*arguments))
+    rows = rows_of_graphs(monkeypatch)
     one = Scorer(randomised(GPT2_CONFIG), batch_size=2)
     texts = [(rng.integers(GPT2_CONFIG.vocab_size, size=n), stride) for n, stride in ((70, 16), (18, 16), (40, 7))]
     scores = [one.score(ids, stride) for ids, stride in texts]
-    assert len(traced) == 1
+    assert rows == [2]
     for (ids, stride), score in zip(texts, scores, strict=True):
         assert Scorer(one.model, batch_size=2).score(ids, stride) == score
 
@@ -116,6 +176,10 @@ def test_a_scorer_scores_with_the_parameters_at_the_time_of_the_call(rng):
 
 def test_nats_are_summed_in_float64(monkeypatch):
     """Added to 2^24, a float32 1 vanishes: a long text's total would stand still."""
-    monkeypatch.setattr(scorer, "head_nats", lambda hidden, table, targets: tf.where(targets == 1, 2.0**24, 1.0))
+
+    def nats(hidden, table, targets, scored):
+        return tf.where(targets == 1, 2.0**24, 1.0), targets == 1
+
+    monkeypatch.setattr(scorer, "scored_head_nats", nats)
     ids = np.array([0, 1] + [0] * 30)
     assert Scorer(GPT(GPT2_CONFIG), batch_size=2).score(ids, SEQ_LEN) == (2.0**24 + 30, 31)

@@ -5,7 +5,15 @@ import pytest
 import tensorflow as tf
 
 from algpt2.model import sizes
-from algpt2.model.losses import head_logits, head_nats, inputs_and_targets, mean_head_nats, token_chunks, token_nats
+from algpt2.model.losses import (
+    head_logits,
+    head_nats,
+    inputs_and_targets,
+    mean_head_nats,
+    scored_head_nats,
+    token_chunks,
+    token_nats,
+)
 
 
 def exact_nats(logits, targets):
@@ -119,3 +127,18 @@ def test_no_more_than_the_stated_chunks_are_made_of_any_number_of_tokens(monkeyp
     for length, chunk_sizes in ((3, [3]), (9, [4, 4, 1]), (16, [6, 6, 4])):
         chunks = token_chunks(tf.zeros((1, length, 2)), tf.zeros((1, length), tf.int32))
         assert [hidden.shape[0] for hidden, _ in chunks] == chunk_sizes
+
+
+@pytest.mark.parametrize("n_scored", [0, 1, 5, 13, 21])
+def test_scored_targets_have_the_nats_of_the_whole_head_and_others_none(rng, targets, monkeypatch, n_scored):
+    """Chunks of 5 tokens: none, a part of one, one, three of which the last is not full, and all of the five."""
+    monkeypatch.setattr(sizes, "LEAST_CHUNK_TOKENS", 5)
+    monkeypatch.setattr(sizes, "MOST_CHUNKS", 5)
+    hidden, table = rng.normal(size=(3, 7, 8)).astype("float32"), rng.normal(size=(50, 8)).astype("float32")
+    scored = rng.permutation(np.arange(21) < n_scored).reshape(3, 7)
+    logits = head_logits(hidden, table).numpy()
+    targets = np.where(rng.random((3, 7)) < 0.5, logits.argmax(-1), targets).astype("int32")
+    nats, is_likeliest = scored_head_nats(tf.constant(hidden), table, targets, scored.astype("float32"))
+    expected = np.where(scored, exact_nats(logits, targets), 0)
+    assert np.abs(nats.numpy() - expected).max() <= 5e-6
+    assert (is_likeliest.numpy() == (scored & (logits.argmax(-1) == targets))).all()
