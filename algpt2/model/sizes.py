@@ -44,12 +44,22 @@ def mfu(config: GPTConfig, tokens_per_second: float, n_replicas: int, device_kin
     return tokens_per_second * training_flops_per_token(config) / peak_flops(n_replicas, device_kind)
 
 
-def parameter_shapes(config: GPTConfig) -> list[tuple[int, ...]]:
-    """Returns the shape of every parameter, a shared one once."""
+def parameter_shapes(config: GPTConfig) -> dict[str, tuple[int, ...]]:
+    """Returns the shape of every parameter by its name in a checkpoint, as `GPT.named_parameters` has them."""
     d, f, e = config.d_model, config.feed_forward_size, config.table_width
-    layer_norm = [(d,), (d,)]
-    attention = [(d, 3 * d), (3 * d,), (d, d), (d,)]
-    feed_forward = [(d, f), (f,), (f, d), (d,)]
-    projections = [(e, d), (d,), (d, e), (e,)] if config.embedding_size else []
-    block = 2 * layer_norm + attention + feed_forward
-    return [(config.vocab_size, e), (config.seq_len, e), *projections, *config.n_block * block, *layer_norm]
+    shapes = {"wte.weight": (config.vocab_size, e), "wpe.weight": (config.seq_len, e)}
+    if config.embedding_size:
+        shapes |= _dense_shapes("embedding_projection", e, d) | _dense_shapes("head_projection", d, e)
+    for i in range(config.n_block):
+        shapes |= _layer_norm_shapes(f"h.{i}.ln_1", d) | _layer_norm_shapes(f"h.{i}.ln_2", d)
+        shapes |= _dense_shapes(f"h.{i}.attn.c_attn", d, 3 * d) | _dense_shapes(f"h.{i}.attn.c_proj", d, d)
+        shapes |= _dense_shapes(f"h.{i}.mlp.c_fc", d, f) | _dense_shapes(f"h.{i}.mlp.c_proj", f, d)
+    return shapes | _layer_norm_shapes("ln_f", d)
+
+
+def _dense_shapes(prefix: str, width_in: int, width_out: int) -> dict[str, tuple[int, ...]]:
+    return {f"{prefix}.weight": (width_in, width_out), f"{prefix}.bias": (width_out,)}
+
+
+def _layer_norm_shapes(prefix: str, width: int) -> dict[str, tuple[int, ...]]:
+    return {f"{prefix}.weight": (width,), f"{prefix}.bias": (width,)}

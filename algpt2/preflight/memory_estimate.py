@@ -16,7 +16,7 @@ def optimizer_state_bytes(model: GPTConfig, train: TrainConfig) -> int:
     Adafactor has a mean for each row and each column of a large matrix. The other optimizers have at most AdamW's two
     moments, which is what counts for them.
     """
-    shapes = parameter_shapes(model)
+    shapes = parameter_shapes(model).values()
     size = sum(map(math.prod, shapes))
     ema = size if train.ema_decay else 0
     if train.optimizer != "adafactor":

@@ -1,9 +1,10 @@
 import dataclasses
 
 import pytest
+from tiny_models import ALGPT2_CONFIG, GPT2_CONFIG
 
 from algpt2.config.model import GPTConfig
-from algpt2.model.sizes import mfu, training_flops_per_token
+from algpt2.model.sizes import mfu, parameter_shapes, training_flops_per_token
 
 
 def test_gpt2_takes_the_published_flops_per_token():
@@ -43,3 +44,13 @@ def test_the_original_run_reached_seven_percent_of_its_pod():
         655e3 * 8.5517e8 / (64 * 123e12), rel=1e-4
     )
     assert mfu(GPTConfig.from_preset("gpt2"), 655e3, 128, "v3") == pytest.approx(0.07, abs=0.002)
+
+
+@pytest.mark.parametrize("changes", [{}, {"d_ff": 48}, {"share_layers": False}, {"embedding_size": None}])
+@pytest.mark.parametrize("config", [GPT2_CONFIG, ALGPT2_CONFIG], ids=["gpt2", "algpt2"])
+def test_the_shapes_are_those_of_a_models_parameters_in_their_order(config, changes):
+    from algpt2.model.gpt import GPT
+
+    config = dataclasses.replace(config, **changes)
+    expected = {name: tuple(parameter.shape) for name, parameter in GPT(config).named_parameters().items()}
+    assert list(parameter_shapes(config).items()) == list(expected.items())
