@@ -28,6 +28,7 @@ from algpt2.storage.files import (
     write_text,
     writing,
 )
+from algpt2.storage.folders import writing_folder
 
 __all__ = [
     "LocalCopies",
@@ -53,4 +54,5 @@ __all__ = [
     "write_hashed",
     "write_text",
     "writing",
+    "writing_folder",
 ]
