@@ -180,11 +180,21 @@ def load_config(name_or_path: str, model_type: str | None = None) -> GPTConfig:
         if not isinstance(own_fields, dict):
             raise ValueError(f"its {OWN_KEY} is no object")
         if own_fields is fields and huggingface.is_huggingface(fields):
-            return _from_huggingface({"model_type": model_type, **fields} if model_type else fields, path)
+            return config_from_huggingface({"model_type": model_type, **fields} if model_type else fields, path)
     return config_from_dict(own_fields, path)
 
 
-def _from_huggingface(fields: dict[str, Any], path: str) -> GPTConfig:
+def config_from_huggingface(fields: dict[str, Any], path: str) -> GPTConfig:
+    """Returns the config that Hugging Face's keys stand for, and logs which preset it is.
+
+    Args:
+      fields: the content of a `config.json`, without ours under `OWN_KEY`.
+      path: of the file, for the log.
+
+    Raises:
+      ValueError: an unknown key, a value of another type, or one that stands for what our model does not compute.
+      UserError: a value breaks a rule of `GPTConfig`.
+    """
     keys = huggingface.shaping_keys(fields)
     config = GPTConfig(**json_files.build(huggingface.HuggingFaceConfig, keys).own_fields())
     preset = preset_of(config)

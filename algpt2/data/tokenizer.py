@@ -77,7 +77,11 @@ class Tokenizer:
         merges = "".join(f"{left} {right}\n" for left, right in self._merges)
         storage.write_text(storage.join(folder, "vocab.json"), json.dumps(vocab, ensure_ascii=False) + "\n")
         storage.write_text(storage.join(folder, "merges.txt"), tokenizer_files.MERGES_HEADER + "\n" + merges)
-        storage.write_text(storage.join(folder, "tokenizer.json"), self._backend.to_str(pretty=True) + "\n")
+        storage.write_text(storage.join(folder, "tokenizer.json"), self.to_json())
+
+    def to_json(self) -> str:
+        """Returns the content of `tokenizer.json`, as the tokenizers library reads it."""
+        return self._backend.to_str(pretty=True) + "\n"
 
     def encode(self, text: str) -> list[int]:
         """Returns the ids of a text. `<|endoftext|>` typed in it is ordinary text, never the EOS id."""

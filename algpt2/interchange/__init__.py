@@ -1,0 +1,1 @@
+"""Checkpoints of ours as other programs' files, and other programs' weights as checkpoints of ours."""

@@ -1,0 +1,49 @@
+"""The forms of other programs in which a checkpoint can be written: the values of `--to`.
+
+A form is one line of `WAYS_OUT`: its name, its marker and a function. The function gets a committed checkpoint and the
+path of an empty folder on this machine, fills the folder with every file of the form but `README.md`, and returns what
+is worth telling of it as plain JSON values. `convert.py` does the rest: it checks that the output is new or empty,
+writes the model card, and moves the files to the output, on disk or gs://, all or none. What has no such form is
+refused by the function with a `UserError`.
+
+Nothing here imports TensorFlow, so that `--help` answers at once: each function imports what it needs when it is
+called.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from algpt2.checkpoints.folder import Checkpoint
+
+
+class WayOut(NamedTuple):
+    """A form of another program.
+
+    Attributes:
+      library: who loads it, as the Hugging Face Hub calls it in a model card's `library_name`.
+      marker: the file, by its path below the folder, without which no program takes the folder for whole.
+      write: (checkpoint, empty local folder) -> facts.
+      usage: Python code that loads the folder, whose path it has as FOLDER, for the model card.
+    """
+
+    library: str
+    marker: str
+    write: Callable[[Checkpoint, str], dict[str, Any]]
+    usage: str
+
+
+def _write_huggingface(checkpoint: Checkpoint, folder: str) -> dict[str, Any]:
+    from algpt2.interchange.to_huggingface import write_huggingface
+
+    return write_huggingface(checkpoint, folder)
+
+
+HUGGINGFACE_USAGE = """\
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained("FOLDER")
+tokenizer = AutoTokenizer.from_pretrained("FOLDER")"""
+
+WAYS_OUT = {
+    "huggingface": WayOut("transformers", "config.json", _write_huggingface, HUGGINGFACE_USAGE),
+}
