@@ -24,7 +24,7 @@ def main(argv: Sequence[str]) -> int:
 
     from algpt2.interchange.convert import convert
 
-    cli.print_json(convert(arguments.input, arguments.output, arguments.to))
+    cli.print_json(convert(arguments.input, arguments.output, arguments.to, arguments.evaluation))
     return cli.EXIT_OK
 
 
@@ -40,6 +40,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--input", required=True, metavar="DIR", help=input_help)
     parser.add_argument("--output", required=True, metavar="DIR", help="a new or empty folder, on disk or gs://")
     parser.add_argument("--to", choices=tuple(WAYS_OUT), help="the form in which a checkpoint is written")
+    evaluation_help = "what scripts of eval/ printed of the checkpoint, for its model card"
+    parser.add_argument("--evaluation", nargs="+", default=[], metavar="FILE", help=evaluation_help)
     return parser
 
 

@@ -74,7 +74,8 @@ def read_tokenizer(source: str, config: GPTConfig) -> Tokenizer:
             f"the model's tokenizer must be beside it, as {TOKENIZER_NAME} or vocab.json and merges.txt, and {source} "
             "has none: copy it there."
         )
-    tokenizer = Tokenizer.load(source)
+    with json_files.refusing(source, "hold a tokenizer of GPT-2's kind", "copy the model's own"):
+        tokenizer = Tokenizer.load(source)
     if tokenizer.vocab_size > config.vocab_size:
         raise UserError(
             f"a model must have a row for each id of its tokenizer, and {source} has {config.vocab_size} rows for "

@@ -11,6 +11,13 @@ from algpt2.checkpoints.tensor_files import read_tensors, write_tensors
 from algpt2.config.model import CONFIG_NAME, OWN_KEY, GPTConfig, load_config
 from algpt2.data.tokenizer import EOS_TOKEN, Tokenizer
 from algpt2.interchange.unrolling import plain_config, plain_parameters
+from algpt2.interchange.ways_out import DESCRIPTION
+
+DESCRIPTIONS = {
+    "gpt2": "The checkpoint's GPT-2 as it is.",
+    "algpt2": "The plain GPT-2 that computes the same as the checkpoint's ALGPT-2: its shared blocks are repeated, its "
+    "factorized tables multiplied out.",
+}
 
 
 def write_huggingface(checkpoint: Checkpoint, folder: str) -> dict[str, Any]:
@@ -34,7 +41,7 @@ def write_huggingface(checkpoint: Checkpoint, folder: str) -> dict[str, Any]:
     tokenizer.save(folder)
     for name, fields in _descriptions(config, tokenizer.eos_id).items():
         storage.write_text(storage.join(folder, name), json.dumps(fields, indent=2) + "\n")
-    return {"parameters": config.parameter_count(), "written_parameters": _written_parameters(config)}
+    return {DESCRIPTION: DESCRIPTIONS[config.model_type], "written_parameters": _written_parameters(config)}
 
 
 def _descriptions(config: GPTConfig, eos_id: int) -> dict[str, dict[str, Any]]:

@@ -2,9 +2,11 @@
 
 A form is one line of `WAYS_OUT`: its name, its marker and a function. The function gets a committed checkpoint and the
 path of an empty folder on this machine, fills the folder with every file of the form but `README.md`, and returns what
-is worth telling of it as plain JSON values. `convert.py` does the rest: it checks that the output is new or empty,
-writes the model card, and moves the files to the output, on disk or gs://, all or none. What has no such form is
-refused by the function with a `UserError`.
+is worth telling of the files as plain JSON values. Of these, `DESCRIPTION` is a sentence. A model that has no such form
+is refused by the function with a `UserError`.
+
+`convert.py` does the rest: it checks that the output is new or empty, writes the model card, and moves the files to the
+output, on disk or gs://, all or none.
 
 Nothing here imports TensorFlow, so that `--help` answers at once: each function imports what it needs when it is
 called.
@@ -15,6 +17,8 @@ from typing import Any, NamedTuple
 
 from algpt2.checkpoints.folder import Checkpoint
 
+DESCRIPTION = "description"
+
 
 class WayOut(NamedTuple):
     """A form of another program.
@@ -23,7 +27,7 @@ class WayOut(NamedTuple):
       library: who loads it, as the Hugging Face Hub calls it in a model card's `library_name`.
       marker: the file, by its path below the folder, without which no program takes the folder for whole.
       write: (checkpoint, empty local folder) -> facts.
-      usage: Python code that loads the folder, whose path it has as FOLDER, for the model card.
+      usage: Python code for the model card that loads the folder, for whose path it has the word FOLDER.
     """
 
     library: str

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def forward(parameters: dict[str, np.ndarray], ids: np.ndarray, n_layer: int, n_head: int) -> np.ndarray:
-    """Returns logits (B, L, V); a model with a single block applies it n_layer times."""
+    """Returns logits (B, L, V); a single block is applied n_layer times, and an own head counts."""
     p = {name: value.astype(np.float64) for name, value in parameters.items()}
     x = p["wte.weight"][ids] + p["wpe.weight"][: ids.shape[1]]
     if "embedding_projection.weight" in p:
@@ -20,7 +20,7 @@ def forward(parameters: dict[str, np.ndarray], ids: np.ndarray, n_layer: int, n_
     x = _layer_norm(p, "ln_f", x)
     if "head_projection.weight" in p:
         x = _dense(p, "head_projection", x)
-    return x @ p["wte.weight"].T
+    return x @ p.get("lm_head.weight", p["wte.weight"]).T
 
 
 def _dense(p, name, x):
