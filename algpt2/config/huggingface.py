@@ -20,6 +20,7 @@ _WITHOUT_EFFECT_ROWS = (
     "chunk_size_feed_forward summary_type summary_use_proj summary_activation summary_proj_to_labels",
     "summary_first_dropout do_sample early_stopping max_length min_length num_beams num_beam_groups diversity_penalty",
     "temperature top_k top_p typical_p repetition_penalty length_penalty no_repeat_ngram_size bad_words_ids",
+    "_num_labels _attn_implementation_autoset tie_encoder_decoder cross_attention_hidden_size",
     "encoder_no_repeat_ngram_size num_return_sequences output_scores return_dict_in_generate forced_bos_token_id",
     "forced_eos_token_id remove_invalid_values exponential_decay_length_penalty suppress_tokens begin_suppress_tokens",
 )

@@ -72,6 +72,17 @@ def test_each_key_means_our_field(load, changes, expected):
     assert load({**OF_2020, **changes}) == dataclasses.replace(GPTConfig(), **expected)
 
 
+def test_what_distilgpt2_says_beside_is_of_no_effect(load):
+    """As its `config.json` on the hub has it."""
+    beside = {
+        "_num_labels": 1,
+        "id2label": {"0": "LABEL_0"},
+        "label2id": {"LABEL_0": 0},
+        "summary_proj_to_labels": True,
+    }
+    assert load({**OF_2020, **beside, "n_layer": 6}) == dataclasses.replace(GPTConfig(), n_layer=6)
+
+
 def test_a_file_that_does_not_say_its_type_has_that_of_the_flag(load):
     untyped = {**OF_2020, "model_type": None}
     assert load(untyped, model_type="algpt2").share_layers
