@@ -1,6 +1,7 @@
 """ALGPT-2: pretrain GPT-2 and ALBERT-style GPT-2 with TensorFlow and Keras on TPUs, GPUs or a laptop.
 
 The public names are imported when they are first asked for. TensorFlow is imported by `GPT` and `load_model` only.
+Once `GPT` is imported, `keras.saving.load_model` reads models that `model.save("model.keras")` wrote.
 
 Example:
 
@@ -49,6 +50,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name == "GPT":
         _require_tensorflow_backend()
+        # Registers optimizers and schedules, so that `keras.saving.load_model` finds them as it finds the model.
+        importlib.import_module("algpt2.optim")
     value = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
     return value
 

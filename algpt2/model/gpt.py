@@ -1,6 +1,7 @@
 """`GPT`: embeddings, blocks (own or shared), a final layer norm and the tied head."""
 
 import functools
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 import keras
@@ -15,8 +16,11 @@ from algpt2.model.rematerialisation import rematerialised, rematerialised_loop
 from algpt2.model.tensors import Integer, Tensor, TensorLike
 
 Cache = tuple[LayerCache, ...]
+# Under this name a file of Keras holds the state of the dropout seeds.
+SEEDS_KEY = "dropout_seeds"
 
 
+@keras.saving.register_keras_serializable(package="algpt2")
 class GPT(keras.Model):
     """GPT-2, or ALGPT-2 when the config factorizes embeddings or shares layers.
 
@@ -52,6 +56,7 @@ class GPT(keras.Model):
         """
         super().__init__(dtype=dtype, **kwargs)
         self.config = config
+        self.seed = seed
         rng = np.random.default_rng(seed)
         self.wte = self._table("wte", config.vocab_size, rng)
         self.wpe = self._table("wpe", config.seq_len, rng)
@@ -188,7 +193,7 @@ class GPT(keras.Model):
         return self.head_projection(x) if self.config.embedding_size else x
 
     def named_parameters(self) -> dict[str, keras.Variable]:
-        """Returns every parameter under its published GPT-2 name; a shared block is `h.0`."""
+        """Returns every parameter under its published GPT-2 name, in Keras' order; a shared block is `h.0`."""
         named = {"wte.weight": self.wte, "wpe.weight": self.wpe}
         if self.config.embedding_size:
             named |= _dense_names("embedding_projection", self.embedding_projection)
@@ -207,9 +212,20 @@ class GPT(keras.Model):
         for name, parameter in self.named_parameters().items():
             parameter.assign(theirs[name].numpy())
 
+    def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
+        """Puts the tables into a Keras file's store, and the state of the dropout seeds, which Keras leaves out."""
+        super().save_own_variables(store)
+        store[SEEDS_KEY] = self.dropout_seeds.state
+
+    def load_own_variables(self, store: Mapping[str, Any]) -> None:
+        """Sets what `save_own_variables` has put into the store."""
+        tables = {name: store[name] for name in list(store.keys())}
+        self.dropout_seeds.state.assign(tables.pop(SEEDS_KEY))
+        super().load_own_variables(tables)
+
     def get_config(self) -> dict[str, Any]:
         """Returns what `from_config` needs."""
-        return {**super().get_config(), "config": self.config.to_dict()}
+        return {**super().get_config(), "config": self.config.to_dict(), "seed": self.seed}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "GPT":

@@ -34,7 +34,31 @@ def layer_norm(dtype: keras.DTypePolicy, name: str) -> keras.layers.LayerNormali
     return keras.layers.LayerNormalization(epsilon=LAYER_NORM_EPSILON, dtype=dtype, name=name)
 
 
-class CausalSelfAttention(keras.layers.Layer):
+class ConfiguredLayer(keras.layers.Layer):
+    """A part of a model with this `GPTConfig`, which Keras can write to a file and make again."""
+
+    def __init__(self, config: GPTConfig, **kwargs: Any):
+        """Makes the layer, its parameters not yet created.
+
+        Args:
+          config: of the model.
+          kwargs: `dtype`, `name` and what else every Keras layer takes.
+        """
+        super().__init__(**kwargs)
+        self.config = config
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns what `from_config` needs."""
+        return {**super().get_config(), "config": self.config.to_dict()}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "ConfiguredLayer":
+        """Returns a new layer from `get_config`'s fields; the seeds of its initial parameters are always the same."""
+        return cls(**{**config, "config": GPTConfig(**config["config"])}, rng=np.random.default_rng(0))
+
+
+@keras.saving.register_keras_serializable(package="algpt2")
+class CausalSelfAttention(ConfiguredLayer):
     """Multi-head attention in which a position sees itself and earlier ones; softmax in float32."""
 
     def __init__(self, config: GPTConfig, rng: np.random.Generator, **kwargs: Any):
@@ -45,8 +69,7 @@ class CausalSelfAttention(keras.layers.Layer):
           rng: from which each kernel's seed is drawn.
           kwargs: `dtype`, `name` and what else every Keras layer takes.
         """
-        super().__init__(**kwargs)
-        self.config = config
+        super().__init__(config, **kwargs)
         d_model, policy = config.d_model, self.dtype_policy
         into, out_of = normal_initializer(INITIAL_STDDEV, rng), normal_initializer(residual_stddev(config), rng)
         self.c_attn = keras.layers.Dense(3 * d_model, kernel_initializer=into, dtype=policy, name="c_attn")
@@ -105,13 +128,13 @@ class CausalSelfAttention(keras.layers.Layer):
         return ops.einsum("bhlk,hkd->bld", heads, kernel) + ops.cast(self.c_proj.bias, heads.dtype)
 
 
-class FeedForward(keras.layers.Layer):
+@keras.saving.register_keras_serializable(package="algpt2")
+class FeedForward(ConfiguredLayer):
     """D -> feed_forward_size -> D with tanh-approximated gelu."""
 
     def __init__(self, config: GPTConfig, rng: np.random.Generator, **kwargs: Any):
         """Makes the layer, its parameters not yet created; arguments as of `CausalSelfAttention`."""
-        super().__init__(**kwargs)
-        self.config = config
+        super().__init__(config, **kwargs)
         hidden, policy = config.feed_forward_size, self.dtype_policy
         into, out_of = normal_initializer(INITIAL_STDDEV, rng), normal_initializer(residual_stddev(config), rng)
         self.c_fc = keras.layers.Dense(hidden, kernel_initializer=into, dtype=policy, name="c_fc")
@@ -127,16 +150,17 @@ class FeedForward(keras.layers.Layer):
         return self.c_proj(ops.gelu(self.c_fc(x), approximate=True))
 
 
-class Block(keras.layers.Layer):
+@keras.saving.register_keras_serializable(package="algpt2")
+class Block(ConfiguredLayer):
     """A pre-norm transformer block. It is applied several times when layers are shared."""
 
     def __init__(self, config: GPTConfig, rng: np.random.Generator, **kwargs: Any):
         """Makes the block, its parameters not yet created; arguments as of `CausalSelfAttention`."""
-        super().__init__(**kwargs)
-        self.config = config
+        super().__init__(config, **kwargs)
+        # Keras numbers the variables of a file in this order, which is that of `GPT.named_parameters`.
         self.ln_1 = layer_norm(self.dtype_policy, "ln_1")
-        self.attn = CausalSelfAttention(config, rng, dtype=self.dtype_policy, name="attn")
         self.ln_2 = layer_norm(self.dtype_policy, "ln_2")
+        self.attn = CausalSelfAttention(config, rng, dtype=self.dtype_policy, name="attn")
         self.mlp = FeedForward(config, rng, dtype=self.dtype_policy, name="mlp")
 
     def build(self, input_shape: Shape) -> None:

@@ -9,6 +9,7 @@ from algpt2.model.tensors import Tensor, TensorLike
 from algpt2.optim.base import GlobalGradientOptimizer, LearningRate
 
 
+@keras.saving.register_keras_serializable(package="algpt2")
 class Adafactor(GlobalGradientOptimizer):
     """Adafactor (Shazeer & Stern 2018, arXiv:1804.04235), with the order of operations of `optax.adafactor`.
 

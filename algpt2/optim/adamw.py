@@ -9,6 +9,7 @@ from algpt2.model.tensors import Tensor
 from algpt2.optim.base import GlobalGradientOptimizer, LearningRate
 
 
+@keras.saving.register_keras_serializable(package="algpt2")
 class AdamW(GlobalGradientOptimizer):
     """Adam with bias correction and decoupled weight decay (Loshchilov & Hutter, arXiv:1711.05101).
 

@@ -6,10 +6,11 @@ do not).
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import ops
 from keras.optimizers.schedules import LearningRateSchedule
 
@@ -31,22 +32,29 @@ class GlobalGradientOptimizer(keras.optimizers.Optimizer):
 
     slots: Slots
 
-    def __init__(self, ema_decay: float = 0.0, **kwargs: Any):
+    def __init__(self, ema_decay: float = 0.0, decayed: Sequence[bool] | None = None, **kwargs: Any):
         """Makes the optimizer, its state not yet created.
 
         Args:
           ema_decay: in [0, 1); 0 keeps no moving average.
+          decayed: for every variable, in the order of `build`, whether weight decay acts on it; None for all that
+            `exclude_from_weight_decay` does not name. A Keras file needs it, because it names no variables.
           kwargs: `learning_rate`, `weight_decay`, `name` and what else every Keras optimizer takes.
         """
         super().__init__(**kwargs)
         self.ema_decay = ema_decay
+        self.decayed = decayed
         self._skip: Tensor | None = None
 
     def build(self, var_list: list[keras.Variable]) -> None:
         """Creates the state, zero, for every variable."""
         if self.built:
             return
+        if self.decayed is not None:
+            pairs = zip(var_list, self.decayed, strict=True)
+            self.exclude_from_weight_decay([variable for variable, decays in pairs if not decays])
         super().build(var_list)
+        self.decayed = [self._use_weight_decay(variable) for variable in var_list]
         self._create_slots(var_list)
         if self.ema_decay:
             self.slots[EMA_SLOT] = self.add_optimizer_variables(var_list, EMA_SLOT)
@@ -74,6 +82,8 @@ class GlobalGradientOptimizer(keras.optimizers.Optimizer):
 
     def update_step(self, gradient: Tensor, variable: keras.Variable, learning_rate: Tensor) -> None:
         """Applies weight decay and update to one variable, and takes it into its average; Keras calls this for each."""
+        # Under `fit`, the gradient of a table in which rows were looked up comes as those rows.
+        gradient = tf.convert_to_tensor(gradient)
         if self.weight_decay is not None and self._use_weight_decay(variable):
             self.assign_sub(variable, variable * self.weight_decay * learning_rate)
         self._update(gradient, variable, learning_rate)
@@ -98,7 +108,7 @@ class GlobalGradientOptimizer(keras.optimizers.Optimizer):
 
     def get_config(self) -> dict[str, Any]:
         """Returns what `from_config` needs."""
-        return {**super().get_config(), "ema_decay": self.ema_decay}
+        return {**super().get_config(), "ema_decay": self.ema_decay, "decayed": self.decayed}
 
     def named_state(self, parameters: dict[str, keras.Variable]) -> dict[str, keras.Variable]:
         """Returns every state variable as `slot/parameter name`, and the update count as `iterations`.

@@ -15,6 +15,7 @@ NEWTON_SCHULZ_ITERATIONS = 5
 UPDATE_RMS = 0.2
 
 
+@keras.saving.register_keras_serializable(package="algpt2")
 class Muon(AdamW):
     """Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon), its step scaled as in Moonlight (arXiv:2502.16982).
 

@@ -17,6 +17,7 @@ from algpt2.model.tensors import Integer, Tensor
 DECAYS_IN_UPDATES = tuple(decay for decay in DECAYS if decay != "tokens_cosine")
 
 
+@keras.saving.register_keras_serializable(package="algpt2")
 class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
     """A linear warm-up to the peak, and then a decay that ends with the run.
 
@@ -105,6 +106,7 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         }
 
 
+@keras.saving.register_keras_serializable(package="algpt2")
 class TokensCosine(keras.optimizers.schedules.LearningRateSchedule):
     """A warm-up and a cosine decay over the tokens seen before an update, however long the run is (decoder-llm's).
 

@@ -174,6 +174,8 @@ def test_a_model_comes_back_from_its_keras_config(tiny_config):
     again = GPT.from_config(model.get_config())
     assert again.config == tiny_config
     assert again.compute_dtype == "bfloat16"
+    for ours, theirs in zip(again.variables, model.variables, strict=True):
+        np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
 
 
 def test_projections_and_tables_start_with_the_scales_that_the_design_names():
