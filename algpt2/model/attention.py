@@ -20,7 +20,7 @@ BLOCK_LENGTH = 256
 _MASKED_SCORE = -1e30
 
 
-def causal_mask(n_queries: int, n_keys: int, first_position: Integer) -> Tensor:
+def causal_mask(n_queries: Integer, n_keys: Integer, first_position: Integer) -> Tensor:
     """Returns bool (n_queries, n_keys): query i, at position first_position + i, sees keys 0 to that position."""
     query_position = first_position + ops.arange(n_queries, dtype="int32")[:, None]
     return ops.arange(n_keys, dtype="int32")[None, :] <= query_position
@@ -36,7 +36,7 @@ def masked_scores(query: Tensor, key: Tensor, first_position: Integer) -> Tensor
     """
     query = query * ops.cast(query.shape[-1] ** -0.5, query.dtype)
     scores = ops.cast(ops.matmul(query, _transposed(key)), "float32")
-    mask = causal_mask(query.shape[2], key.shape[2], first_position)
+    mask = causal_mask(ops.shape(query)[2], ops.shape(key)[2], first_position)
     return ops.where(mask, scores, ops.cast(_MASKED_SCORE, "float32"))
 
 
@@ -44,14 +44,17 @@ def causal_attention(query: Tensor, key: Tensor, value: Tensor, dropout: Dropout
     """Returns softmax(query key^T / sqrt(K)) value over the keys up to each query's position; softmax in float32.
 
     Args:
-      query: (B, H, L, K), any floating dtype; L is known when the graph is made.
+      query: (B, H, L, K), any floating dtype. If L is not known when the graph is made, all scores are there at once.
       key: of the same shape and dtype.
       value: of the same shape and dtype.
-      dropout: of the attention weights.
+      dropout: of the attention weights; it needs an L that is known.
 
     Returns:
       (B, H, L, K) in the dtype of `value`.
     """
+    if query.shape[2] is None:
+        weights = ops.softmax(masked_scores(query, key, 0), axis=-1)
+        return ops.matmul(ops.cast(weights, value.dtype), value)
     starts = range(0, query.shape[2], BLOCK_LENGTH)
     mask = dropout.mask((*ops.shape(query)[:3], key.shape[2]))
 

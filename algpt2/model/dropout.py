@@ -43,9 +43,15 @@ class Dropout:
         return self.mask(ops.shape(x)).apply(x)
 
     def mask(self, shape: Sequence[Integer]) -> Mask:
-        """Returns the mask of a tensor; only the first dimension of its shape may be unknown to the graph."""
+        """Returns the mask of a tensor; only the first dimension of its shape may be unknown to the graph.
+
+        Raises:
+          ValueError: another dimension is.
+        """
         if self.seed is None or self.rate == 0:
             return KeepAll()
+        if not all(isinstance(size, int) for size in shape[1:]):
+            raise ValueError(f"dropout needs sequences whose length is known when the graph is made, received {shape}")
         return HashedMask(self.rate, self.seed, self.site, shape)
 
 

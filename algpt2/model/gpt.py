@@ -164,7 +164,7 @@ class GPT(keras.Model):
           position: int32 (), that of ids[:, 0].
           dropout_seed: int32 (2,), or None without dropout.
         """
-        positions = position + ops.arange(ids.shape[1], dtype="int32")
+        positions = position + ops.arange(ops.shape(ids)[1], dtype="int32")
         x = ops.take(self.wte, ids, axis=0) + ops.take(self.wpe, positions, axis=0)
         x = ops.cast(x, self.compute_dtype)
         if self.config.embedding_size:

@@ -33,6 +33,21 @@ def test_a_later_position_has_exactly_no_effect_on_earlier_logits(tiny_config, r
     assert (np.abs(by_position[: t + 1]).max(axis=1) > 0).all()
 
 
+def test_one_graph_gives_the_logits_of_batches_of_every_length(tiny_config, rng):
+    model = randomised(tiny_config)
+    of_any_length = tf.function(model, input_signature=[tf.TensorSpec((None, None), tf.int32)])
+    for shape in ((1, 1), (3, 7), (2, tiny_config.seq_len)):
+        ids = rng.integers(tiny_config.vocab_size, size=shape).astype("int32")
+        np.testing.assert_allclose(of_any_length(ids), model(ids), atol=1e-5)
+
+
+def test_dropout_is_refused_where_the_graph_does_not_know_the_length():
+    model = GPT(dataclasses.replace(GPT2_CONFIG, dropout=0.1))
+    train = tf.function(lambda ids: model(ids, training=True), input_signature=[tf.TensorSpec((None, None), tf.int32)])
+    with pytest.raises(ValueError, match="dropout needs sequences whose length is known"):
+        train(np.zeros((1, 4), "int32"))
+
+
 def test_every_position_gets_a_gradient_in_training(tiny_config, rng):
     model = GPT(tiny_config)
     records = rng.integers(tiny_config.vocab_size, size=(2, tiny_config.seq_len + 1)).astype("int32")
