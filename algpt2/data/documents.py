@@ -19,14 +19,28 @@ PACKAGE_OF_SUFFIX = {".zst": "zstandard", PARQUET_SUFFIX: "pyarrow"}
 
 
 class Document(NamedTuple):
-    """A text, and the same text as UTF-8, which is made once: to check it, to count its bytes and to hash it."""
+    """A text, and the same text as UTF-8, which is made once: to check it, to count its bytes and to hash it.
+
+    domain: what kind of text it is, by the key that was asked for; else the file that it is in.
+    """
 
     text: str
     utf8: bytes
+    domain: str
+
+
+class _Keys(NamedTuple):
+    """Where a JSON object, or a row of Parquet, has its text and its domain; no domain means that of the file."""
+
+    text: str
+    domain: str | None
 
 
 def iterate_documents(
-    paths: Sequence[str], text_key: str = "text", on_bytes: Callable[[int], Any] | None = None
+    paths: Sequence[str],
+    text_key: str = "text",
+    on_bytes: Callable[[int], Any] | None = None,
+    domain_key: str | None = None,
 ) -> Iterator[Document]:
     """Returns an iterator over the documents of files, folders and patterns, in the order given.
 
@@ -38,13 +52,15 @@ def iterate_documents(
       paths: local or `gs://` files, folders (read recursively, sorted) or patterns.
       text_key: the JSON key, or Parquet column, of the text.
       on_bytes: called with the number of stored bytes read since the last call; `input_bytes` is their sum.
+      domain_key: the JSON key, or Parquet column, of a document's domain; dots lead into objects, as in
+        `meta.pile_set_name`. Without it, a document's domain is its file.
 
     Raises:
       UserError: at once for nothing at a path, an unknown suffix or a missing package; while iterating for content
-        that is not whole, not UTF-8, not JSON objects, or has no text.
+        that is not whole, not UTF-8, not JSON objects, or has no text or no domain.
     """
     files = input_files(paths)
-    return _documents_of_files(files, text_key, on_bytes or (lambda count: None))
+    return _documents_of_files(files, _Keys(text_key, domain_key), on_bytes or (lambda count: None))
 
 
 def input_files(paths: Sequence[str]) -> list[str]:
@@ -110,62 +126,83 @@ def _check_suffix(file: str) -> None:
         )
 
 
-def _documents_of_files(files: list[str], text_key: str, on_bytes: Callable[[int], Any]) -> Iterator[Document]:
+def _documents_of_files(files: list[str], keys: _Keys, on_bytes: Callable[[int], Any]) -> Iterator[Document]:
     for file in files:
         with storage.of(file).open_read(file) as stored:
-            yield from _documents_of_file(file, stored, text_key, on_bytes)
+            yield from _documents_of_file(file, stored, keys, on_bytes)
 
 
-def _documents_of_file(
-    file: str, stored: BinaryIO, text_key: str, on_bytes: Callable[[int], Any]
-) -> Iterator[Document]:
+def _documents_of_file(file: str, stored: BinaryIO, keys: _Keys, on_bytes: Callable[[int], Any]) -> Iterator[Document]:
     content, compression = _suffixes(file)
     if content == PARQUET_SUFFIX:
-        yield from _documents_of_parquet(file, stored, text_key)
+        yield from _documents_of_parquet(file, stored, keys)
         on_bytes(storage.of(file).size_bytes(file))
         return
     stream = io.BufferedReader(_Counted(stored, on_bytes))
     if compression:
         stream = open_decompressed(stream, compression, file)
     if content == LINES_SUFFIX:
-        yield from _documents_of_lines(file, stream, text_key)
+        yield from _documents_of_lines(file, stream, keys)
     else:
-        utf8 = stream.read()
-        yield Document(_decode(utf8, file, first_byte=0), utf8)
+        yield _document_of_text(file, stream.read(), keys)
 
 
-def _documents_of_lines(file: str, stream: BinaryIO, text_key: str) -> Iterator[Document]:
+def _document_of_text(file: str, utf8: bytes, keys: _Keys) -> Document:
+    if keys.domain is not None:
+        raise UserError(
+            f"--domain_key {keys.domain} needs JSON objects or Parquet rows, and {file} is plain text: leave the flag "
+            "out, or the file."
+        )
+    return Document(_decode(utf8, file, first_byte=0), utf8, file)
+
+
+def _documents_of_lines(file: str, stream: BinaryIO, keys: _Keys) -> Iterator[Document]:
     first_byte = 0
     for number, line in enumerate(stream, start=1):
         if not line.strip() and not stream.read(1):
             return  # Many writers end a file with one empty line; it is no document.
-        yield _document_of_line(_decode(line, file, first_byte), f"{file}, line {number}", text_key)
+        place = f"{file}, line {number}"
+        yield _document(_fields_of_line(_decode(line, file, first_byte), place, keys), place, keys, file)
         first_byte += len(line)
 
 
-def _document_of_line(line: str, place: str, text_key: str) -> Document:
+def _fields_of_line(line: str, place: str, keys: _Keys) -> dict[str, Any]:
     try:
         fields = json_files.parse_object(line)
     except ValueError as error:
         raise UserError(f"every line must be a JSON object, and {place} is not ({error}): mend it.") from error
-    if text_key not in fields:
+    if keys.text not in fields:
         raise UserError(
-            f"every JSON object must have the key {text_key!r}, and {place} has only {sorted(fields)}: "
+            f"every JSON object must have the key {keys.text!r}, and {place} has only {sorted(fields)}: "
             "name the key of the text with --text_key."
         )
-    return _document(fields[text_key], place, text_key)
+    return fields
 
 
-def _document(text: Any, place: str, text_key: str) -> Document:
-    if not isinstance(text, str):
-        raise UserError(f"{text_key!r} must be a string, and in {place} it is a {type(text).__name__}: mend it.")
+def _document(fields: dict[str, Any], place: str, keys: _Keys, file: str) -> Document:
+    text = _require_string(fields[keys.text], keys.text, place)
+    domain = file if keys.domain is None else _require_string(_value_at(fields, keys.domain), keys.domain, place)
     try:
-        return Document(text, text.encode("utf-8"))
+        return Document(text, text.encode("utf-8"), domain)
     except UnicodeEncodeError as error:
         raise UserError(
             f"a text must be encodable as UTF-8, and in {place} character {error.start} is the lone surrogate "
             f"U+{ord(text[error.start]):04X}: mend it."
         ) from error
+
+
+def _value_at(fields: dict[str, Any], dotted_key: str) -> Any:
+    """({'meta': {'set': 'a'}}, 'meta.set') -> 'a'; None where there is none."""
+    value: Any = fields
+    for key in dotted_key.split("."):
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def _require_string(value: Any, key: str, place: str) -> str:
+    if not isinstance(value, str):
+        raise UserError(f"{key!r} must be a string, and in {place} it is a {type(value).__name__}: mend it.")
+    return value
 
 
 def _decode(data: bytes, file: str, first_byte: int) -> str:
@@ -178,21 +215,22 @@ def _decode(data: bytes, file: str, first_byte: int) -> str:
         ) from error
 
 
-def _documents_of_parquet(file: str, stored: BinaryIO, text_key: str) -> Iterator[Document]:
+def _documents_of_parquet(file: str, stored: BinaryIO, keys: _Keys) -> Iterator[Document]:
     import pyarrow
     import pyarrow.parquet
 
     first_row = 1
     try:
         table = pyarrow.parquet.ParquetFile(stored)
-        if text_key not in table.schema_arrow.names:
+        if keys.text not in table.schema_arrow.names:
             raise UserError(
-                f"a Parquet file must have the column {text_key!r}, and {file} has only {table.schema_arrow.names}: "
+                f"a Parquet file must have the column {keys.text!r}, and {file} has only {table.schema_arrow.names}: "
                 "name the column of the text with --text_key."
             )
-        for batch in table.iter_batches(PARQUET_BATCH_ROWS, columns=[text_key]):
-            for row, text in enumerate(batch.column(0).to_pylist(), start=first_row):
-                yield _document(text, f"{file}, row {row}", text_key)
+        columns = [keys.text] if keys.domain is None else [keys.text, keys.domain]
+        for batch in table.iter_batches(PARQUET_BATCH_ROWS, columns=columns):
+            for row, fields in enumerate(batch.to_pylist(), start=first_row):
+                yield _document(fields, f"{file}, row {row}", keys, file)
             first_row += batch.num_rows
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UserError(f"{file} is not a whole Parquet file of UTF-8 text ({error}): make it again.") from error

@@ -174,3 +174,35 @@ def test_a_text_file_is_read_whole_whatever_its_name(tmp_path):
         read_text_file(str(tmp_path / "none"))
     with pytest.raises(UserError, match="must be a file, and .* is a folder"):
         read_text_file(str(tmp_path))
+
+
+def domains_of(path, key):
+    return [document.domain for document in iterate_documents([path], domain_key=key)]
+
+
+def test_a_domain_is_the_file_unless_a_key_that_may_lead_into_objects_names_another(tmp_path):
+    lines = [{"text": "a", "meta": {"set": "code"}}, {"text": "b", "meta": {"set": "law"}}]
+    path = write(tmp_path / "a.jsonl", "".join(json.dumps(line) + "\n" for line in lines).encode())
+    assert domains_of(path, "meta.set") == ["code", "law"]
+    assert domains_of(path, None) == [path, path]
+    assert domains_of(write(tmp_path / "b.txt", b"c"), None) == [str(tmp_path / "b.txt")]
+
+
+def test_a_row_of_parquet_has_its_domain_in_a_column_or_in_a_part_of_one(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    rows = {"text": ["a", "b"], "meta": [{"set": "code"}, {"set": "law"}], "kind": ["x", "y"], "n": [1, 2]}
+    parquet.write_table(pyarrow.table(rows), tmp_path / "a.parquet")
+    assert domains_of(str(tmp_path / "a.parquet"), "meta.set") == ["code", "law"]
+    assert domains_of(str(tmp_path / "a.parquet"), "kind") == ["x", "y"]
+    assert "'other' must be a string" in read_error(str(tmp_path / "a.parquet"), domain_key="other")
+
+
+@pytest.mark.parametrize("fields", [{}, {"meta": "code"}, {"meta": {"set": 7}}, {"meta": {"set": None}}])
+def test_a_document_without_a_domain_is_an_error_that_names_its_line(tmp_path, fields):
+    path = write(tmp_path / "a.jsonl", (json.dumps({"text": "a", **fields}) + "\n").encode())
+    assert f"'meta.set' must be a string, and in {path}, line 1 " in read_error(path, domain_key="meta.set")
+
+
+def test_plain_text_has_no_key_of_a_domain(tmp_path):
+    assert "--domain_key set needs JSON objects" in read_error(write(tmp_path / "a.txt", b"c"), domain_key="set")
