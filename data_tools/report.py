@@ -9,13 +9,14 @@ import argparse
 from collections.abc import Sequence
 
 from algpt2 import cli
+from algpt2.evaluation.published import VALIDATION_BASELINES
 from algpt2.tracking.report import write_report
 
 
 def main(argv: Sequence[str]) -> int:
     """Writes the page, and prints where it is as JSON."""
     arguments = parse(argv)
-    cli.print_json(write_report(arguments.run, arguments.output, arguments.overwrite))
+    cli.print_json(write_report(arguments.run, arguments.output, arguments.overwrite, arguments.validation_data))
     return cli.EXIT_OK
 
 
@@ -30,6 +31,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("run", nargs="+", metavar="RUN", help="folders (--model_dir) of runs")
     parser.add_argument("--output", required=True, metavar="FILE", help="the page (.html), on disk or gs://")
     parser.add_argument("--overwrite", action="store_true", help="replace --output where it exists")
+    parser.add_argument(
+        "--validation_data",
+        choices=tuple(VALIDATION_BASELINES),
+        help="what the validation records of every run are made of: draws GPT-2's published loss on it (default: none)",
+    )
     return parser
 
 

@@ -8,12 +8,13 @@ from typing import Any
 from algpt2 import storage
 from algpt2.config.model import GPTConfig, config_from_dict
 from algpt2.errors import UserError
+from algpt2.evaluation.published import GPT2_VOCAB_SIZE
 from algpt2.model.sizes import training_flops_per_token
 from algpt2.runs.folder import MADE_BY, METRICS_NAME, RUN_NAME, read_result
 from algpt2.storage import json_files
 from algpt2.tracking import report_charts
 from algpt2.tracking.metrics import read_metrics
-from algpt2.tracking.report_charts import CHARTS, Chart, Curve
+from algpt2.tracking.report_charts import BENCHMARK_CHARTS, CHARTS, Chart, Curve, validation_chart
 
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 1500px; margin: 2em auto;
@@ -57,8 +58,17 @@ class RunHistory:
         return next((line[key] for line in reversed(self.metrics) if line.get(key) is not None), None)
 
 
-def write_report(folders: Sequence[str], output: str, overwrite: bool = False) -> dict[str, Any]:
+def write_report(
+    folders: Sequence[str], output: str, overwrite: bool = False, validation_data: str | None = None
+) -> dict[str, Any]:
     """Writes the page; returns where it is and the table's figures.
+
+    Args:
+      folders: of the runs.
+      output: the page.
+      overwrite: whether it may exist.
+      validation_data: the published data set that the validation records of all runs are of, a key of
+        `VALIDATION_BASELINES`; their loss is then drawn beside its published figures.
 
     Raises:
       UserError: the page exists already, a folder is named twice or holds no run with metrics, or no matplotlib.
@@ -66,7 +76,7 @@ def write_report(folders: Sequence[str], output: str, overwrite: bool = False) -
     if storage.exists(output) and not overwrite:
         raise UserError(f"--output must be a new file, and {output} exists: name another, or add --overwrite.")
     runs = read_runs(folders)
-    storage.write_text(output, render(runs))
+    storage.write_text(output, render(runs, validation_data))
     return {"output": output, "runs": [{"name": run.name, **_figures(run)} for run in runs]}
 
 
@@ -84,8 +94,8 @@ def read_runs(folders: Sequence[str]) -> list[RunHistory]:
     return [_read_run(path, name) for path, name in zip(paths, names, strict=True)]
 
 
-def render(runs: Sequence[RunHistory]) -> str:
-    """Returns the page."""
+def render(runs: Sequence[RunHistory], validation_data: str | None = None) -> str:
+    """Returns the page; see `write_report` for what it shows."""
     title = f"{len(runs)} training run{'s' if len(runs) > 1 else ''}"
     swatches = [
         f'<li><span class="swatch" style="background: {report_charts.colour(i)}"></span>{html.escape(run.name)}</li>'
@@ -98,7 +108,7 @@ def render(runs: Sequence[RunHistory]) -> str:
 <body>
 <h1>{title}</h1>
 <ul class="legend">{"".join(swatches)}</ul>
-<div class="charts">{"".join(_figure(chart, runs) for chart in CHARTS)}</div>
+<div class="charts">{"".join(_figure(chart, runs) for chart in _charts(runs, validation_data))}</div>
 <h2>Figures</h2>
 <div class="wide">{_table(runs)}</div>
 </body>
@@ -129,6 +139,24 @@ def _read_run(folder: str, name: str) -> RunHistory:
     )
 
 
+def _charts(runs: Sequence[RunHistory], validation_data: str | None) -> list[Chart]:
+    """Returns the charts of the page, in their order.
+
+    Raises:
+      UserError: a loss per token cannot be compared, because a model's tokenizer is not GPT-2's.
+    """
+    charts = [chart for chart in BENCHMARK_CHARTS if any(run.curve(chart.key).points for run in runs)]
+    if validation_data is None:
+        return [*CHARTS, *charts]
+    for run in runs:
+        if run.model_config.vocab_size < GPT2_VOCAB_SIZE:
+            raise UserError(
+                f"--validation_data compares losses per token, for which a run must have GPT-2's tokenizer of "
+                f"{GPT2_VOCAB_SIZE} ids, and {run.name} has {run.model_config.vocab_size}: leave the flag out."
+            )
+    return [*CHARTS, validation_chart(validation_data), *charts]
+
+
 def _has_sizes(settings: Any, names: Iterable[str]) -> bool:
     return isinstance(settings, dict) and all(type(settings.get(name)) is int for name in names)
 
@@ -141,6 +169,7 @@ def _figure(chart: Chart, runs: Sequence[RunHistory]) -> str:
     notes = [f"Not logged: {', '.join(without)}."] if without else []
     if any(len(curve.points) > report_charts.MOST_POINTS for curve in curves):
         notes.append(f"Neighbouring values averaged to at most {report_charts.MOST_POINTS} points a run.")
+    notes += [f"{one.model}: {one.value:g} ({one.source})." for one in chart.baselines]
     note = f"<figcaption>{html.escape(' '.join(notes))}</figcaption>"
     source = report_charts.svg_data_uri(chart, curves)
     return f'<figure><h2>{chart.title}</h2><img alt="{chart.title} over training tokens" src="{source}">{note}</figure>'

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from algpt2.errors import UserError
+from algpt2.evaluation.published import BASELINES, VALIDATION_BASELINES, Baseline
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,6 +18,8 @@ FEW_POINTS = 25  # a curve of at most so many has a marker at each of them
 MOST_POINTS = 300  # the points of a longer curve are averages of neighbours
 STEEP_START = 0.02  # in this first fraction of the longest run, falling curves may lie above the chart
 WIDEST, NARROWEST = 2.6, 1.3
+BASELINE_COLOUR = "#666666"
+BASELINE_DASHES = ("dashed", "dotted", "dashdot")
 SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": "algpt2", "font.family": "sans-serif", "font.size": 11}
 
 
@@ -38,22 +41,41 @@ class Curve:
 
 @dataclasses.dataclass(frozen=True)
 class Chart:
-    """Which metric a chart shows, and how."""
+    """Which metric a chart shows, and how. A level line is drawn for each of its published baselines."""
 
     key: str
     title: str
     unit: str
     logarithmic: bool = False
     falls: bool = False
+    from_zero: bool = False
+    baselines: tuple[Baseline, ...] = ()
 
 
 CHARTS = (
     Chart("loss", "Training loss", "nats per token", falls=True),
     Chart("val_bits_per_byte", "Validation bits per byte", "bits per byte", falls=True),
-    Chart("learning_rate", "Learning rate", "learning rate"),
+    Chart("learning_rate", "Learning rate", "learning rate", from_zero=True),
     Chart("gradient_norm", "Gradient norm before clipping", "global L2 norm", logarithmic=True),
-    Chart("tokens_per_second", "Throughput", "tokens per second"),
+    Chart("tokens_per_second", "Throughput", "tokens per second", from_zero=True),
 )
+# These have a place on the page only where a run has logged them.
+BENCHMARK_CHARTS = (
+    Chart("wikitext_word_perplexity", "WikiText", "perplexity per word", True, True),
+    Chart("hellaswag_acc_norm_tokens", "HellaSwag", "fraction right"),
+    Chart("lambada_acc", "LAMBADA accuracy", "fraction right"),
+    Chart("lambada_perplexity", "LAMBADA perplexity", "perplexity per last word", True, True),
+)
+BENCHMARK_CHARTS = tuple(dataclasses.replace(chart, baselines=BASELINES[chart.key]) for chart in BENCHMARK_CHARTS)
+
+
+def validation_chart(data: str) -> Chart:
+    """Returns the chart of validation loss, for runs whose validation records are of a published data set.
+
+    Args:
+      data: a key of `VALIDATION_BASELINES`.
+    """
+    return Chart("val_loss", "Validation loss", "nats per token", falls=True, baselines=VALIDATION_BASELINES[data])
 
 
 def colour(index: int) -> str:
@@ -88,9 +110,18 @@ def _draw(axes: "Axes", chart: Chart, curves: Sequence[Curve]) -> None:
         width = _width(index, len(curves))
         marker = "o" if len(tokens) <= FEW_POINTS else None
         axes.plot(tokens, values, color=colour(index), linewidth=width, marker=marker, markersize=width + 2)
+    for number, baseline in enumerate(chart.baselines):
+        _draw_baseline(axes, baseline, BASELINE_DASHES[number % len(BASELINE_DASHES)])
     if chart.falls:
-        axes.set_ylim(top=upper_limit(curves))
+        axes.set_ylim(top=upper_limit(curves, chart.baselines))
     _label(axes, chart)
+
+
+def _draw_baseline(axes: "Axes", baseline: Baseline, dashes: str) -> None:
+    """Draws a published figure as a level line, with the name of its model above it."""
+    axes.axhline(baseline.value, color=BASELINE_COLOUR, linewidth=NARROWEST, linestyle=dashes)
+    place = axes.get_yaxis_transform()  # the left end of the axes, at the figure's height
+    axes.text(0.01, baseline.value, baseline.model, color=BASELINE_COLOUR, transform=place, va="bottom", fontsize=9)
 
 
 def _width(index: int, n_curves: int) -> float:
@@ -98,7 +129,7 @@ def _width(index: int, n_curves: int) -> float:
     return WIDEST - (WIDEST - NARROWEST) * index / (n_curves - 1) if n_curves > 1 else NARROWEST
 
 
-def upper_limit(curves: Sequence[Curve]) -> float | None:
+def upper_limit(curves: Sequence[Curve], baselines: Sequence[Baseline] = ()) -> float | None:
     """Returns a bound that only the steep start of falling curves exceeds, or None to show every point."""
     drawn = [curve.points for curve in curves if curve.points]
     longest = max(drawn, key=lambda points: points[-1][0])
@@ -106,7 +137,7 @@ def upper_limit(curves: Sequence[Curve]) -> float | None:
         return None
     start = STEEP_START * longest[-1][0]
     later = [value for points in drawn for tokens, value in points if tokens >= start]
-    return max(later + [points[-1][1] for points in drawn])
+    return max(later + [points[-1][1] for points in drawn] + [baseline.value for baseline in baselines])
 
 
 def _label(axes: "Axes", chart: Chart) -> None:
@@ -120,7 +151,7 @@ def _label(axes: "Axes", chart: Chart) -> None:
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.minorticks_off()
-    elif not chart.falls:
+    elif chart.from_zero:
         axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(short_number if chart.key == "tokens_per_second" else "{x:g}")
     axes.grid(color="#e4e4e4", linewidth=0.8)

@@ -8,6 +8,7 @@ from tiny_models import ALGPT2_CONFIG, GPT2_CONFIG
 
 from algpt2.config.training import TrainConfig
 from algpt2.errors import UserError
+from algpt2.evaluation.published import BASELINES, VALIDATION_BASELINES
 from algpt2.tracking import report_charts
 from algpt2.tracking.report import read_runs, render, write_report
 from algpt2.tracking.report_charts import CHARTS, Chart, Curve, svg_data_uri
@@ -18,7 +19,7 @@ TRAIN = TrainConfig(total_steps=40, batch_size=4)
 TOKENS_PER_STEP = 4 * GPT2_CONFIG.seq_len
 
 
-def write_run(folder, model=GPT2_CONFIG, train=TRAIN, steps=40, validated=True, result=None):
+def write_run(folder, model=GPT2_CONFIG, train=TRAIN, steps=40, validated=True, result=None, benchmarks=None):
     folder.mkdir(parents=True)
     fields = {"model_config": model.to_dict(), "train_config": train.to_dict(), "train_fingerprint": "0" * 64}
     (folder / "run.json").write_text(json.dumps(fields))
@@ -29,6 +30,7 @@ def write_run(folder, model=GPT2_CONFIG, train=TRAIN, steps=40, validated=True, 
         lines.append({"step": step, "tokens": step * TOKENS_PER_STEP, **logged})
     if validated:
         lines.append({"step": steps, "val_loss": 3.5, "val_perplexity": 33.1, "val_bits_per_byte": 1.25})
+    lines += [{"step": step, **benchmarks} for step in (steps // 2, steps) if benchmarks]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     if result:
         (folder / "result.json").write_text(json.dumps(result))
@@ -182,3 +184,55 @@ def test_the_tool_reports_runs_and_prints_their_figures(scripts, two_runs, tmp_p
     outcome = call(scripts["data_tools/report.py"]["main"], [*two_runs, "--output", str(tmp_path / "r.html")])
     assert [run["tokens/s"] for run in outcome.result["runs"]] == [2222.0, 1020.0]
     assert (tmp_path / "r.html").is_file()
+
+
+def figure_of(page, title):
+    """A chart and its caption, by the chart's title; None if the page does not have it."""
+    found = re.search(rf"<figure><h2>{title}</h2>.*?</figure>", page)
+    return found and found[0]
+
+
+def test_a_benchmark_is_drawn_beside_its_published_figures_where_a_run_has_it(tmp_path):
+    folders = [write_run(tmp_path / "a", benchmarks={"hellaswag_acc_norm_tokens": 0.27}), write_run(tmp_path / "b")]
+    page = render(read_runs(folders))
+    figure = figure_of(page, "HellaSwag")
+    gpt2, gpt3 = BASELINES["hellaswag_acc_norm_tokens"]
+    assert (gpt2.value, gpt3.value) == (0.2955, 0.337)
+    for baseline in (gpt2, gpt3):
+        assert f"{baseline.model}: {baseline.value:g} ({baseline.source})." in figure
+        assert f">{baseline.model}</text>" in charts_in(figure)[0]
+    assert charts_in(figure)[0].count(f"stroke: {report_charts.BASELINE_COLOUR}") == 2
+    assert "Not logged: b." in figure
+    assert figure_of(page, "WikiText") is None
+    assert figure_of(render(read_runs(folders[1:])), "HellaSwag") is None
+
+
+def heights_of(chart, curves):
+    """The heights, from the top of the image, at which a chart draws its level lines of published figures."""
+    image = base64.b64decode(svg_data_uri(chart, curves).removeprefix("data:image/svg+xml;base64,")).decode()
+    path = r'<path d="M [\d.]+ ([\d.]+) *\n?L [\d.]+ ([\d.]+) *\n?" [^>]*stroke: ' + report_charts.BASELINE_COLOUR
+    return [float(left) for left, right in re.findall(path, image) if left == right]
+
+
+def test_a_published_figure_is_drawn_at_its_own_height_and_never_outside_the_chart():
+    chart = dataclasses.replace(
+        Chart("loss", "Loss", "nats", falls=True), baselines=VALIDATION_BASELINES["fineweb-edu"]
+    )
+    long = Curve("long", [(float(i), 10.0 if i < 10 else 2.0) for i in range(1000)])
+    (height,) = heights_of(chart, [long])
+    assert 0 < height < 3.6 * 72 / 2, "above 2.0 by the whole chart, because the figure, 3.29, is its upper limit"
+    assert report_charts.upper_limit([long], chart.baselines) == 3.2924
+    above = dataclasses.replace(chart, baselines=(chart.baselines[0], chart.baselines[0]._replace(value=2.5)))
+    first, second = heights_of(above, [long])
+    assert first < second, "2.5 is below 3.29"
+
+
+def test_losses_are_drawn_beside_those_of_a_data_set_only_where_the_tokenizer_is_the_same(tmp_path):
+    large = dataclasses.replace(GPT2_CONFIG, vocab_size=50257)
+    folders = [write_run(tmp_path / "a", large), write_run(tmp_path / "b", large)]
+    figure = figure_of(render(read_runs(folders), "openwebtext"), "Validation loss")
+    assert "GPT-2 124M: 3.11 (README of github.com/karpathy/nanoGPT, on OpenWebText)." in figure
+    assert figure_of(render(read_runs(folders)), "Validation loss") is None
+    other = write_run(tmp_path / "c", dataclasses.replace(GPT2_CONFIG, vocab_size=50256))
+    with pytest.raises(UserError, match="must have GPT-2's tokenizer of 50257 ids, and c has 50256"):
+        render(read_runs([*folders, other]), "openwebtext")

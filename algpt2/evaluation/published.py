@@ -1,0 +1,40 @@
+"""Figures that others published of GPT-2 and GPT-3, beside which figures of ours may stand. They have no other home.
+
+A figure is of use only beside one of the same protocol, so each belongs to one protocol of ours, which is theirs.
+"""
+
+from typing import NamedTuple
+
+GPT2_VOCAB_SIZE = 50257
+
+
+class Baseline(NamedTuple):
+    """A published figure of a model."""
+
+    model: str
+    value: float
+    source: str
+
+
+# By the names of metrics in `metrics.jsonl`.
+BASELINES = {
+    "wikitext_word_perplexity": (),
+    "hellaswag_acc_norm_tokens": (
+        Baseline("GPT-2 124M", 0.2955, "hellaswag.py of github.com/karpathy/build-nanogpt"),
+        Baseline("GPT-3 125M", 0.337, "Brown et al. 2020, arXiv:2005.14165, table H.1, whose prompt may differ"),
+    ),
+    "lambada_acc": (Baseline("GPT-2 124M", 0.3256, "lm-evaluation-harness, issue 2159"),),
+    "lambada_perplexity": (Baseline("GPT-2 124M", 40.06, "lm-evaluation-harness, issue 2159"),),
+}
+# Loss on validation data in nats per token of GPT-2's tokenizer, by the data. A run's validation records are its own,
+# so that only its owner can say that they are of one of these.
+VALIDATION_BASELINES = {
+    "openwebtext": (Baseline("GPT-2 124M", 3.11, "README of github.com/karpathy/nanoGPT, on OpenWebText"),),
+    "fineweb-edu": (
+        Baseline("GPT-2 124M", 3.2924, "play.ipynb of github.com/karpathy/build-nanogpt, on FineWeb-Edu's first shard"),
+    ),
+}
+# Perplexity per word of the Penn Treebank's test text.
+PENN_TREEBANK = (
+    Baseline("GPT-2 124M", 65.85, "Radford et al. 2019, table 3, there called 117M, with a private detokenizer"),
+)
