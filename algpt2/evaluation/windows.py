@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from algpt2.errors import UserError, shown
+
 
 @dataclasses.dataclass(frozen=True)
 class Window:
@@ -39,6 +41,18 @@ class Window:
         window.targets[:n_targets] = ids[1:]
         window.scored[first_scored - 1 : n_targets] = 1
         return window
+
+
+def require_stride(stride: int | None, seq_len: int) -> int:
+    """Returns the stride that a command line asks for, `seq_len` where it does not.
+
+    Raises:
+      UserError: it is not from 1 to `seq_len`.
+    """
+    stride = seq_len if stride is None else stride
+    if not 1 <= stride <= seq_len:
+        raise UserError(f"--stride must be from 1 to the model's seq_len {seq_len}, received {shown(stride)}.")
+    return stride
 
 
 def windows(ids: np.ndarray, seq_len: int, stride: int) -> Iterator[Window]:

@@ -1,0 +1,154 @@
+"""Bits per byte of documents, for each domain and for all together, as the tables of The Pile give them.
+
+Source: Gao et al. 2020, arXiv:2101.00027, section 3.1: bits per UTF-8 byte, by the set that a document is of.
+"""
+
+import collections
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from algpt2.data.documents import Document, input_bytes, iterate_documents, require_documents
+from algpt2.data.tokenizer import Tokenizer
+from algpt2.errors import UserError
+from algpt2.evaluation.continuations import window_length
+from algpt2.evaluation.scorer import Scorer
+from algpt2.evaluation.scores import bits_per_byte, perplexity
+from algpt2.evaluation.windows import Window, windows
+from algpt2.progress import progress_bar
+
+DESCRIPTION = (
+    "each document by itself, with EOS in front, as in training; every token of the text is scored, and the bytes are "
+    "those of the text as UTF-8"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class DocumentSource:
+    """Which documents are scored: paths as in `iterate_documents`, the key of the text, and that of the domain."""
+
+    paths: tuple[str, ...]
+    text_key: str = "text"
+    domain_key: str | None = None
+
+
+@dataclasses.dataclass
+class Tally:
+    """What was counted of a domain's documents so far."""
+
+    documents: int = 0
+    text_bytes: int = 0
+    tokens: int = 0
+    total_nats: float = 0.0
+
+    def add(self, other: "Tally") -> None:
+        """Adds the counts of other documents to these."""
+        for field in dataclasses.fields(self):
+            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
+
+    def figures(self) -> dict[str, Any]:
+        """Returns the counts, bits per byte, and perplexity per token; None where every document is empty."""
+        return {
+            **dataclasses.asdict(self),
+            "bits_per_byte": bits_per_byte(self.total_nats, self.text_bytes) if self.text_bytes else None,
+            "token_perplexity": perplexity(self.total_nats, self.tokens) if self.tokens else None,
+        }
+
+
+def evaluate_by_domain(scorer: Scorer, tokenizer: Tokenizer, source: DocumentSource, stride: int) -> dict[str, Any]:
+    """Returns the figures of each domain, sorted by its name, those of all documents, and how they were made.
+
+    Documents are read as they are scored, so that no more than a few of them are in memory.
+
+    Args:
+      scorer: of the model.
+      tokenizer: the one that the model was trained with.
+      source: the documents.
+      stride: positions from one window's start to the next, where a document has several; in [1, seq_len].
+
+    Raises:
+      UserError: the documents cannot be read, or there is no text in them.
+    """
+    with progress_bar("scoring", "B", input_bytes(source.paths)) as progress:
+        documents = iterate_documents(source.paths, source.text_key, progress.update, source.domain_key)
+        tallies = tally_domains(scorer, tokenizer, require_documents(documents), stride)
+    total = Tally()
+    for tally in tallies.values():
+        total.add(tally)
+    if not total.tokens:
+        raise UserError(
+            f"the documents must have text to score, and all {total.documents} are empty: name other files."
+        )
+    return {
+        "domains": [{"domain": domain, **tallies[domain].figures()} for domain in sorted(tallies)],
+        "all": total.figures(),
+        "description": DESCRIPTION,
+        "domain_key": source.domain_key,
+        "window": scorer.model.config.seq_len,
+        "stride": stride,
+    }
+
+
+def tally_domains(scorer: Scorer, tokenizer: Tokenizer, documents: Iterable[Document], stride: int) -> dict[str, Tally]:
+    """Returns the tally of each domain. Windows of several documents, whatever their domains, share a forward pass."""
+    tallies: dict[str, Tally] = collections.defaultdict(Tally)
+    seq_len = scorer.model.config.seq_len
+
+    def windows_of_documents() -> Iterator[DomainWindow]:
+        for document in documents:
+            tallies[document.domain].add(Tally(documents=1, text_bytes=len(document.utf8)))
+            ids = np.array([tokenizer.eos_id, *tokenizer.encode(document.text)], np.int32)
+            for window in windows(ids, seq_len, stride):
+                yield DomainWindow(document.domain, shortened(window))
+
+    for group in groups_of_one_length(windows_of_documents(), lambda length: scorer.batch_size * (seq_len // length)):
+        scores = scorer.score_windows(window for _, window in group)
+        for (domain, _), score in zip(group, scores, strict=True):
+            tallies[domain].add(Tally(tokens=score.tokens, total_nats=score.nats))
+    return dict(tallies)
+
+
+class DomainWindow(NamedTuple):
+    """A window of a document, and the document's domain."""
+
+    domain: str
+    window: Window
+
+
+def shortened(window: Window) -> Window:
+    """Returns a window without most of the unscored positions at its end: the rest makes one of few lengths.
+
+    A document of a hundred tokens would otherwise take as long as one of a thousand.
+    """
+    used = int(np.flatnonzero(window.scored)[-1]) + 1
+    length = window_length(used, len(window.inputs))
+    return Window(window.inputs[:length], window.targets[:length], window.scored[:length])
+
+
+def groups_of_one_length(stream: Iterable[DomainWindow], size_of: Callable[[int], int]) -> Iterator[list[DomainWindow]]:
+    """Yields windows in lists of one length each, as many in a list as `size_of` says of it, but for the last lists."""
+    waiting: dict[int, list[DomainWindow]] = collections.defaultdict(list)
+    for one in stream:
+        length = len(one.window.inputs)
+        waiting[length].append(one)
+        if len(waiting[length]) >= size_of(length):
+            yield waiting.pop(length)
+    yield from waiting.values()
+
+
+def table(result: dict[str, Any]) -> str:
+    """Returns what `evaluate_by_domain` returned as a table for people, a line for each domain and one for all."""
+    header = "| domain | documents | bytes | tokens | nats | bits per byte | perplexity per token |\n|" + " --- |" * 7
+    rows = [_row(one["domain"], one) for one in result["domains"]]
+    return "\n".join([header, *rows, _row("all", result["all"])])
+
+
+def _row(name: str, figures: dict[str, Any]) -> str:
+    counts = " | ".join(f"{figures[key]:,}" for key in ("documents", "text_bytes", "tokens"))
+    scores = " | ".join(
+        "-" if figures[key] is None else f"{figures[key]:,.{digits}f}"
+        for key, digits in (("total_nats", 1), ("bits_per_byte", 4), ("token_perplexity", 2))
+    )
+    return f"| {name} | {counts} | {scores} |"
