@@ -1,8 +1,10 @@
 """Progress on stderr: bars that show what is done, the rate and what is left, and a line that stays below the log."""
 
 import contextlib
+import contextvars
 import sys
 import weakref
+from collections.abc import Iterator
 from typing import Any, TextIO
 
 from absl import logging
@@ -14,11 +16,22 @@ SECONDS_BETWEEN_DRAWINGS_IN_FILE = 10.0
 LIVE_LINE_FORMAT = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} steps{postfix}"
 
 _bars: "weakref.WeakSet[tqdm]" = weakref.WeakSet()
+_bars_are_hidden: contextvars.ContextVar[bool] = contextvars.ContextVar("bars_are_hidden", default=False)
 
 
 def is_bar_open() -> bool:
     """Returns whether a bar stands on stderr, so that whatever is written next continues its line."""
     return any(not bar.disable for bar in _bars)
+
+
+@contextlib.contextmanager
+def hidden_bars() -> Iterator[None]:
+    """Lets no bar be drawn that is made inside, where a log has a line of its own for each thing done."""
+    before = _bars_are_hidden.set(True)
+    try:
+        yield
+    finally:
+        _bars_are_hidden.reset(before)
 
 
 def progress_bar(description: str, unit: str, total: int | None = None) -> tqdm:
@@ -39,6 +52,7 @@ def progress_bar(description: str, unit: str, total: int | None = None) -> tqdm:
         file=sys.stderr,
         mininterval=interval,
         maxinterval=interval,
+        disable=_bars_are_hidden.get(),
         dynamic_ncols=is_terminal,
     )
     _bars.add(bar)

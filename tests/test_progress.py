@@ -53,3 +53,13 @@ def test_elsewhere_there_are_those_lines_alone(monkeypatch):
     lines = shown_on(monkeypatch, io.StringIO()).splitlines()
     for line, end in zip(lines, ["step 30 happened", "two parts", "the end"], strict=True):
         assert line.endswith(end)
+
+
+def test_a_hidden_bar_writes_nothing_and_the_next_one_is_seen_again(capsys):
+    with progress.hidden_bars(), progress.progress_bar("scoring", "token", 3) as bar:
+        bar.update(3)
+        assert not progress.is_bar_open()
+    assert capsys.readouterr().err == ""
+    with progress.progress_bar("scoring", "token", 3) as bar:
+        bar.update(3)
+    assert "scoring" in capsys.readouterr().err
