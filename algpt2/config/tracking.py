@@ -7,10 +7,12 @@ from algpt2.config.options import TEMPERATURE, Rule, at_least, option, require_r
 from algpt2.config.sampling import SamplingConfig
 from algpt2.devices.chips import CHIPS
 
+FILE = Rule("the path of a file", lambda path: path != "")
+
 
 @dataclasses.dataclass(frozen=True)
 class TrackingConfig:
-    """Where curves go beside `metrics.jsonl`, which texts are sampled, and of what device the utilisation is counted.
+    """Where curves go beside `metrics.jsonl`, what is sampled and scored, and the device to count the utilisation of.
 
     Each field says what it is in its option's help text.
 
@@ -28,6 +30,15 @@ class TrackingConfig:
     sample_tokens: int = option(50, "most tokens of each sample", rule=at_least(1))
     sample_temperature: float = option(
         0.8, "divides the logits of samples; 0 always takes the likeliest token", rule=TEMPERATURE
+    )
+    eval_wikitext: str | None = option(
+        None, "a WikiText file (wiki.valid.raw), of which perplexity is taken every --eval_every_steps", rule=FILE
+    )
+    eval_hellaswag: str | None = option(
+        None, "HellaSwag's hellaswag_val.jsonl, of which accuracy is taken every --eval_every_steps", rule=FILE
+    )
+    eval_lambada: str | None = option(
+        None, "LAMBADA's test file, of which accuracy and perplexity are taken every --eval_every_steps", rule=FILE
     )
     device_kind: str | None = option(None, "what trains, for the utilisation (default: found out)", tuple(CHIPS))
 

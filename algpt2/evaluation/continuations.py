@@ -83,7 +83,7 @@ def score_continuations(scorer: Scorer, continuations: Sequence[Continuation]) -
     seq_len = scorer.model.config.seq_len
     groups: dict[int, list[Continuation]] = collections.defaultdict(list)
     for continuation in dict.fromkeys(continuations):
-        _require_scorable(continuation, seq_len)
+        require_scorable(continuation, seq_len)
         groups[window_length(continuation.n_inputs, seq_len)].append(continuation)
     scores: dict[Continuation, WindowScore] = {}
     with progress_bar("scoring", "text", sum(map(len, groups.values()))) as progress:
@@ -117,7 +117,7 @@ def _array(ids: tuple[int, ...]) -> np.ndarray:
     return np.array(ids, np.int32)
 
 
-def _require_scorable(continuation: Continuation, seq_len: int) -> None:
+def require_scorable(continuation: Continuation, seq_len: int) -> None:
     if not 1 <= len(continuation.ids) <= seq_len:
         raise UserError(
             f"what is scored must have from 1 token to the model's seq_len of {seq_len}, and one text has "

@@ -1,14 +1,19 @@
 """What a run measures of its model while it trains. A new evaluation is added here, in `create_evaluations`, alone."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 from algpt2.devices.strategies import host_device
+from algpt2.evaluation.scorer import Scorer
 from algpt2.evaluation.scores import Loss
 from algpt2.evaluation.validation import Validator
 from algpt2.optim.moving_average import averaged_weights
+from algpt2.progress import hidden_bars
 from algpt2.runs.plan import Run
-from algpt2.tracking.metrics import EvaluationResult
+from algpt2.tracking.metrics import EvaluationResult, Metrics
+from algpt2.training.benchmarks import Benchmark
 from algpt2.training.numerics_guard import NumericsGuard, gap_result
 from algpt2.training.sampler import Prompts, Sampler
 from algpt2.training.step import TrainStep
@@ -36,16 +41,27 @@ class Evaluation:
         return None if self.every_steps is None else self.every_steps - step % self.every_steps
 
 
-def create_evaluations(run: Run, train_step: TrainStep, prompts: Prompts, is_chief: bool) -> tuple[Evaluation, ...]:
+class EvaluationTexts(NamedTuple):
+    """What the evaluations of a run read beside its records, checked before the run begins."""
+
+    prompts: Prompts
+    benchmarks: tuple[Benchmark, ...]
+
+
+def create_evaluations(
+    run: Run, train_step: TrainStep, texts: EvaluationTexts, is_chief: bool
+) -> tuple[Evaluation, ...]:
     """Returns the evaluations of a run, in the order in which those of one step are made and logged.
 
     Every worker gets the same ones, because the steps of a graph call end where one is due, on all workers alike.
     """
     evaluations = []
-    if prompts.ids:
-        evaluations.append(_samples(run, train_step, prompts, is_chief))
+    if texts.prompts.ids:
+        evaluations.append(_samples(run, train_step, texts.prompts, is_chief))
     if run.val_records:
         evaluations += _validations(run, train_step)
+    if texts.benchmarks:
+        evaluations += _benchmarks(run, train_step, texts.benchmarks)
     return tuple(evaluations)
 
 
@@ -86,6 +102,26 @@ def _validations(run: Run, train_step: TrainStep) -> list[Evaluation]:
 def _numerics(run: Run, guard: NumericsGuard) -> Evaluation:
     batches, tolerance = run.cadence.numerics_batches, run.cadence.numerics_tolerance
     return Evaluation("the compute dtype", None, lambda: gap_result(guard.gap(batches), tolerance))
+
+
+def _benchmarks(run: Run, train_step: TrainStep, benchmarks: tuple[Benchmark, ...]) -> list[Evaluation]:
+    """Returns the benchmarks, which share one scorer. A pass has as many rows as the step has in one of its parts."""
+    config = run.train_config
+    rows = config.batch_size // config.accumulation_steps
+    scorer = Scorer(train_step.model, rows, config.jit_compile, train_step.strategy)
+
+    def measure(benchmark: Benchmark) -> EvaluationResult:
+        with hidden_bars():
+            return benchmark_result(benchmark.name, benchmark.measure(scorer))
+
+    every_steps = run.cadence.eval_every_steps
+    return [Evaluation(one.name, every_steps, functools.partial(measure, one)) for one in benchmarks]
+
+
+def benchmark_result(name: str, figures: Metrics) -> EvaluationResult:
+    """Returns a benchmark's figures as a log line and as metrics, whose names begin with that of the benchmark."""
+    line = "  ".join(f"{figure.replace('_', ' ')} {value:.4f}" for figure, value in figures.items())
+    return EvaluationResult((line,), metrics={f"{name}_{figure}": value for figure, value in figures.items()})
 
 
 def loss_result(loss: Loss, prefix: str) -> EvaluationResult:

@@ -34,13 +34,12 @@ from algpt2.tracking.sinks import open_sinks
 from algpt2.tracking.throughput import ThroughputMeter
 from algpt2.training import run_files
 from algpt2.training.checkpoint_store import CheckpointStore, Provenance
-from algpt2.training.evaluations import Evaluation, create_evaluations
+from algpt2.training.evaluations import Evaluation, EvaluationTexts, create_evaluations
 from algpt2.training.initial_weights import find_initial_weights, set_initial_weights
 from algpt2.training.input_progress import Batch, Batches
 from algpt2.training.loop_state import LoopState
 from algpt2.training.process import Process, claimed_folder
 from algpt2.training.run_checkpoints import RunCheckpoints
-from algpt2.training.sampler import Prompts
 from algpt2.training.save_times import Clock, SaveTimer
 from algpt2.training.stall_warning import InputCounts, StallWatch
 from algpt2.training.start_checks import require_start
@@ -65,7 +64,8 @@ def train(run: Run, strategy: tf.distribute.Strategy, clock: Clock = time.monoto
         saved.
       Interrupted: a signal asked the run to stop, and it has saved.
     """
-    prompts = require_start(run, strategy)["prompts"]  # What is wrong is refused before anything is written.
+    found = require_start(run, strategy)  # What is wrong is refused before anything is written.
+    texts = EvaluationTexts(found["prompts"], found["benchmarks"])
     workers = Workers(strategy)
     with contextlib.ExitStack() as stack:
         claim = stack.enter_context(claimed_folder(run.model_dir, run.identity)) if workers.is_chief else None
@@ -73,13 +73,13 @@ def train(run: Run, strategy: tf.distribute.Strategy, clock: Clock = time.monoto
         stack.enter_context(lost_workers(workers.count))
         stack.enter_context(reading_errors(*run.record_sets()))
         stack.enter_context(out_of_memory("lower --batch_size, raise --accumulation_steps or give --remat block"))
-        trainer = build_trainer(run, strategy, process, prompts, clock)
+        trainer = build_trainer(run, strategy, process, texts, clock)
         with trainer.stall_watch:
             return trainer.train()
 
 
 def build_trainer(
-    run: Run, strategy: tf.distribute.Strategy, process: Process, prompts: Prompts, clock: Clock = time.monotonic
+    run: Run, strategy: tf.distribute.Strategy, process: Process, texts: EvaluationTexts, clock: Clock = time.monotonic
 ) -> "Trainer":
     """Restores a run, whose folder is claimed, and returns the trainer that goes on with it."""
     with strategy.scope():
@@ -99,7 +99,7 @@ def build_trainer(
         run=run,
         process=process,
         train_step=train_step,
-        evaluations=create_evaluations(run, train_step, prompts, process.is_chief),
+        evaluations=create_evaluations(run, train_step, texts, process.is_chief),
         checkpoints=checkpoints,
         guard=_create_guard(run, state.step, publisher, process.is_chief),
         log=_create_log(run, strategy, state.step, publisher, process.is_chief),

@@ -26,6 +26,7 @@ from algpt2.tracking import wandb_log
 if TYPE_CHECKING:
     import tensorflow as tf
 
+    from algpt2.training.benchmarks import Benchmark
     from algpt2.training.sampler import Prompts
 
 FLOAT32_BYTES = 4
@@ -98,6 +99,14 @@ def _prompts(tracking: TrackingConfig, tokenizer: Tokenizer, model_config: GPTCo
     return Prompts.of(tracking, tokenizer, model_config.seq_len)
 
 
+def _benchmarks(
+    tracking: TrackingConfig, tokenizer: Tokenizer, model_config: GPTConfig, _: bool
+) -> "tuple[Benchmark, ...]":
+    from algpt2.training.benchmarks import read_benchmarks
+
+    return read_benchmarks(tracking, tokenizer, model_config.seq_len)
+
+
 def _wandb(tracking: TrackingConfig) -> str:
     wandb_log.require_installed(tracking.wandb_project)
     return f"curves go to {tracking.wandb_project}" if tracking.wandb_project else "not asked for"
@@ -161,6 +170,12 @@ START_CHECKS = (
         ("tracking", "tokenizer", "model_config", "tensorflow"),
         _prompts,
         "each fits, with its sample.",
+    ),
+    StartCheck(
+        "benchmarks",
+        ("tracking", "tokenizer", "model_config", "tensorflow"),
+        _benchmarks,
+        "the files that are asked for can be scored.",
     ),
     StartCheck("wandb", ("tracking",), _wandb, "{}."),
     StartCheck("steps made", ("run", "model_dir"), _steps_made, "{}."),

@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
+from benchmark_files import benchmark_files
 from kill_trials import KILLS, draw_moment, outcome, run_of, start_trial, wait_for_death, wait_for_end
 from safetensors import numpy as safetensors
 from training_process import (
@@ -25,6 +26,7 @@ from algpt2.errors import TrainingStopped, UserError
 STEPS = 5
 KILLED_STEPS = 60
 FLAGS = ("--save_every_steps", "10", "--log_every_steps", "10", "--no-jit_compile")
+BENCHMARKS = ("wikitext", "hellaswag", "lambada")
 SAMPLES = ("--sample_prompt", "alpha", "--sample_tokens", "3", "--eval_every_steps", "2")
 
 
@@ -36,6 +38,10 @@ def train_on_two(records_folder, model_dir, config_path, flags):
     return [finish(process) for process in processes]
 
 
+def benchmark_flags(folder):
+    return tuple(part for flag, path in benchmark_files(folder).items() for part in (f"--{flag}", path))
+
+
 def parameters(model_dir):
     tensors = safetensors.load(final_tensors(model_dir, STEPS)[0])
     return np.concatenate([tensor.ravel() for _, tensor in sorted(tensors.items())]).astype(np.float64)
@@ -43,14 +49,19 @@ def parameters(model_dir):
 
 def test_two_workers_train_as_one_process_does_and_only_the_chief_writes(records_folder, tmp_path):
     config_path = write_config(tmp_path / "config.json", dropout=0.0)
-    finish(start(records_folder, tmp_path / "one", config_path, STEPS, *FLAGS))
-    results = train_on_two(records_folder, tmp_path / "two", config_path, FLAGS + SAMPLES)
+    flags = FLAGS + benchmark_flags(tmp_path)
+    alone, _ = finish(start(records_folder, tmp_path / "one", config_path, STEPS, *flags))
+    results = train_on_two(records_folder, tmp_path / "two", config_path, flags + SAMPLES)
     assert all("2 replicas of 2 workers" in errors for _, errors in results)
     assert ["saved" in errors for _, errors in results] == [True, False]
     assert [errors.count("sample 'alpha'") for _, errors in results] == [3, 0], "after steps 2, 4 and 5"
     assert len(list((tmp_path / "two" / "tensorboard").iterdir())) == 1
     one, two = (parameters(tmp_path / name) for name in ("one", "two"))
     assert np.linalg.norm(two - one) / np.linalg.norm(one) <= 1e-5
+    measured = {name: value for name, value in alone.items() if name.startswith(BENCHMARKS)}
+    assert len(measured) == 6
+    for result, _ in results:
+        assert {name: result[name] for name in measured} == pytest.approx(measured, rel=1e-4)
 
 
 def start_both(run, notes_paths, moments):

@@ -1,0 +1,97 @@
+"""Public benchmarks that a run scores while it trains (`--eval_wikitext` and its like), each from a local file.
+
+A file is read before the first step, so that what is wrong with it is known then.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from algpt2.config.tracking import TrackingConfig
+from algpt2.data import documents
+from algpt2.data.tokenizer import Tokenizer
+from algpt2.errors import UserError
+from algpt2.evaluation import hellaswag, lambada, perplexity
+from algpt2.evaluation.continuations import Continuation, require_scorable
+from algpt2.evaluation.multiple_choice import pairs_of, score_choices
+from algpt2.evaluation.scorer import Scorer
+from algpt2.tracking.metrics import Metrics
+
+# Those whose figures others plot while they train; the guide says what each is compared with.
+WIKITEXT_PROTOCOL = perplexity.PROTOCOLS["hf"]
+HELLASWAG_PROTOCOL = hellaswag.PROTOCOLS["completion"]
+LAMBADA_PROTOCOL = lambada.PROTOCOLS["harness"]
+WIKITEXT_FIGURES = ("word_perplexity", "bits_per_byte")
+HELLASWAG_FIGURES = ("acc", "acc_norm_tokens")
+LAMBADA_FIGURES = ("acc", "perplexity")
+
+
+class Benchmark(NamedTuple):
+    """What a run asks of its model again and again.
+
+    name: what its log lines and the names of its figures begin with.
+    measure: returns the figures of the model that a scorer has, as it is now.
+    """
+
+    name: str
+    measure: Callable[[Scorer], Metrics]
+
+
+def read_benchmarks(tracking: TrackingConfig, tokenizer: Tokenizer, seq_len: int) -> tuple[Benchmark, ...]:
+    """Returns the benchmarks that a run asks for, with their files read and checked.
+
+    Args:
+      tracking: names the files.
+      tokenizer: of the run.
+      seq_len: positions of its model, into which every text that is scored in one piece must fit.
+
+    Raises:
+      UserError: a file cannot be read, is not in its benchmark's format, or holds what the model cannot score.
+    """
+    asked = (
+        ("wikitext", tracking.eval_wikitext, _read_wikitext),
+        ("hellaswag", tracking.eval_hellaswag, _read_hellaswag),
+        ("lambada", tracking.eval_lambada, _read_lambada),
+    )
+    return tuple(Benchmark(name, read(path, tokenizer, seq_len)) for name, path, read in asked if path is not None)
+
+
+def _read_wikitext(path: str, tokenizer: Tokenizer, _: int) -> Callable[[Scorer], Metrics]:
+    text = documents.read_text_file(path)
+    if not text.strip():
+        raise UserError(f"--eval_wikitext must name a text with at least one word, and {path} has none: name another.")
+
+    def measure(scorer: Scorer) -> Metrics:
+        figures = perplexity.evaluate_text(scorer, tokenizer, text, WIKITEXT_PROTOCOL, scorer.model.config.seq_len)
+        return _some(figures, WIKITEXT_FIGURES)
+
+    return measure
+
+
+def _read_hellaswag(path: str, tokenizer: Tokenizer, seq_len: int) -> Callable[[Scorer], Metrics]:
+    questions = [HELLASWAG_PROTOCOL.render(question) for question in hellaswag.read_questions(path)]
+    continuations = HELLASWAG_PROTOCOL.encode(tokenizer, pairs_of(questions))
+    _require_scorable(continuations, seq_len)
+
+    def measure(scorer: Scorer) -> Metrics:
+        return _some(score_choices(scorer, questions, continuations).figures(), HELLASWAG_FIGURES)
+
+    return measure
+
+
+def _read_lambada(path: str, tokenizer: Tokenizer, seq_len: int) -> Callable[[Scorer], Metrics]:
+    passages = lambada.read_passages(path)
+    _require_scorable(LAMBADA_PROTOCOL.encode(tokenizer, passages), seq_len)
+
+    def measure(scorer: Scorer) -> Metrics:
+        return _some(lambada.evaluate_lambada(scorer, tokenizer, passages, LAMBADA_PROTOCOL).figures(), LAMBADA_FIGURES)
+
+    return measure
+
+
+def _require_scorable(continuations: Sequence[Continuation], seq_len: int) -> None:
+    for continuation in continuations:
+        require_scorable(continuation, seq_len)
+
+
+def _some(figures: Mapping[str, float], names: Sequence[str]) -> Metrics:
+    return {name: figures[name] for name in names}
