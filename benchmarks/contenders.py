@@ -36,7 +36,11 @@ def ours(config: GPTConfig, records: np.ndarray, remat: str = "none") -> Train:
     step = TrainStep(tf.distribute.get_strategy(), create_model(config, train_config), train_config)
     batches = iter(tf.data.Dataset.from_tensors(records).repeat())
     skips = SkipState.before_first_step(train_config)
-    return lambda n_steps: step(batches, 0, n_steps, skips)
+
+    def train(n_steps: int) -> None:
+        step(batches, 0, n_steps, skips)
+
+    return train
 
 
 def keras_hub(config: GPTConfig, records: np.ndarray) -> Train:
@@ -97,6 +101,12 @@ def torch(config: GPTConfig, records: np.ndarray, compiled: bool, bfloat16: bool
             optimizer.zero_grad(set_to_none=True)
 
     return train
+
+
+def training(name: str, config: GPTConfig, batch_size: int) -> Train:
+    """Returns the contender of this name, which trains on one batch of random records."""
+    shape = (batch_size, config.seq_len + 1)
+    return CONTENDERS[name](config, np.random.default_rng(0).integers(config.vocab_size, size=shape, dtype=np.int32))
 
 
 CONTENDERS: dict[str, Callable[[GPTConfig, np.ndarray], Train]] = {

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from algpt2 import cli
 from algpt2.config.model import GPTConfig, preset_names
-from benchmarks.contenders import CONTENDERS
+from benchmarks.contenders import CONTENDERS, training
 from benchmarks.turns import Contender
 
 
@@ -20,9 +20,9 @@ def main(argv: Sequence[str]) -> int:
     for name in arguments.presets:
         config = dataclasses.replace(GPTConfig.from_preset(name), dropout=arguments.dropout, seq_len=arguments.seq_len)
         for contender in arguments.contender:
-            started = Contender(contender, config, arguments.batch_size)
+            started = Contender(contender, training, contender, config, arguments.batch_size)
             started.close()
-            row = (name, contender, started.seconds_to_first_step, started.peak_gigabytes)
+            row = (name, contender, started.seconds_to_first, started.peak_gigabytes)
             print("{:24}{:24}{:15.1f}{:10.2f}".format(*row), file=sys.stderr)
             rows.append(dict(zip(("preset", "contender", "seconds_to_first_step", "peak_gigabytes"), row, strict=True)))
     cli.print_json(rows)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from algpt2 import cli
 from algpt2.config.model import load_config
-from benchmarks.contenders import CONTENDERS
+from benchmarks.contenders import CONTENDERS, training
 from benchmarks.turns import Contender
 
 # The same work: none computes anything twice, all in float32.
@@ -21,17 +21,17 @@ def main(argv: Sequence[str]) -> int:
     config = load_config(arguments.config_path)
     config = dataclasses.replace(config, dropout=arguments.dropout, seq_len=arguments.seq_len or config.seq_len)
     names = arguments.contender or [name for name in PLAIN if name != "keras_hub" or config.model_type == "gpt2"]
-    contenders = [Contender(name, config, arguments.batch_size) for name in names]
+    contenders = [Contender(name, training, name, config, arguments.batch_size) for name in names]
     rounds = []
     for _ in range(arguments.rounds):
-        rounds.append([contender.seconds_per_step(arguments.steps) for contender in contenders])
+        rounds.append([one.take_turn(arguments.steps).seconds / arguments.steps for one in contenders])
     tokens = arguments.batch_size * config.seq_len
     rows = [
         {
             "contender": contender.name,
             "tokens_per_second": tokens / statistics.median(turn[i] for turn in rounds),
             "first_is_faster_by": statistics.median(turn[i] / turn[0] for turn in rounds),
-            "seconds_to_first_step": contender.seconds_to_first_step,
+            "seconds_to_first_step": contender.seconds_to_first,
             "peak_gigabytes": contender.peak_gigabytes,
         }
         for i, contender in enumerate(contenders)

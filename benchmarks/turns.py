@@ -3,30 +3,48 @@
 import multiprocessing
 import os
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
+Work = Callable[[int], float | None]
 
-from algpt2.config.model import GPTConfig
-from benchmarks.contenders import CONTENDERS
+
+class Turn(NamedTuple):
+    """What one turn took in seconds, and what the work returned."""
+
+    seconds: float
+    result: float | None
 
 
 class Contender:
-    """A process that has a compiled training step and waits for its turn."""
+    """A process that has made its work ready, compilation included, and waits for its turn."""
 
-    def __init__(self, name: str, config: GPTConfig, batch_size: int):
+    def __init__(self, name: str, make: Callable[..., Work], *arguments: Any, first_units: int = 1):
+        """Starts the process, and waits until some work has been done for the first time.
+
+        Args:
+          name: for tables.
+          make: a function of a module's top level; it returns what is timed, which takes the units to do.
+          arguments: of `make`.
+          first_units: of the first work.
+        """
         self.name = name
         self._connection, other = multiprocessing.Pipe()
-        arguments = (name, config, batch_size, other)
-        self._process = multiprocessing.get_context("spawn").Process(target=_work, args=arguments, daemon=True)
+        self._process = multiprocessing.get_context("spawn").Process(
+            target=_work, args=(name, make, arguments, first_units, other), daemon=True
+        )
         self._process.start()
-        self.seconds_to_first_step, self.peak_gigabytes = self._answer()
+        self.seconds_to_first, self.peak_gigabytes = self._answer()
 
-    def seconds_per_step(self, n_steps: int) -> float:
-        """Returns the time of one step, measured over `n_steps`."""
-        self._connection.send(n_steps)
-        return self._answer() / n_steps
+    def take_turn(self, units: int) -> Turn:
+        """Returns the time of so many units of work, and its result."""
+        self._connection.send(units)
+        return Turn(*self._answer())
+
+    def peak_gigabytes_so_far(self) -> float:
+        """Returns the largest resident size of the process, in GB."""
+        return peak_gigabytes(self._process.pid)
 
     def close(self) -> None:
         """Ends the process."""
@@ -40,33 +58,32 @@ class Contender:
         return answer
 
 
-def peak_gigabytes() -> float:
-    """Returns the largest resident size of this process so far, in GB.
+def peak_gigabytes(process_id: int | None = None) -> float:
+    """Returns the largest resident size so far, in GB, of a process, or of this one.
 
     It is read from /proc, because `getrusage` gives a child the peak of its parent to begin with.
     """
-    with open(f"/proc/{os.getpid()}/status", encoding="ascii") as lines:
+    with open(f"/proc/{process_id or os.getpid()}/status", encoding="ascii") as lines:
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e9
 
 
-def _work(name: str, config: GPTConfig, batch_size: int, connection: Connection) -> None:
-    """Trains in a process of its own when the other end of the connection says so.
+def _work(
+    name: str, make: Callable[..., Work], arguments: tuple[Any, ...], first_units: int, connection: Connection
+) -> None:
+    """Works in a process of its own when the other end of the connection says so.
 
-    It sends the seconds to the first step and the peak in GB. Then it receives numbers of steps and sends the seconds
-    that each of them took, until it receives 0. An error is sent in place of an answer.
+    It sends the seconds until the first units were done and the peak in GB. Then it receives numbers of units and sends
+    the seconds that they took and their result, until it receives 0. An error is sent in place of an answer.
     """
     os.environ.update(TF_CPP_MIN_LOG_LEVEL="3", KERAS_BACKEND="tensorflow")
     start = time.perf_counter()
     try:
-        records = np.random.default_rng(0).integers(
-            config.vocab_size, size=(batch_size, config.seq_len + 1), dtype=np.int32
-        )
-        train = CONTENDERS[name](config, records)
-        train(1)
+        work = make(*arguments)
+        work(first_units)
         connection.send((time.perf_counter() - start, peak_gigabytes()))
-        while n_steps := connection.recv():
+        while units := connection.recv():
             start = time.perf_counter()
-            train(n_steps)
-            connection.send(time.perf_counter() - start)
+            result = work(units)
+            connection.send((time.perf_counter() - start, result))
     except Exception as error:
         connection.send(RuntimeError(f"{name}: {error}"))

@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pytest
 from places import REPOSITORY
+from tiny_checkpoints import save_random
+from tiny_models import GPT2_CONFIG
 
 from algpt2.model.gpt import GPT
 from algpt2.model.losses import inputs_and_targets, token_nats
@@ -109,3 +111,17 @@ def test_the_published_table_is_that_of_the_published_rows():
 
     rows = json.loads((REPOSITORY / "docs/rehearsal.json").read_text())["rows"]
     assert (REPOSITORY / "docs/rehearsal.md").read_text() == document(rows)
+
+
+def test_both_ways_to_score_give_the_same_nats_to_the_targets_that_both_score(tmp_path, rng):
+    """Windows of the documented loop are one target shorter, so ours are made so here."""
+    pytest.importorskip("transformers", reason="the documented loop runs on transformers")
+    from benchmarks.scoring_contenders import CONTENDERS, Text
+
+    _, folder = save_random(tmp_path, 0, GPT2_CONFIG)
+    ids = rng.integers(GPT2_CONFIG.vocab_size, size=17).astype("int32")
+    assert CONTENDERS["ours"](Text(folder, ids[:16], 16, 2))(1) == pytest.approx(
+        CONTENDERS["documented_loop"](Text(folder, ids[:16], 16, 2))(1), rel=1e-4
+    )
+    text = Text(folder, rng.integers(GPT2_CONFIG.vocab_size, size=40).astype("int32"), 8, 2)
+    assert CONTENDERS["ours"](text)(4) == pytest.approx(CONTENDERS["documented_loop"](text)(4), rel=0.05)
