@@ -42,12 +42,41 @@ def _write_huggingface(checkpoint: Checkpoint, folder: str) -> dict[str, Any]:
     return write_huggingface(checkpoint, folder)
 
 
+def _write_keras_hub(checkpoint: Checkpoint, folder: str) -> dict[str, Any]:
+    from algpt2.interchange.to_keras_hub import write_keras_hub
+
+    return write_keras_hub(checkpoint, folder)
+
+
+def _write_saved_model(checkpoint: Checkpoint, folder: str) -> dict[str, Any]:
+    from algpt2.interchange.to_saved_model import write_saved_model
+
+    return write_saved_model(checkpoint, folder)
+
+
 HUGGINGFACE_USAGE = """\
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 model = AutoModelForCausalLM.from_pretrained("FOLDER")
 tokenizer = AutoTokenizer.from_pretrained("FOLDER")"""
 
+KERAS_HUB_USAGE = """\
+import keras_hub
+
+model = keras_hub.models.CausalLM.from_preset("FOLDER")
+print(model.generate("Once upon a time", max_length=40))"""
+
+SAVED_MODEL_USAGE = """\
+import tensorflow as tf
+from tokenizers import Tokenizer
+
+tokenizer = Tokenizer.from_file("FOLDER/tokenizer.json")
+model = tf.saved_model.load("FOLDER")
+ids = tokenizer.encode("<|endoftext|>Once upon a time").ids
+logits = model.logits(tf.constant([ids]))  # float32 (batch, length, vocabulary)"""
+
 WAYS_OUT = {
     "huggingface": WayOut("transformers", "config.json", _write_huggingface, HUGGINGFACE_USAGE),
+    "keras_hub": WayOut("keras-hub", "config.json", _write_keras_hub, KERAS_HUB_USAGE),
+    "saved_model": WayOut("tf", "saved_model.pb", _write_saved_model, SAVED_MODEL_USAGE),
 }

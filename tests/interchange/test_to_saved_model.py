@@ -1,0 +1,81 @@
+"""Checkpoints as SavedModels, which a process without our package runs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from interchange import ALGPT2, GPT2, random_ids, save_randomised, tiny_tokenizer
+
+from algpt2.data.tokenizer import Tokenizer
+from algpt2.interchange.convert import convert
+
+VARIANTS = {"gpt2": GPT2, "algpt2": ALGPT2}
+# Without `site`, so that no installed link leads to our package.
+CLEAN_PROGRAM = """
+import sys
+sys.path.append(sys.argv[1])
+sys.modules["algpt2"] = sys.modules["keras"] = None
+import numpy as np
+import tensorflow as tf
+given = np.load(sys.argv[3])
+model = tf.saved_model.load(sys.argv[2])
+results = {name: model.logits(ids).numpy() for name, ids in given.items()}
+np.savez(sys.argv[4], **results)
+"""
+
+
+@pytest.fixture(scope="module")
+def variants(tmp_path_factory):
+    """Of each variant: our model, and the folder that it was written to."""
+    folder, found = tmp_path_factory.mktemp("variants"), {}
+    for name, config in VARIANTS.items():
+        model = save_randomised(folder / name / "ours", config)
+        convert(str(folder / name / "ours"), str(folder / name / "theirs"), "saved_model")
+        found[name] = model, folder / name / "theirs"
+    return found
+
+
+@pytest.fixture(params=VARIANTS)
+def written(request, variants):
+    return variants[request.param]
+
+
+def test_it_gives_the_logits_of_batches_of_every_length(written):
+    model, folder = written
+    loaded = tf.saved_model.load(str(folder))
+    for batch, length in ((1, 1), (3, 5), (2, model.config.seq_len)):
+        ids = random_ids(model.config, batch, length)
+        np.testing.assert_allclose(loaded.logits(ids), model(ids), atol=1e-5)
+        (served,) = loaded.signatures["serving_default"](ids=tf.constant(ids)).values()
+        np.testing.assert_array_equal(served, loaded.logits(ids))
+
+
+def test_more_positions_than_the_model_has_are_refused(written):
+    model, folder = written
+    loaded = tf.saved_model.load(str(folder))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="the model has 12 positions"):
+        loaded.logits(np.zeros((1, 13), "int32"))
+
+
+def test_a_process_without_our_package_and_without_keras_runs_it(variants, tmp_path):
+    model, folder = variants["algpt2"]
+    given = {"one": random_ids(model.config, 1, 4), "several": random_ids(model.config, 3, 12)}
+    np.savez(tmp_path / "given.npz", **given)
+    site = str(Path(tf.__file__).parents[1])
+    places = [site, str(folder), str(tmp_path / "given.npz"), str(tmp_path / "results.npz")]
+    command = [sys.executable, "-I", "-S", "-c", CLEAN_PROGRAM, *places]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={"PATH": ""})
+    assert ended.returncode == 0, ended.stderr
+    results = np.load(tmp_path / "results.npz")
+    for name, ids in given.items():
+        np.testing.assert_allclose(results[name], model(ids), atol=1e-5)
+
+
+def test_the_tokenizer_lies_beside_it_and_the_card_names_its_functions(variants):
+    _, folder = variants["gpt2"]
+    assert Tokenizer.load(str(folder)).sha256 == tiny_tokenizer().sha256
+    card = (folder / "README.md").read_text()
+    assert "| functions.logits | ids int32 (batch, length up to 12) -> float32 (batch, length, 275) |" in card
