@@ -14,7 +14,7 @@ from algpt2.checkpoints.huggingface_config import config_json
 from algpt2.checkpoints.tensor_files import write_tensors
 from algpt2.config.model import CONFIG_NAME, OWN_KEY, GPTConfig, config_from_huggingface
 from algpt2.data.tokenizer import Tokenizer
-from algpt2.data.tokenizer_files import TOKENIZER_NAME, VOCAB_AND_MERGES_NAMES
+from algpt2.data.tokenizer_files import EOS_TOKEN, TOKENIZER_NAME, VOCAB_AND_MERGES_NAMES
 from algpt2.errors import UserError, shown
 from algpt2.interchange.stored_tensors import FLOATING, StoredTensor, find_tensors
 from algpt2.model.sizes import parameter_shapes
@@ -80,6 +80,13 @@ def read_tokenizer(source: str, config: GPTConfig) -> Tokenizer:
         raise UserError(
             f"a model must have a row for each id of its tokenizer, and {source} has {config.vocab_size} rows for "
             f"{tokenizer.vocab_size} ids: copy the tokenizer that belongs to it."
+        )
+    eos_id = json_files.load_object(storage.join(source, CONFIG_NAME)).get("eos_token_id")
+    # GPT-2's id stays in the configuration of many a model that has fewer ids, where it says nothing.
+    if isinstance(eos_id, int) and eos_id < config.vocab_size and eos_id != tokenizer.eos_id:
+        raise UserError(
+            f"a model's eos_token_id must be the tokenizer's {EOS_TOKEN}, and in {source} it is {eos_id} for "
+            f"{tokenizer.eos_id}: copy the tokenizer that belongs to it."
         )
     return tokenizer
 

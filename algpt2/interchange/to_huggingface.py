@@ -35,7 +35,8 @@ def write_huggingface(checkpoint: Checkpoint, folder: str) -> dict[str, Any]:
     config, tokenizer = load_config(checkpoint.folder), Tokenizer.load(checkpoint.folder)
     model_file, source = storage.join(folder, MODEL_NAME), checkpoint.local_file(MODEL_NAME)
     if config.model_type == "gpt2":
-        shutil.copyfile(source, model_file)
+        with open(source, "rb") as stream, open(model_file, "wb") as copy:
+            shutil.copyfileobj(stream, copy)  # `shutil.copyfile` would name a full disk by the source
     else:
         write_tensors(model_file, plain_parameters(config, read_tensors(source)))
     tokenizer.save(folder)

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 
 from algpt2 import interrupts
-from algpt2.storage.files import is_remote, join, naming_errors, of, require_empty, trim
+from algpt2.storage.files import delete_temporary_files, is_remote, join, naming_errors, of, require_empty, trim
 from algpt2.storage.local import TEMPORARY_PREFIX
 from algpt2.storage.patience import trying_for
 
@@ -17,8 +17,8 @@ DELETION_SECONDS = 5.0
 def writing_folder(folder: str, marker: str) -> Iterator[str]:
     """Yields an empty local folder to fill; its files appear in `folder` when the block ends without an error.
 
-    Nothing stays in `folder` if the block or the moves after it fail. Only a process that is killed during the moves
-    can leave files there, and then without the marker.
+    Nothing stays in `folder` if the block or the moves after it fail. A process that is killed during the moves can
+    leave files there, but without the marker. One that is killed before leaves what the next call deletes.
 
     Args:
       folder: a new or empty folder, on disk or gs://.
@@ -28,6 +28,7 @@ def writing_folder(folder: str, marker: str) -> Iterator[str]:
       UserError: the folder cannot be made, or it holds something.
     """
     require_empty(folder)
+    delete_temporary_files(folder)
     folder = trim(folder)
     is_new = not is_remote(folder) and not os.path.lexists(folder)
     place = of(folder).work_folder(join(folder, marker))

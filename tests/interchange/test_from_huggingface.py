@@ -230,6 +230,7 @@ WRONG = [
     (lambda f, t: without_tokenizer(f), "the model's tokenizer must be beside it", "copy it there"),
     (lambda f, t: with_another_last_id(f), "<|endoftext|> must have the last id, 4"),
     (lambda f, t: edit(f, vocab_size=269) or spoil(f, t, wte__weight=t["wte.weight"][:269]), "269 rows for 270 ids"),
+    (lambda f, t: edit(f, eos_token_id=5), "must be the tokenizer's <|endoftext|>", "it is 5 for 269"),
 ]
 
 

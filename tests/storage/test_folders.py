@@ -90,6 +90,14 @@ def raise_full():
     raise OSError("full disk")
 
 
+def test_what_a_killed_process_left_is_neither_content_nor_stays(tmp_path):
+    out = tmp_path / "out"
+    (out / ".tmp-killed").mkdir(parents=True)
+    (out / ".tmp-killed" / "model.safetensors").write_text("half")
+    write_filled(str(out))
+    assert sorted(os.listdir(out)) == ["MARKER", "sub"]
+
+
 def test_a_folder_that_holds_something_is_refused_before_the_block(places):
     storage.write_text(f"{places}/out/mine", "mine")
     with pytest.raises(UserError, match="must be new or empty"), storage.writing_folder(f"{places}/out", "MARKER"):
