@@ -23,7 +23,7 @@ NAMING_KEYS = ("name", "protocol", "task", "domain")
 
 
 class Evaluation(NamedTuple):
-    """What a script of `eval/` printed, and the name of the file that it is in."""
+    """One of the JSON objects that a script of `eval/` printed, and the name of the file that it is in."""
 
     file_name: str
     result: dict[str, Any]
@@ -33,22 +33,27 @@ def read_evaluations(files: Sequence[str], checkpoint: Checkpoint) -> list[Evalu
     """Returns the evaluations of a checkpoint.
 
     Args:
-      files: each has the JSON object that a script of `eval/` printed, on disk or gs://.
+      files: each has the JSON object, or the list of them, that a script of `eval/` printed, on disk or gs://.
       checkpoint: what they must be of.
 
     Raises:
       UserError: a file has another content, or is of another checkpoint.
     """
-    evaluations = []
-    for file in files:
-        result = json_files.read_object(file, "a script of eval/", ["checkpoint"], {"checkpoint": str})
+    return [Evaluation(storage.base_name(file), result) for file in files for result in _results(file, checkpoint)]
+
+
+def _results(file: str, checkpoint: Checkpoint) -> list[dict[str, Any]]:
+    with json_files.refusing(file, "be what a script of eval/ printed", "make it again"):
+        results = json_files.load_objects(file)
+        if not all(isinstance(result.get("checkpoint"), str) for result in results):
+            raise ValueError("it does not say of which checkpoint it is")
+    for result in results:
         if _whole_path(result["checkpoint"]) != _whole_path(checkpoint.folder):
             raise UserError(
                 f"--evaluation must be of the checkpoint that is converted, {checkpoint}, and {file} is of "
                 f"{shown(result['checkpoint'])}: evaluate this one."
             )
-        evaluations.append(Evaluation(storage.base_name(file), result))
-    return evaluations
+    return results
 
 
 def model_card(
@@ -70,12 +75,13 @@ def model_card(
         "Files": _files(facts),
         "Tokenizer": table("of the tokenizer", _tokenizer_facts(tokenizer)),
         "Training": _training(checkpoint),
-        **{f"Evaluation: {one.file_name}": table("of the evaluation", one.result) for one in evaluations},
     }
+    if evaluations:
+        sections["Evaluation"] = [line for one in evaluations for line in _evaluation(one)]
     lines = [*_front_matter(config, way), "", f"# {title}", "", _introduction(config)]
     for heading, content in sections.items():
         lines += ["", f"## {heading}", "", *content]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines).rstrip() + "\n"
 
 
 def table(heading: str, values: dict[str, Any]) -> list[str]:
@@ -136,6 +142,10 @@ def _tokenizer_facts(tokenizer: Tokenizer) -> dict[str, Any]:
         "its id": tokenizer.eos_id,
         "sha256": tokenizer.sha256,
     }
+
+
+def _evaluation(evaluation: Evaluation) -> list[str]:
+    return [*table(f"of {evaluation.file_name}", evaluation.result), ""]
 
 
 def _training(checkpoint: Checkpoint) -> list[str]:

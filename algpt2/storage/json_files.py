@@ -1,6 +1,7 @@
 """JSON files: written so that every parser reads them, read into dataclasses, and refused in one sentence.
 
-`load_object`, `load_lines` and `build` raise a `ValueError` that says what is wrong, as in "its train lacks shards".
+`load_object`, `load_objects`, `load_lines` and `build` raise a `ValueError` that says what is wrong, as in "its train
+lacks shards".
 `refusing` makes a user's error of it: the rule that the file breaks, what is wrong, and the remedy.
 
     with json_files.refusing(path, "describe a run", "name another --model_dir"):
@@ -78,6 +79,15 @@ def load_object(path: str) -> dict[str, Any]:
     return parse_object(storage.read_bytes(path))
 
 
+def load_objects(path: str) -> list[dict[str, Any]]:
+    """Returns the JSON objects of the list in a file, or the one object in it; `ValueError` if it holds others."""
+    value = _parse(storage.read_bytes(path))
+    values = value if isinstance(value, list) else [value]
+    if other := [one for one in values if not isinstance(one, dict)]:
+        raise ValueError(f"it has {_described(other[0])} in the place of an object")
+    return values
+
+
 def load_lines(path: str) -> list[dict[str, Any]]:
     """Returns the JSON objects in a file that holds one a line; raises `ValueError` if a line holds something else."""
     return [_parse_line(line, number) for number, line in enumerate(storage.read_bytes(path).splitlines(), start=1)]
@@ -85,6 +95,14 @@ def load_lines(path: str) -> list[dict[str, Any]]:
 
 def parse_object(text: str | bytes) -> dict[str, Any]:
     """Returns the JSON object in a text, UTF-8 if it is bytes; raises `ValueError` if it is something else."""
+    value = _parse(text)
+    if not isinstance(value, dict):
+        raise ValueError(f"it is {_described(value)}")
+    return value
+
+
+def _parse(text: str | bytes) -> Any:
+    """Returns the JSON value in a text, UTF-8 if it is bytes; raises `ValueError` if it is something else."""
     try:
         text = text.decode("utf-8") if isinstance(text, bytes) else text
         value = json.loads(text, object_pairs_hook=_object_of_distinct_keys)
@@ -98,8 +116,6 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
         raise ValueError(f"it is not JSON ({error})") from error
     except ValueError as error:  # Python limits the digits of a whole number, and says so in words for programmers.
         raise ValueError("it has a number of thousands of digits") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"it is {_described(value)}")
     if text.count("[") + text.count("{") > MOST_NESTED and _is_deeper(value, MOST_NESTED):
         raise ValueError(TOO_DEEP)
     return value

@@ -15,6 +15,7 @@ from algpt2.errors import UserError
 from algpt2.interchange.convert import convert
 from algpt2.interchange.ways_out import WAYS_OUT
 
+SCORES = [("hf", 1.5), ("raw", 2.5)]
 CONVERT = "data_tools/convert_checkpoint.py"
 
 
@@ -55,6 +56,24 @@ def test_an_algpt2_leaves_and_its_card_says_what_is_known_of_it(good, run_conver
         **{"parameters": outcome.result["parameters"], "written_parameters": outcome.result["written_parameters"]},
     }.items():
         assert f"| {name} | {value} |" in card
+
+
+def test_a_card_has_every_protocol_of_an_evaluation_of_several(tmp_path):
+    save_randomised(tmp_path / "ours")
+    results = [{"checkpoint": str(tmp_path / "ours"), "protocol": name, "bits": bits} for name, bits in SCORES]
+    (tmp_path / "matrix.json").write_text(json.dumps(results))
+    by_protocol = {"checkpoint": str(tmp_path / "ours"), "protocols": {"other": {"accuracy": 0.25}}}
+    (tmp_path / "choices.json").write_text(json.dumps(by_protocol))
+    files = [str(tmp_path / name) for name in ("matrix.json", "choices.json")]
+    convert(str(tmp_path / "ours"), str(tmp_path / "theirs"), "huggingface", files)
+    tables = (tmp_path / "theirs" / "README.md").read_text().split("## Evaluation")[1].strip().split("\n\n")
+    assert [table.splitlines()[0] for table in tables] == ["| of matrix.json | value |"] * 2 + [
+        "| of choices.json | value |"
+    ]
+    for (name, bits), table in zip(SCORES, tables, strict=False):
+        assert f"| protocol | {name} |" in table
+        assert f"| bits | {bits} |" in table
+    assert "| protocols.other.accuracy | 0.25 |" in tables[2]
 
 
 def test_the_card_is_one_that_the_hub_reads(good, tmp_path):
@@ -112,7 +131,8 @@ def places(good, tmp_path):
     (tmp_path / "occupied").mkdir()
     (tmp_path / "occupied" / "mine.txt").write_text("mine")
     (tmp_path / "empty").mkdir()
-    (tmp_path / "list.json").write_text("[]")
+    (tmp_path / "list.json").write_text("[1]")
+    (tmp_path / "nothing.json").write_text("{}")
     (tmp_path / "other.json").write_text((good / "algpt2.evaluation.json").read_text())
     shutil.copytree(tmp_path / "ours", tmp_path / "damaged")
     safetensors.save_file({}, tmp_path / "damaged" / "model.safetensors")
@@ -134,7 +154,11 @@ REFUSED = [
     ("--input {0}/theirs/gpt2 --output {0}/occupied", "must be new or empty", "{0}/occupied"),
     ("--input {0}/ours --output {0}/list.json/out --to huggingface", "{0}/list.json is not a folder"),
     ("--input {0}/ours --output {0}/out --to huggingface --evaluation {0}/none.json", "{0}/none.json"),
-    ("--input {0}/ours --output {0}/out --to huggingface --evaluation {0}/list.json", "must be a JSON object"),
+    (
+        "--input {0}/ours --output {0}/out --to huggingface --evaluation {0}/list.json",
+        "it has 1 in the place of an object",
+    ),
+    ("--input {0}/ours --output {0}/out --to huggingface --evaluation {0}/nothing.json", "of which checkpoint it is"),
     (
         "--input {0}/ours --output {0}/out --to huggingface --evaluation {0}/other.json",
         "of the checkpoint that is conv",

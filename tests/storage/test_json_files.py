@@ -156,3 +156,14 @@ def test_a_long_value_is_shown_by_its_beginning():
         json_files.build(Wheel, {"spokes": "x" * 10**5})
     with pytest.raises(ValueError, match=r"unknown keys \['y+\.\.\. \(100004 characters\)$"):
         json_files.build(Wheel, {"y" * 10**5: 1})
+
+
+def test_a_list_of_objects_and_an_object_alone_are_read_alike(tmp_path):
+    path = str(tmp_path / "a.json")
+    for text, expected in {'[{"a": 1}, {}]': [{"a": 1}, {}], '{"a": [1]}': [{"a": [1]}], "[]": []}.items():
+        storage.write_text(path, text)
+        assert json_files.load_objects(path) == expected
+    for text, found in {"[{}, 2]": "it has 2 in the place of", "3": "it has 3 in", "[": "it is not JSON"}.items():
+        storage.write_text(path, text)
+        with pytest.raises(ValueError, match=found):
+            json_files.load_objects(path)
