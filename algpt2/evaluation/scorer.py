@@ -120,8 +120,10 @@ class Scorer:
 
     def _score_pass(self, some_windows: list[Window], rows: int) -> Iterator[WindowScore]:
         batch = stacked(some_windows, rows)
-        arrays = (batch.inputs, batch.targets, batch.scored)
-        nats, is_likeliest = (part.numpy() for part in self._all_scores(*map(self._distributed, arrays)))
+        arrays = [self._distributed(array) for array in (batch.inputs, batch.targets, batch.scored)]
+        # TensorFlow warns of calls that make graphs, and here each length of windows has one of its own.
+        self._all_scores.get_concrete_function(*arrays)
+        nats, is_likeliest = (part.numpy() for part in self._all_scores(*arrays))
         nats = (nats.astype(np.float64) * batch.scored).sum(axis=1)
         is_greedy = ((is_likeliest == 1) | (batch.scored == 0)).all(axis=1)
         for i, window in enumerate(some_windows):

@@ -183,3 +183,11 @@ def test_nats_are_summed_in_float64(monkeypatch):
     monkeypatch.setattr(scorer, "scored_head_nats", nats)
     ids = np.array([0, 1] + [0] * 30)
     assert Scorer(GPT(GPT2_CONFIG), batch_size=2).score(ids, SEQ_LEN) == (2.0**24 + 30, 31)
+
+
+def test_the_graphs_of_several_lengths_are_meant_and_warned_of_by_nobody(caplog, rng):
+    scorer = Scorer(randomised(GPT2_CONFIG), batch_size=2, jit_compile=False)
+    for length in range(4, 14):
+        ids = rng.integers(GPT2_CONFIG.vocab_size, size=length + 1)
+        list(scorer.score_windows(windows(ids, length, length)))
+    assert "retracing" not in caplog.text
