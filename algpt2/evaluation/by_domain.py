@@ -101,10 +101,10 @@ def tally_domains(scorer: Scorer, tokenizer: Tokenizer, documents: Iterable[Docu
             tallies[document.domain].add(Tally(documents=1, text_bytes=len(document.utf8)))
             ids = np.array([tokenizer.eos_id, *tokenizer.encode(document.text)], np.int32)
             for window in windows(ids, seq_len, stride):
-                yield DomainWindow(document.domain, shortened(window))
+                yield DomainWindow(document.domain, window)
 
-    for group in groups_of_one_length(windows_of_documents(), lambda length: scorer.batch_size * (seq_len // length)):
-        scores = scorer.score_windows(window for _, window in group)
+    for group, length in in_passes(windows_of_documents(), lambda length: scorer.batch_size * (seq_len // length)):
+        scores = scorer.score_windows(shortened(window, length) for _, window in group)
         for (domain, _), score in zip(group, scores, strict=True):
             tallies[domain].add(Tally(tokens=score.tokens, total_nats=score.nats))
     return dict(tallies)
@@ -116,26 +116,42 @@ class DomainWindow(NamedTuple):
     domain: str
     window: Window
 
+    @property
+    def length(self) -> int:
+        """One of the few lengths to which its window can be shortened; see `window_length`."""
+        used = int(np.flatnonzero(self.window.scored)[-1]) + 1
+        return window_length(used, len(self.window.inputs))
 
-def shortened(window: Window) -> Window:
-    """Returns a window without most of the unscored positions at its end: the rest makes one of few lengths.
 
-    A document of a hundred tokens would otherwise take as long as one of a thousand.
+def in_passes(
+    stream: Iterable[DomainWindow], size_of: Callable[[int], int]
+) -> Iterator[tuple[list[DomainWindow], int]]:
+    """Yields windows in groups that make a pass or a few, and the length to which those of a group can be shortened.
+
+    So a document of a hundred tokens does not take as long as one of a thousand. What is left at the end of one length
+    is filled up with windows of the next longer ones, so that a small file does not need a graph for each length.
+
+    Args:
+      stream: windows of seq_len positions.
+      size_of: from a length to the windows of a pass.
     """
-    used = int(np.flatnonzero(window.scored)[-1]) + 1
-    length = window_length(used, len(window.inputs))
-    return Window(window.inputs[:length], window.targets[:length], window.scored[:length])
-
-
-def groups_of_one_length(stream: Iterable[DomainWindow], size_of: Callable[[int], int]) -> Iterator[list[DomainWindow]]:
-    """Yields windows in lists of one length each, as many in a list as `size_of` says of it, but for the last lists."""
     waiting: dict[int, list[DomainWindow]] = collections.defaultdict(list)
     for one in stream:
-        length = len(one.window.inputs)
+        length = one.length
         waiting[length].append(one)
         if len(waiting[length]) >= size_of(length):
-            yield waiting.pop(length)
-    yield from waiting.values()
+            yield waiting.pop(length), length
+    left: list[DomainWindow] = []
+    for length in sorted(waiting):
+        left += waiting[length]
+        if len(left) >= size_of(length) or length == max(waiting):
+            yield left, length
+            left = []
+
+
+def shortened(window: Window, length: int) -> Window:
+    """Returns the first positions of a window, behind which it must score none."""
+    return Window(window.inputs[:length], window.targets[:length], window.scored[:length])
 
 
 def table(result: dict[str, Any]) -> str:

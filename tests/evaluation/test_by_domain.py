@@ -7,6 +7,8 @@ import math
 import numpy as np
 import numpy_gpt
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tiny_models import GPT2_CONFIG, randomised
 
 from algpt2.data.documents import Document
@@ -25,6 +27,7 @@ DOCUMENTS = [
     ("zoo", ""),
     ("law", "çà et là — the cat"),
     ("zoo", "on the mat sat the rat, the mat"),
+    ("law", "the mat"),
 ]
 
 
@@ -87,7 +90,7 @@ def test_without_a_key_each_file_is_a_domain(scorer, tokenizer, tmp_path):
     (tmp_path / "b.txt").write_text("the cat sat")
     paths = (write(tmp_path / "a.jsonl", DOCUMENTS), str(tmp_path / "b.txt"))
     result = evaluate_by_domain(scorer, tokenizer, DocumentSource(paths), SEQ_LEN)
-    assert [(one["domain"], one["documents"]) for one in result["domains"]] == [(paths[0], 5), (paths[1], 1)]
+    assert [(one["domain"], one["documents"]) for one in result["domains"]] == [(paths[0], 6), (paths[1], 1)]
 
 
 def test_a_document_is_read_only_when_its_turn_comes_so_that_large_files_need_no_memory(scorer, tokenizer):
@@ -117,10 +120,21 @@ def test_a_document_is_read_only_when_its_turn_comes_so_that_large_files_need_no
 
 
 def test_a_short_document_takes_a_short_window():
-    window = next(windows(np.arange(5), 1024, 1024))
-    assert len(by_domain.shortened(window).inputs) == 16
-    whole = next(windows(np.arange(1025), 1024, 1024))
-    assert len(by_domain.shortened(whole).inputs) == 1024
+    short, whole = (next(windows(np.arange(n), 1024, 1024)) for n in (5, 1025))
+    assert by_domain.DomainWindow("zoo", short).length == 16
+    assert by_domain.DomainWindow("zoo", whole).length == 1024
+    assert by_domain.shortened(short, 16).inputs.tolist() == [0, 1, 2, 3, *[0] * 12]
+
+
+@given(st.lists(st.integers(2, 65), max_size=60))
+def test_windows_come_in_whole_passes_of_their_length_and_all_of_them_come(sizes):
+    stream = [by_domain.DomainWindow(str(i), next(windows(np.arange(n), 64, 64))) for i, n in enumerate(sizes)]
+    passes = list(by_domain.in_passes(stream, lambda length: 128 // length))
+    assert sorted(int(one.domain) for group, _ in passes for one in group) == list(range(len(sizes)))
+    for group, length in passes:
+        assert all(one.length <= length for one in group)
+    for group, length in passes[:-1]:
+        assert len(group) >= 128 // length
 
 
 def test_a_domain_of_empty_documents_has_no_figures_and_nothing_else_is_refused(scorer, tokenizer, tmp_path):
