@@ -38,14 +38,12 @@ def read_lines(path: str) -> list[PlacedLine]:
       UserError: no such file, nothing in it, not UTF-8, or a blank line before its end.
     """
     texts = documents.read_text_file(path).split("\n")
-    if not texts[-1].strip():
+    if len(texts) > 1 and not texts[-1].strip():
         texts.pop()
     lines = [PlacedLine(f"{path}, line {number}", text.removesuffix("\r")) for number, text in enumerate(texts, 1)]
     for line in lines:
         if not line.text.strip():
             raise UserError(f"every line must hold an example, and {line.place} is blank: delete it.")
-    if not lines:
-        raise UserError(f"a file of examples must hold at least one, and {path} holds none: name another.")
     return lines
 
 

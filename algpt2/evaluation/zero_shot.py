@@ -26,6 +26,9 @@ class ZeroShotProtocol:
     source: str
 
 
+NamedProtocol = typing.TypeVar("NamedProtocol", bound=ZeroShotProtocol)
+
+
 class ZeroShotScores(typing.Protocol):
     """What an evaluation returns."""
 
@@ -34,6 +37,11 @@ class ZeroShotScores(typing.Protocol):
 
     def counts(self) -> dict[str, int]:
         """Returns how much was scored."""
+
+
+def chosen(protocols: Mapping[str, NamedProtocol], name: str) -> list[NamedProtocol]:
+    """Returns the protocol of a name, or every one for "all"."""
+    return [*protocols.values()] if name == "all" else [protocols[name]]
 
 
 def standard_error(accuracy: float, n: int) -> float | None:
