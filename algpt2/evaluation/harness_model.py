@@ -1,0 +1,119 @@
+"""`HarnessModel`: a model of ours as lm-evaluation-harness (package `lm_eval`, extra `eval`) wants one."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import LM
+from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
+from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+
+from algpt2.config.sampling import SamplingConfig
+from algpt2.data.tokenizer import Tokenizer
+from algpt2.errors import UserError
+from algpt2.evaluation.continuations import Continuation, encode_together, score_continuations
+from algpt2.evaluation.generation import CachedDecoder, generate_ids
+from algpt2.evaluation.scorer import Scorer
+from algpt2.progress import progress_bar
+
+MOST_NEW_TOKENS = 256  # as in the harness's own models, where a task does not say
+SAMPLING_OPTIONS = ("temperature", "top_k", "top_p")
+
+
+class HarnessModel(LM):
+    """The three questions that lm-evaluation-harness asks of a model, answered by a `Scorer` and a `CachedDecoder`.
+
+    Its answers are those of the harness's own `hf` model with the same weights, but for a text that spells
+    `<|endoftext|>`: that is ordinary text here and one token there.
+    """
+
+    def __init__(self, scorer: Scorer, decoder: CachedDecoder, tokenizer: Tokenizer):
+        """Prepares the answers.
+
+        Args:
+          scorer: of the model.
+          decoder: of the same model.
+          tokenizer: the one that the model was trained with.
+        """
+        super().__init__()
+        self.scorer = scorer
+        self.decoder = decoder
+        self._tokenizer = tokenizer
+        self.max_length = scorer.model.config.seq_len
+
+    @property
+    def tokenizer_name(self) -> str:
+        """The SHA-256 of the tokenizer, by which the harness tells caches of requests apart."""
+        return self._tokenizer.sha256
+
+    def loglikelihood(self, requests: Sequence[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """Returns the log-likelihood of each continuation, and whether it is what greedy decoding would give.
+
+        Args:
+          requests: each with the arguments (context, continuation).
+          disable_tqdm: has no effect; the harness passes it on.
+        """
+        scores = score_continuations(self.scorer, encode_together(self._tokenizer, [one.args for one in requests]))
+        return list(zip((-scores.nats).tolist(), scores.is_greedy.tolist(), strict=True))
+
+    def loglikelihood_rolling(self, requests: Sequence[Instance], disable_tqdm: bool = False) -> list[float]:
+        """Returns the log-likelihood of each whole text behind EOS, in the harness's windows: one token of context.
+
+        Args:
+          requests: each with the argument (text,).
+          disable_tqdm: has no effect; the harness passes it on.
+        """
+        windows = [self._rolling_windows(text) for (text,) in (request.args for request in requests)]
+        scores = score_continuations(self.scorer, [window for of_text in windows for window in of_text])
+        nats = iter(scores.nats.tolist())
+        return [-sum(next(nats) for _ in of_text) for of_text in windows]
+
+    def generate_until(self, requests: Sequence[Instance], disable_tqdm: bool = False) -> list[str]:
+        """Returns the text that follows each context, up to the first of its stop texts.
+
+        Args:
+          requests: each with the arguments (context, generation options).
+          disable_tqdm: has no effect; the harness passes it on.
+
+        Raises:
+          UserError: a task's options are none of ours, or leave no room for a context.
+        """
+        texts = []
+        with progress_bar("generating", "text", len(requests)) as progress:
+            for seed, (context, options) in enumerate(request.args for request in requests):
+                texts.append(self._continued(context, options, seed))
+                progress.update(1)
+        return texts
+
+    def _rolling_windows(self, text: str) -> list[Continuation]:
+        ids = self._tokenizer.encode(text)
+        windows = get_rolling_token_windows(ids, self._tokenizer.eos_id, self.max_length, context_len=1)
+        return [Continuation(tuple(context), tuple(rest)) for context, rest in map(make_disjoint_window, windows)]
+
+    def _continued(self, context: str, options: Mapping[str, Any], seed: int) -> str:
+        options = normalize_gen_kwargs(dict(options), min(MOST_NEW_TOKENS, self.max_length // 2))
+        stops = [stop for stop in handle_stop_sequences(options["until"], eos=None) if stop]
+        config = self._sampling(options, seed)
+        prompt = self._tokenizer.encode(context)[config.max_new_tokens - self.max_length :] or [self._tokenizer.eos_id]
+        ids, text = [], ""
+        for token in generate_ids(self.decoder, prompt, self._tokenizer.eos_id, config):
+            ids.append(token)
+            text = self._tokenizer.decode(ids)
+            if any(stop in text for stop in stops):
+                break
+        return postprocess_generated_text(text, stops, think_end_token=None)
+
+    def _sampling(self, options: Mapping[str, Any], seed: int) -> SamplingConfig:
+        unknown = {*options} - {"until", "do_sample", "max_gen_toks", *SAMPLING_OPTIONS}
+        if unknown:
+            raise UserError(
+                f"a task's generation_kwargs must be until, do_sample, max_gen_toks, {', '.join(SAMPLING_OPTIONS)}, "
+                f"and one has {', '.join(sorted(unknown))}: leave that out of its file, or leave the task out."
+            )
+        if not 1 <= options["max_gen_toks"] < self.max_length:
+            raise UserError(
+                f"a task must ask for from 1 to {self.max_length - 1} new tokens, because the model has "
+                f"{self.max_length} positions, and one asks for {options['max_gen_toks']}: change its max_gen_toks."
+            )
+        given = {name: options[name] for name in SAMPLING_OPTIONS if options.get(name) is not None}
+        return SamplingConfig(max_new_tokens=options["max_gen_toks"], seed=seed, **given)
