@@ -67,6 +67,7 @@ def test_hellaswag_of_completion_style_is_that_of_build_nanogpt(scorer, tokenize
     figures = scores.figures()
     assert (figures["acc"], figures["acc_norm_tokens"]) == (right / 5, right_norm / 5)
     assert scores.tokens.tolist()[-1] == [len(ending) for ending in endings]
+    assert scores.characters.tolist()[1][2] == len("é" * 12) == 12
 
 
 def test_lambada_of_last_tokens_scores_the_last_token_behind_all_others(scorer, tokenizer, nats_of):
@@ -91,7 +92,19 @@ def test_a_last_word_counts_only_if_all_its_tokens_are_greedy(scorer, tokenizer,
     assert not is_greedy[-n:].all()
     scores = lambada.evaluate_lambada(scorer, tokenizer, [passage], lambada.PROTOCOLS["harness"])
     assert scores.figures()["acc"] == 0
-    assert scores.ends.nats == pytest.approx(nats[-n:].sum(), rel=1e-5)
+    assert scores.figures()["perplexity"] == pytest.approx(np.exp(nats[-n:].sum()), rel=1e-4)
+
+
+def test_hellaswags_texts_are_the_harnesss(write):
+    """Derived by hand from its rules: capitalise ctx_b, strip, " [title]" to ". ", no brackets, no double space."""
+    questions = hellaswag.read_questions(write(zero_shot_files.hellaswag_jsonl()))
+    rendered = [hellaswag.PROTOCOLS["harness"].render(question) for question in questions]
+    assert rendered[0].context == "Roof shingle removal: A man is sitting on a roof. He"
+    assert rendered[0].choices[3] == "ate the rat. and the mat "
+    assert rendered[1].context == "Baking: Mix the flour. Use a bowl, NOT a hat. "
+    assert rendered[1].choices[:2] == (" Oven", "Stir it well and then again.")
+    assert rendered[2].context == "Çà et là: The café is naïve; déjà vu everywhere. The old mcdonald"
+    assert [question.label for question in rendered] == [3, 0, 2, 1, 2]
 
 
 def test_passages_are_read_from_json_lines_and_from_plain_text(write):
