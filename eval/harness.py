@@ -25,21 +25,20 @@ def main(argv: Sequence[str]) -> int:
     from algpt2.devices import strategies
     from algpt2.devices.host_memory import out_of_memory
     from algpt2.evaluation import harness_tasks
+    from algpt2.evaluation.scorer import Scorer
 
     request = harness_tasks.HarnessRequest(
         tuple(arguments.tasks), arguments.include_path, arguments.limit, arguments.num_fewshot
     )
     harness_tasks.require_harness()
-    tasks = harness_tasks.load_tasks(request)
     strategy = strategies.create_strategy(config.tpu)
     checkpoint = open_checkpoint(arguments.checkpoint, arguments.ema, strategy)
+    tasks = harness_tasks.load_tasks(request)
 
-    from algpt2.evaluation.generation import CachedDecoder
     from algpt2.evaluation.harness_model import HarnessModel
-    from algpt2.evaluation.scorer import Scorer
 
     scorer = Scorer(checkpoint.model, config.batch_size, strategy=strategy)
-    model = HarnessModel(scorer, CachedDecoder(checkpoint.model), checkpoint.tokenizer)
+    model = HarnessModel(scorer, checkpoint.tokenizer)
     with out_of_memory("lower --batch_size"):
         outcome = harness_tasks.evaluate_tasks(model, tasks, request)
     print(harness_tasks.table(outcome), file=sys.stderr)

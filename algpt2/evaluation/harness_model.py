@@ -1,8 +1,10 @@
 """`HarnessModel`: a model of ours as lm-evaluation-harness (package `lm_eval`, extra `eval`) wants one."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import tensorflow as tf
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
@@ -14,6 +16,7 @@ from algpt2.errors import UserError
 from algpt2.evaluation.continuations import Continuation, encode_together, score_continuations
 from algpt2.evaluation.generation import CachedDecoder, generate_ids
 from algpt2.evaluation.scorer import Scorer
+from algpt2.model.gpt import GPT
 from algpt2.progress import progress_bar
 
 MOST_NEW_TOKENS = 256  # as in the harness's own models, where a task does not say
@@ -27,19 +30,19 @@ class HarnessModel(LM):
     `<|endoftext|>`: that is ordinary text here and one token there.
     """
 
-    def __init__(self, scorer: Scorer, decoder: CachedDecoder, tokenizer: Tokenizer):
-        """Prepares the answers.
+    def __init__(self, scorer: Scorer, tokenizer: Tokenizer, jit_compile: bool = True):
+        """Prepares the answers; nothing is compiled yet.
 
         Args:
           scorer: of the model.
-          decoder: of the same model.
           tokenizer: the one that the model was trained with.
+          jit_compile: whether XLA compiles the generation of text where it can.
         """
         super().__init__()
         self.scorer = scorer
-        self.decoder = decoder
-        self._tokenizer = tokenizer
         self.max_length = scorer.model.config.seq_len
+        self._tokenizer = tokenizer
+        self._jit_compile = jit_compile
 
     @property
     def tokenizer_name(self) -> str:
@@ -85,6 +88,17 @@ class HarnessModel(LM):
                 progress.update(1)
         return texts
 
+    @functools.cached_property
+    def _decoder(self) -> CachedDecoder:
+        """Made when a task first generates; of a copy on the host if the model lies on several devices or on a TPU."""
+        model, strategy = self.scorer.model, self.scorer.strategy
+        if strategy.num_replicas_in_sync > 1 or isinstance(strategy, tf.distribute.TPUStrategy):
+            with tf.device("/CPU:0"):
+                on_host = GPT(model.config)
+                on_host.copy_parameters(model)
+                return CachedDecoder(on_host, self._jit_compile)
+        return CachedDecoder(model, self._jit_compile)
+
     def _rolling_windows(self, text: str) -> list[Continuation]:
         ids = self._tokenizer.encode(text)
         windows = get_rolling_token_windows(ids, self._tokenizer.eos_id, self.max_length, context_len=1)
@@ -96,7 +110,7 @@ class HarnessModel(LM):
         config = self._sampling(options, seed)
         prompt = self._tokenizer.encode(context)[config.max_new_tokens - self.max_length :] or [self._tokenizer.eos_id]
         ids, text = [], ""
-        for token in generate_ids(self.decoder, prompt, self._tokenizer.eos_id, config):
+        for token in generate_ids(self._decoder, prompt, self._tokenizer.eos_id, config):
             ids.append(token)
             text = self._tokenizer.decode(ids)
             if any(stop in text for stop in stops):

@@ -12,6 +12,7 @@ import pytest
 import zero_shot_files
 from command_line import call
 from tiny_checkpoints import TRAIN_CONFIG
+from tiny_step import TWO, strategy_of
 
 lm_eval = pytest.importorskip("lm_eval", reason="lm-evaluation-harness is not installed")
 pytest.importorskip("torch", reason="PyTorch is not installed")
@@ -25,7 +26,6 @@ from algpt2.checkpoints.folder import CheckpointState  # noqa: E402
 from algpt2.checkpoints.save_load import save_checkpoint, take_snapshot  # noqa: E402
 from algpt2.errors import UserError  # noqa: E402
 from algpt2.evaluation import hellaswag, lambada, piqa  # noqa: E402
-from algpt2.evaluation.generation import CachedDecoder  # noqa: E402
 from algpt2.evaluation.harness_model import HarnessModel  # noqa: E402
 from algpt2.evaluation.scorer import Scorer  # noqa: E402
 from algpt2.optim.create import create_optimizer  # noqa: E402
@@ -62,7 +62,7 @@ def theirs(checkpoint):
 
 @pytest.fixture(scope="module")
 def ours(scorer, tokenizer):
-    return HarnessModel(scorer, CachedDecoder(scorer.model, jit_compile=False), tokenizer)
+    return HarnessModel(scorer, tokenizer, jit_compile=False)
 
 
 def write_task(folder, task, split, lines, **changes):
@@ -180,6 +180,15 @@ def test_greedy_text_is_that_of_the_harnesss_own_model(ours, theirs):
     assert ours.generate_until(requests("generate_until", *arguments)) == expected
     assert expected[0]
     assert expected[0] != expected[1]
+
+
+def test_text_of_a_model_on_two_replicas_is_that_of_one(ours, tokenizer):
+    strategy = strategy_of(TWO)
+    with strategy.scope():
+        model = zero_shot_files.word_model(tokenizer)
+    two = HarnessModel(Scorer(model, 2, jit_compile=False, strategy=strategy), tokenizer, jit_compile=False)
+    arguments = requests("generate_until", ("the cat sat", {"until": [], "max_gen_toks": 6}))
+    assert two.generate_until(arguments) == ours.generate_until(arguments)
 
 
 @pytest.fixture
