@@ -1,13 +1,25 @@
-"""`SamplingConfig`: how the next token is drawn."""
+"""`SamplingConfig`: how the next token is drawn. `GenerationConfig`: how many texts are made at once."""
 
 import dataclasses
 
-from algpt2.config.options import FRACTION_ABOVE_0, TEMPERATURE, at_least, option, require_rules
+from algpt2.config.options import (
+    ABOVE_0,
+    FRACTION,
+    FRACTION_ABOVE_0,
+    TEMPERATURE,
+    at_least,
+    count,
+    option,
+    require_rules,
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class SamplingConfig:
     """How the next token is drawn; each field says what it is in its option's help text.
+
+    The repetition penalty comes first, then the temperature, `top_k`, `top_p`, `min_p` and `typical_p`, each of which
+    sees what those before it left. That is the order of Hugging Face's `generate`.
 
     Raises:
       UserError: a value breaks the rule that the sentence names.
@@ -19,7 +31,33 @@ class SamplingConfig:
     top_p: float = option(
         1.0, "draw among the likeliest tokens that together have this probability; 1 is off", rule=FRACTION_ABOVE_0
     )
-    seed: int = option(0, "seed of the draws", rule=at_least(0))
+    min_p: float = option(
+        0.0, "draw among tokens at least this fraction as likely as the likeliest; 0 is off", rule=FRACTION
+    )
+    typical_p: float = option(
+        1.0,
+        "draw among the tokens of the most typical information that together have this probability; 1 is off",
+        rule=FRACTION_ABOVE_0,
+    )
+    repetition_penalty: float = option(
+        1.0, "above 1 makes tokens that the text has already less likely; 1 is off", rule=ABOVE_0
+    )
+    seed: int = option(0, "seed of the draws", rule=count(0))
+
+    def __post_init__(self) -> None:
+        require_rules(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class GenerationConfig:
+    """How many texts are made, and how many of them at once.
+
+    Raises:
+      UserError: a value breaks the rule that the sentence names.
+    """
+
+    samples: int = option(1, "texts for each prompt", rule=at_least(1))
+    batch_size: int = option(8, "most texts that are made at once", rule=at_least(1))
 
     def __post_init__(self) -> None:
         require_rules(self)

@@ -1,6 +1,8 @@
-"""Text from a prompt, one token at a time, with a key-value cache and fixed shapes: two graphs, no retracing."""
+"""Text from prompts: in batches, all at once or piece by piece, by one loop inside a graph."""
 
+import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -9,58 +11,105 @@ from algpt2.config.sampling import SamplingConfig
 from algpt2.data.tokenizer import Tokenizer
 from algpt2.devices.compilation import graph_function
 from algpt2.errors import UserError
-from algpt2.evaluation.sampling import sample
+from algpt2.evaluation.decoding import Drawing, Texts, begin, extend, n_slots_for
 from algpt2.model.gpt import GPT, Cache
+from algpt2.model.tensors import Tensor
+
+PIECE_TOKENS = 8
+
+
+class Row(NamedTuple):
+    """A text to be made: the ids of its prompt, at least one, and a number that tells apart texts of one prompt.
+
+    None in the place of a row fills up a batch, so that its graph serves batches that are not full.
+    """
+
+    ids: Sequence[int]
+    sample: int = 0
 
 
 class CachedDecoder:
-    """The logits of the next token after a growing sequence, of which each position is computed once.
+    """Continues prompts with a key-value cache, each position computed once, without a way back to Python in between.
 
-    It has two graphs, one for prompts and one for further tokens, each compiled at its first use for all texts.
+    A graph is compiled for each number of rows, each of four lengths of the cache (`decoding.n_slots_for`) and each way
+    of drawing, at its first use. It serves prompts of all lengths and any number of new tokens.
 
     Example:
 
     >>> import algpt2
-    >>> from algpt2.evaluation.generation import CachedDecoder
+    >>> from algpt2.config.sampling import SamplingConfig
+    >>> from algpt2.evaluation.generation import CachedDecoder, Row
     >>> decoder = CachedDecoder(algpt2.GPT.from_preset("algpt2-tiny"))
-    >>> decoder.prefill([7, 8, 9]).shape, decoder.extend(10).shape
-    ((4096,), (4096,))
+    >>> config = SamplingConfig(max_new_tokens=5, temperature=0)
+    >>> [len(ids) for ids in decoder.continued([Row([7, 8, 9]), Row([5])], 4095, config)]
+    [5, 5]
     """
 
     def __init__(self, model: GPT, jit_compile: bool = True):
-        """Prepares the graphs; nothing is compiled yet.
+        """Prepares for graphs; nothing is compiled yet.
 
         Args:
           model: whose parameters are read anew in each call.
           jit_compile: whether XLA compiles the graphs where it can.
         """
         self.model = model
-        self._forward = graph_function(model.call_with_cache, jit_compile)
-        self._cache: Cache = ()
-        self._length = 0
+        self._jit_compile = jit_compile
+        self._graphs: dict[Drawing, tf.types.experimental.PolymorphicFunction] = {}
 
-    def prefill(self, ids: Sequence[int]) -> np.ndarray:
-        """Forgets the sequence so far and takes in a prompt; returns the logits after it, float32 (V,).
+    def continued(self, rows: Sequence[Row | None], eos_id: int, config: SamplingConfig) -> list[list[int]]:
+        """Returns up to `max_new_tokens` ids that follow each row, without the EOS that ends it.
 
         Args:
-          ids: of the prompt, at least one and at most seq_len.
+          rows: what is continued. A row's tokens do not depend on the other rows.
+          eos_id: of the tokenizer, its last id. A model's table may have more rows than that; they are never drawn.
+          config: how tokens are drawn, and how many. Prompt and new tokens must fit into the model's positions.
         """
-        padded = np.zeros((1, self.model.config.seq_len), np.int32)
-        padded[0, : len(ids)] = ids
-        # The padding behind the prompt gets keys too, but the causal mask hides them until they are overwritten.
-        logits, self._cache = self._forward(padded, self.model.empty_cache(1), tf.constant(0))
-        self._length = len(ids)
-        return logits[0, len(ids) - 1].numpy()
+        return next(self.pieces(rows, eos_id, config, config.max_new_tokens))
 
-    def extend(self, token: int) -> np.ndarray:
-        """Takes in the next token; returns the logits after it, float32 (V,)."""
-        logits, self._cache = self._forward(np.array([[token]], np.int32), self._cache, tf.constant(self._length))
-        self._length += 1
-        return logits[0, 0].numpy()
+    def pieces(
+        self, rows: Sequence[Row | None], eos_id: int, config: SamplingConfig, piece_tokens: int = PIECE_TOKENS
+    ) -> Iterator[list[list[int]]]:
+        """Yields what `continued` returns, `piece_tokens` at a time; an ended row's further pieces are empty.
+
+        Args:
+          rows: as in `continued`, like `eos_id` and `config`.
+          eos_id: of the tokenizer.
+          config: how tokens are drawn, and how many.
+          piece_tokens: most tokens of a piece.
+        """
+        graph = self._graph(Drawing(eos_id, dataclasses.replace(config, max_new_tokens=1, seed=0)))
+        texts, first = _begin(rows, config.max_new_tokens, self.model.config.seq_len)
+        cache = tf.nest.map_structure(
+            lambda zeros: tf.Variable(zeros, trainable=False),
+            self.model.empty_cache(len(rows), texts.ids.shape[1]),
+        )
+        samples = np.array([row.sample if row else 0 for row in rows], np.int32)
+        end = first + config.max_new_tokens
+        while first < end:
+            n_steps = min(piece_tokens, end - first)
+            texts = Texts(*graph(texts, cache, tf.constant(n_steps), tf.constant(config.seed), samples))
+            length = int(texts.length)
+            yield [_before_eos(ids, eos_id) for ids in texts.ids[:, first:length].numpy().tolist()]
+            if texts.is_ended.numpy().all():
+                return
+            first = length
 
     def graph_count(self) -> int:
-        """Returns how many graphs were made of the model so far: two after the first text, and no more after others."""
-        return self._forward.experimental_get_tracing_count()
+        """Returns how many graphs were made so far."""
+        return sum(graph.experimental_get_tracing_count() for graph in self._graphs.values())
+
+    def _graph(self, drawing: Drawing) -> tf.types.experimental.PolymorphicFunction:
+        if drawing not in self._graphs:
+
+            def advance(texts: Texts, cache: Cache, n_steps: Tensor, seed: Tensor, samples: Tensor) -> Texts:
+                # The cache is in variables, which XLA updates where they are; a tensor would be copied in each call.
+                start = tf.nest.map_structure(tf.convert_to_tensor, cache)
+                texts, grown = extend(self.model, texts, start, n_steps, seed, samples, drawing)
+                tf.nest.map_structure(lambda variable, value: variable.assign(value), cache, grown)
+                return texts
+
+            self._graphs[drawing] = graph_function(advance, self._jit_compile)
+        return self._graphs[drawing]
 
 
 def generate(decoder: CachedDecoder, tokenizer: Tokenizer, prompt: str, config: SamplingConfig) -> str:
@@ -76,7 +125,7 @@ def generate(decoder: CachedDecoder, tokenizer: Tokenizer, prompt: str, config: 
       UserError: the prompt is not Unicode text, or prompt and new tokens do not fit into the model's context.
     """
     ids = prompt_ids(tokenizer, prompt, decoder.model.config.seq_len, config.max_new_tokens)
-    return tokenizer.decode(list(generate_ids(decoder, ids, tokenizer.eos_id, config)))
+    return tokenizer.decode(*decoder.continued([Row(ids)], tokenizer.eos_id, config))
 
 
 def prompt_ids(
@@ -111,7 +160,7 @@ def prompt_ids(
 def generate_ids(decoder: CachedDecoder, ids: Sequence[int], eos_id: int, config: SamplingConfig) -> Iterator[int]:
     """Yields up to `max_new_tokens` ids that follow `ids`, and stops before EOS.
 
-    EOS is the last id of every tokenizer. A model's token table may have more rows than that; they are never drawn.
+    They are made in pieces of `PIECE_TOKENS` when they are asked for, so who has enough of them just stops.
 
     Args:
       decoder: of the model.
@@ -119,12 +168,20 @@ def generate_ids(decoder: CachedDecoder, ids: Sequence[int], eos_id: int, config
       eos_id: of the tokenizer.
       config: how tokens are drawn, and how many.
     """
-    rng = np.random.default_rng(config.seed)
-    logits = decoder.prefill(ids)
-    for remaining in range(config.max_new_tokens, 0, -1):
-        token = sample(logits[: eos_id + 1], config, rng)
-        if token == eos_id:
-            return
-        yield token
-        if remaining > 1:
-            logits = decoder.extend(token)
+    for (piece,) in decoder.pieces([Row(ids)], eos_id, config):
+        yield from piece
+
+
+def _begin(rows: Sequence[Row | None], n_new_tokens: int, seq_len: int) -> tuple[Texts, int]:
+    """Returns the texts of rows before their first new token, and how many slots their prompts fill."""
+    lengths = np.array([len(row.ids) if row else 1 for row in rows], np.int32)
+    n_slots = n_slots_for(int(lengths.max()) + n_new_tokens, seq_len)
+    prompts = np.zeros((len(rows), n_slots), np.int32)
+    for prompt, row in zip(prompts, rows, strict=True):
+        if row:
+            prompt[: len(row.ids)] = row.ids
+    return begin(prompts, lengths, np.array([row is None for row in rows]), n_slots), int(lengths.max())
+
+
+def _before_eos(ids: list[int], eos_id: int) -> list[int]:
+    return ids[: ids.index(eos_id)] if eos_id in ids else ids

@@ -85,6 +85,30 @@ def causal_attention(query: Tensor, key: Tensor, value: Tensor, dropout: Dropout
     return ops.custom_gradient(attend)(query, key, value)
 
 
+def cached_attention(query: Tensor, key: Tensor, value: Tensor, visible: Tensor) -> Tensor:
+    """Returns softmax(query key^T / sqrt(K)) value over the keys that are visible; softmax in float32, no dropout.
+
+    Batch and heads are one axis, so that a cache is multiplied as it lies in memory: XLA copies the cache of every
+    layer at every token where it has to reshape what was just written.
+
+    Args:
+      query: (B x H, L, K), any floating dtype.
+      key: (B x H, S, K), of the same dtype.
+      value: of the shape and dtype of `key`.
+      visible: bool (B, L, S), whether each query sees each key.
+
+    Returns:
+      (B x H, L, K) in the dtype of `value`.
+    """
+    query = query * ops.cast(query.shape[-1] ** -0.5, query.dtype)
+    scores = ops.cast(ops.matmul(query, ops.transpose(key, (0, 2, 1))), "float32")
+    n_queries, n_keys = scores.shape[1:]
+    by_head = ops.reshape(scores, (-1, ops.shape(scores)[0] // ops.shape(visible)[0], n_queries, n_keys))
+    by_head = ops.where(visible[:, None], by_head, ops.cast(_MASKED_SCORE, "float32"))
+    weights = ops.cast(ops.softmax(ops.reshape(by_head, (-1, n_queries, n_keys)), axis=-1), value.dtype)
+    return ops.matmul(weights, value)
+
+
 class _QueriesBackward(NamedTuple):
     """What the backward pass needs of each query.
 

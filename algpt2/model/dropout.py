@@ -11,10 +11,8 @@ from typing import Protocol
 import numpy as np
 from keras import ops
 
+from algpt2.model.hashing import hashed
 from algpt2.model.tensors import Integer, Tensor, TensorLike
-
-# "lowbias32" of C. Wellons, "Prospecting for Hash Functions", https://nullprogram.com/blog/2018/07/31/.
-_SHIFTS, _FACTORS = (16, 15, 16), (0x7FEB352D, 0x846CA68B)
 
 
 class Mask(Protocol):
@@ -77,15 +75,15 @@ class HashedMask:
         """Makes the hashes of rows and columns; the arguments are those of `Dropout`."""
         self.rate = rate
         first, second = (ops.cast(word, "uint32") for word in ops.unstack(ops.convert_to_tensor(seed, "int32")))
-        rows = _hash(first ^ _hash(ops.cast(site, "uint32")))
-        columns = _hash(rows ^ second) + _indices(shape, len(shape) - 1)
+        rows = hashed(first ^ hashed(ops.cast(site, "uint32")))
+        columns = hashed(rows ^ second) + _indices(shape, len(shape) - 1)
         stride = 1
         for axis in reversed(range(len(shape) - 1)):
             # Each axis is added to the seed's hash at once. Indices added to one another would be constants, which
             # TensorFlow would fold into one large constant of the program.
             rows = rows + _indices(shape, axis) * np.uint32(stride % 2**32)
             stride = stride * shape[axis] if axis else stride
-        self.row_hashes, self.column_hashes = _hash(rows), _hash(columns)
+        self.row_hashes, self.column_hashes = hashed(rows), hashed(columns)
 
     def apply(self, x: Tensor, start: tuple[int, int] | None = None) -> Tensor:
         """Returns `x` after the mask, or after the part of it that begins at `start` in the last two dimensions."""
@@ -93,7 +91,7 @@ class HashedMask:
         if start is not None:
             (row, column), (n_rows, n_columns) = start, x.shape[-2:]
             rows, columns = rows[..., row : row + n_rows, :], columns[..., column : column + n_columns]
-        keep = _hash(rows ^ columns) >= np.uint32(round(self.rate * 2**32))
+        keep = hashed(rows ^ columns) >= np.uint32(round(self.rate * 2**32))
         return ops.where(keep, x * ops.cast(1 / (1 - self.rate), x.dtype), ops.zeros_like(x))
 
 
@@ -101,10 +99,3 @@ def _indices(shape: Sequence[Integer], axis: int) -> Tensor:
     """Returns the indices along an axis, uint32, in a shape that broadcasts over the other axes."""
     indices = ops.cast(ops.arange(shape[axis], dtype="int32"), "uint32")
     return ops.reshape(indices, [-1 if i == axis else 1 for i in range(len(shape))])
-
-
-def _hash(x: Tensor) -> Tensor:
-    """uint32 -> uint32, one to one; flipping a bit of the input flips each bit of the output about half of the time."""
-    for shift, factor in zip(_SHIFTS, (*_FACTORS, 1), strict=True):
-        x = (x ^ ops.right_shift(x, np.uint32(shift))) * np.uint32(factor)
-    return x

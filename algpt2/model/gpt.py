@@ -113,24 +113,34 @@ class GPT(keras.Model):
         """
         return head_logits(self.hidden_states(ids, training, dropout_seed), self.wte)
 
-    def call_with_cache(self, ids: TensorLike, cache: Cache, position: Integer) -> tuple[Tensor, Cache]:
-        """Returns the logits, float32 (B, L, V), of the next L positions, and the cache with them in it. No dropout.
+    def call_with_cache(
+        self, ids: TensorLike, cache: Cache, slot: Integer, first_slots: TensorLike
+    ) -> tuple[Tensor, Cache]:
+        """Returns what the tied head is applied to, (B, L, E or D), and the cache with these tokens. No dropout.
+
+        A row's tokens lie in slots of the cache, one behind the other; rows may begin in different slots, so that
+        texts of different lengths end in the same one.
 
         Args:
-          ids: int32 (B, L), the tokens from `position` on.
-          cache: keys and values of the positions before, from `empty_cache` or an earlier call.
-          position: int32 (), that of ids[:, 0]; position + L is at most seq_len.
+          ids: int32 (B, L), the tokens of the slots from `slot` on; L is known when the graph is made.
+          cache: keys and values of the slots before, from `empty_cache` or an earlier call.
+          slot: int32 (), that of ids[:, 0]; slot + L is at most the slots of the cache.
+          first_slots: int32 (B,), the slot of each row's first token, which has position 0. What stands before it is
+            never seen.
         """
-        x = self.embed(ids, position)
+        slots = slot + ops.arange(ids.shape[1], dtype="int32")
+        x = self._embed_at(ids, ops.maximum(slots - ops.convert_to_tensor(first_slots)[:, None], 0))
+        cached = ops.arange(cache[0][0].shape[1], dtype="int32")
+        visible = (cached <= slots[:, None]) & (cached >= ops.convert_to_tensor(first_slots)[:, None, None])
         new_cache = []
         for application, layer_cache in enumerate(cache):
-            x, layer_cache = self._block_of(application).call_with_cache(x, layer_cache, position)
+            x, layer_cache = self._block_of(application).call_with_cache(x, layer_cache, slot, visible)
             new_cache.append(layer_cache)
-        return head_logits(self._head_input(x), self.wte), tuple(new_cache)
+        return self._head_input(x), tuple(new_cache)
 
-    def empty_cache(self, batch_size: int) -> Cache:
-        """Returns zeros for the keys and values of every layer application, each (B, H, seq_len, K)."""
-        shape = (batch_size, self.config.n_head, self.config.seq_len, self.config.head_size)
+    def empty_cache(self, batch_size: Integer, n_slots: int) -> Cache:
+        """Returns zeros for the keys and values of every layer application, each (B x H, n_slots, K)."""
+        shape = (batch_size * self.config.n_head, n_slots, self.config.head_size)
         return tuple(
             (ops.zeros(shape, self.compute_dtype), ops.zeros(shape, self.compute_dtype))
             for _ in range(self.config.n_layer)
@@ -164,12 +174,14 @@ class GPT(keras.Model):
           position: int32 (), that of ids[:, 0].
           dropout_seed: int32 (2,), or None without dropout.
         """
-        positions = position + ops.arange(ops.shape(ids)[1], dtype="int32")
+        x = self._embed_at(ids, position + ops.arange(ops.shape(ids)[1], dtype="int32"))
+        return Dropout(self.config.dropout, dropout_seed, site=0)(x)
+
+    def _embed_at(self, ids: TensorLike, positions: Tensor) -> Tensor:
+        """ids (B, L) at positions (L,) or (B, L) -> (B, L, D)."""
         x = ops.take(self.wte, ids, axis=0) + ops.take(self.wpe, positions, axis=0)
         x = ops.cast(x, self.compute_dtype)
-        if self.config.embedding_size:
-            x = self.embedding_projection(x)
-        return Dropout(self.config.dropout, dropout_seed, site=0)(x)
+        return self.embedding_projection(x) if self.config.embedding_size else x
 
     def _apply_blocks(self, x: Tensor, dropout_seed: TensorLike | None, remat: str) -> Tensor:
         """(B, L, D) -> (B, L, D)."""

@@ -1,7 +1,7 @@
 """The parts of a GPT: causal self-attention, feed-forward, block.
 
 Written with `keras.ops`. Attributes carry GPT-2's published names (`ln_1`, `attn.c_attn`, ...), which are also the
-names in a checkpoint. Shapes: B batch, L positions, S cached positions, D d_model, H heads, K head size.
+names in a checkpoint. Shapes: B batch, L positions, S cached slots, D d_model, H heads, K head size.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from algpt2.config.model import GPTConfig
-from algpt2.model.attention import causal_attention, masked_scores
+from algpt2.model.attention import cached_attention, causal_attention
 from algpt2.model.dropout import Dropout
 from algpt2.model.tensors import Integer, Tensor, TensorLike
 
@@ -93,20 +93,32 @@ class CausalSelfAttention(ConfiguredLayer):
             causal_attention(query, key, value, Dropout(self.config.dropout, dropout_seed, first_site))
         )
 
-    def call_with_cache(self, x: Tensor, cache: LayerCache, position: Integer) -> tuple[Tensor, LayerCache]:
+    def call_with_cache(
+        self, x: Tensor, cache: LayerCache, slot: Integer, visible: Tensor
+    ) -> tuple[Tensor, LayerCache]:
         """Returns what `call` would without dropout, and the cache with these positions' keys and values in it.
 
         Args:
-          x: (B, L, D), the positions from `position` on.
-          cache: keys and values of all positions before, each (B, H, S, K).
-          position: int32 (), that of x[:, 0]; position + L is at most S.
+          x: (B, L, D), the tokens of the slots from `slot` on.
+          cache: keys and values of the slots before, each (B x H, S, K).
+          slot: int32 (), that of x[:, 0]; slot + L is at most S.
+          visible: bool (B, L, S), whether each token sees each slot.
         """
-        query, *new = self._query_key_value(x)
+        query, *new = self._heads_of(self.c_attn(x))
         key, value = cache = tuple(
-            ops.slice_update(old, (0, 0, position, 0), update) for old, update in zip(cache, new, strict=True)
+            ops.slice_update(old, (0, slot, 0), update) for old, update in zip(cache, new, strict=True)
         )
-        weights = ops.softmax(masked_scores(query, key, position), axis=-1)
-        return self._project(ops.matmul(ops.cast(weights, value.dtype), value)), cache
+        attended = cached_attention(query, key, value, visible)
+        heads = ops.reshape(attended, (-1, self.config.n_head, *attended.shape[1:]))
+        return self.c_proj(
+            ops.reshape(ops.transpose(heads, (0, 2, 1, 3)), (-1, x.shape[1], self.config.d_model))
+        ), cache
+
+    def _heads_of(self, x: Tensor) -> list[Tensor]:
+        """(B, L, 3 D) -> query, key and value, each (B x H, L, K)."""
+        length, heads, size = x.shape[1], self.config.n_head, self.config.head_size
+        by_head = ops.transpose(ops.reshape(x, (-1, length, 3, heads, size)), (2, 0, 3, 1, 4))
+        return [ops.reshape(by_head[part], (-1, length, size)) for part in range(3)]
 
     def _query_key_value(self, x: Tensor) -> list[Tensor]:
         """(B, L, D) -> three of (B, H, L, K).
@@ -182,9 +194,11 @@ class Block(ConfiguredLayer):
         x = x + Dropout(self.config.dropout, dropout_seed, first_site + 1)(attended)
         return x + Dropout(self.config.dropout, dropout_seed, first_site + 2)(self.mlp(self.ln_2(x)))
 
-    def call_with_cache(self, x: Tensor, cache: LayerCache, position: Integer) -> tuple[Tensor, LayerCache]:
+    def call_with_cache(
+        self, x: Tensor, cache: LayerCache, slot: Integer, visible: Tensor
+    ) -> tuple[Tensor, LayerCache]:
         """Returns the residual stream, without dropout, and the new cache: see `CausalSelfAttention`."""
-        attended, cache = self.attn.call_with_cache(self.ln_1(x), cache, position)
+        attended, cache = self.attn.call_with_cache(self.ln_1(x), cache, slot, visible)
         x = x + attended
         return x + self.mlp(self.ln_2(x)), cache
 

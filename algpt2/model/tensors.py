@@ -1,7 +1,7 @@
 """What a tensor is in the signatures of this package; its shape and dtype stand in each docstring's `Args`.
 
 Letters of shapes: B batch, L positions, D d_model, E embedding_size (or d_model without one), F feed-forward, H heads,
-K head size, S cached positions, V vocabulary.
+K head size, S cached slots, V vocabulary.
 """
 
 from typing import TypeAlias
