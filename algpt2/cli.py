@@ -144,6 +144,16 @@ def print_json(result: Any) -> None:
         standard_streams.write_result(json_files.dumps(result, indent=2))
 
 
+def print_text(text: str) -> None:
+    """Writes a piece of text for a person on stdout at once; what the terminal's encoding lacks becomes `?`.
+
+    Raises:
+      UserError: as `print_json`.
+    """
+    with _refusing_a_stdout_that_fails():
+        standard_streams.write_text(text)
+
+
 def _flushed_status(main: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
     """Returns the `exit_status` of `main`, or argparse's; 2 if what argparse printed cannot be written."""
     try:

@@ -35,8 +35,22 @@ def write_result(text: str) -> None:
       OSError: stdout cannot take it. What remains of the text is dropped, or Python would try again at the end of the
         process and write a complaint of its own.
     """
+    _print(text + "\n")
+
+
+def write_text(text: str) -> None:
+    """Writes a piece of text to stdout at once; what stdout's encoding lacks becomes `?`.
+
+    Raises:
+      OSError: as `write_result`.
+    """
+    encoding = sys.stdout.encoding or "utf-8"
+    _print(text.encode(encoding, "replace").decode(encoding))
+
+
+def _print(text: str) -> None:
     try:
-        print(text, flush=True)
+        print(text, end="", flush=True)
     except OSError:
         send_to_nowhere(STDOUT)
         raise

@@ -3,15 +3,19 @@
 import dataclasses
 
 from algpt2.config.options import (
-    ABOVE_0,
     FRACTION,
     FRACTION_ABOVE_0,
     TEMPERATURE,
+    Rule,
     at_least,
     count,
     option,
     require_rules,
 )
+
+MOST_SAMPLES = 1000
+# A factor of logits that leaves them finite in float32.
+_PENALTY = Rule("from 0.01 to 100", lambda value: 0.01 <= value <= 100)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +44,7 @@ class SamplingConfig:
         rule=FRACTION_ABOVE_0,
     )
     repetition_penalty: float = option(
-        1.0, "above 1 makes tokens that the text has already less likely; 1 is off", rule=ABOVE_0
+        1.0, "above 1 makes tokens that the text has already less likely; 1 is off", rule=_PENALTY
     )
     seed: int = option(0, "seed of the draws", rule=count(0))
 
@@ -56,7 +60,7 @@ class GenerationConfig:
       UserError: a value breaks the rule that the sentence names.
     """
 
-    samples: int = option(1, "texts for each prompt", rule=at_least(1))
+    samples: int = option(1, "texts for each prompt", rule=count(1, MOST_SAMPLES + 1))
     batch_size: int = option(8, "most texts that are made at once", rule=at_least(1))
 
     def __post_init__(self) -> None:

@@ -13,6 +13,7 @@ from keras import ops
 from algpt2.config.sampling import SamplingConfig
 from algpt2.evaluation.sampling import Draws, next_tokens
 from algpt2.model.gpt import GPT, Cache
+from algpt2.model.losses import head_logits
 from algpt2.model.tensors import Tensor, TensorLike
 
 CHUNK_SLOTS = 64
@@ -153,8 +154,7 @@ def _next_logits(model: GPT, texts: Texts, cache: Cache) -> tuple[Tensor, Cache]
     slot = texts.length - 1
     ids = ops.slice(texts.ids, (0, slot), (ops.shape(texts.ids)[0], 1))
     hidden, cache = model.call_with_cache(ids, cache, slot, texts.first_slots)
-    # Not `head_logits`: XLA makes a slow loop of its own of a single row's product with a table that is transposed.
-    return tf.matmul(ops.cast(hidden[:, 0], "float32"), model.wte, transpose_b=True), cache
+    return head_logits(hidden[:, 0], model.wte), cache
 
 
 def _drawable(logits: Tensor, eos_id: int) -> Tensor:

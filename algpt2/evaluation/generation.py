@@ -28,6 +28,15 @@ class Row(NamedTuple):
     sample: int = 0
 
 
+class _Started(NamedTuple):
+    """A graph, and what it is called with."""
+
+    graph: tf.types.experimental.PolymorphicFunction
+    texts: Texts
+    cache: Cache
+    samples: np.ndarray
+
+
 class CachedDecoder:
     """Continues prompts with a key-value cache, each position computed once, without a way back to Python in between.
 
@@ -45,14 +54,17 @@ class CachedDecoder:
     [5, 5]
     """
 
-    def __init__(self, model: GPT, jit_compile: bool = True):
+    def __init__(self, model: GPT, jit_compile: bool = True, least_tokens: int = 1):
         """Prepares for graphs; nothing is compiled yet.
 
         Args:
           model: whose parameters are read anew in each call.
           jit_compile: whether XLA compiles the graphs where it can.
+          least_tokens: for how many tokens a cache has slots at least. Who knows the longest prompt, and adds the new
+            tokens to it, has one length of cache for all.
         """
         self.model = model
+        self.least_tokens = least_tokens
         self._jit_compile = jit_compile
         self._graphs: dict[Drawing, tf.types.experimental.PolymorphicFunction] = {}
 
@@ -77,13 +89,8 @@ class CachedDecoder:
           config: how tokens are drawn, and how many.
           piece_tokens: most tokens of a piece.
         """
-        graph = self._graph(Drawing(eos_id, dataclasses.replace(config, max_new_tokens=1, seed=0)))
-        texts, first = _begin(rows, config.max_new_tokens, self.model.config.seq_len)
-        cache = tf.nest.map_structure(
-            lambda zeros: tf.Variable(zeros, trainable=False),
-            self.model.empty_cache(len(rows), texts.ids.shape[1]),
-        )
-        samples = np.array([row.sample if row else 0 for row in rows], np.int32)
+        graph, texts, cache, samples = self._started(rows, eos_id, config)
+        first = int(texts.length)
         end = first + config.max_new_tokens
         while first < end:
             n_steps = min(piece_tokens, end - first)
@@ -94,9 +101,30 @@ class CachedDecoder:
                 return
             first = length
 
+    def compile(self, rows: Sequence[Row | None], eos_id: int, config: SamplingConfig) -> None:
+        """Compiles what `continued` needs for these rows, if it is not there yet, and makes no token."""
+        graph, texts, cache, samples = self._started(rows, eos_id, config)
+        texts = texts._replace(n_cached=texts.length - 1)
+        graph(texts, cache, tf.constant(0), tf.constant(config.seed), samples)
+
     def graph_count(self) -> int:
         """Returns how many graphs were made so far."""
         return sum(graph.experimental_get_tracing_count() for graph in self._graphs.values())
+
+    def _started(self, rows: Sequence[Row | None], eos_id: int, config: SamplingConfig) -> _Started:
+        """Returns the graph for these rows, and its arguments before the first token."""
+        graph = self._graph(Drawing(eos_id, dataclasses.replace(config, max_new_tokens=1, seed=0)))
+        lengths = np.array([len(row.ids) if row else 1 for row in rows], np.int32)
+        n_tokens = max(int(lengths.max()) + config.max_new_tokens, self.least_tokens)
+        n_slots = n_slots_for(n_tokens, self.model.config.seq_len)
+        prompts = np.zeros((len(rows), n_slots), np.int32)
+        for prompt, row in zip(prompts, rows, strict=True):
+            if row:
+                prompt[: len(row.ids)] = row.ids
+        texts = begin(prompts, lengths, np.array([row is None for row in rows]), n_slots)
+        zeros = self.model.empty_cache(len(rows), n_slots)
+        cache = tf.nest.map_structure(lambda zero: tf.Variable(zero, trainable=False), zeros)
+        return _Started(graph, texts, cache, np.array([row.sample if row else 0 for row in rows], np.int32))
 
     def _graph(self, drawing: Drawing) -> tf.types.experimental.PolymorphicFunction:
         if drawing not in self._graphs:
@@ -170,17 +198,6 @@ def generate_ids(decoder: CachedDecoder, ids: Sequence[int], eos_id: int, config
     """
     for (piece,) in decoder.pieces([Row(ids)], eos_id, config):
         yield from piece
-
-
-def _begin(rows: Sequence[Row | None], n_new_tokens: int, seq_len: int) -> tuple[Texts, int]:
-    """Returns the texts of rows before their first new token, and how many slots their prompts fill."""
-    lengths = np.array([len(row.ids) if row else 1 for row in rows], np.int32)
-    n_slots = n_slots_for(int(lengths.max()) + n_new_tokens, seq_len)
-    prompts = np.zeros((len(rows), n_slots), np.int32)
-    for prompt, row in zip(prompts, rows, strict=True):
-        if row:
-            prompt[: len(row.ids)] = row.ids
-    return begin(prompts, lengths, np.array([row is None for row in rows]), n_slots), int(lengths.max())
 
 
 def _before_eos(ids: list[int], eos_id: int) -> list[int]:

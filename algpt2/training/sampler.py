@@ -8,7 +8,7 @@ import tensorflow as tf
 from algpt2.config.sampling import SamplingConfig
 from algpt2.config.tracking import TrackingConfig
 from algpt2.data.tokenizer import Tokenizer
-from algpt2.evaluation.generation import CachedDecoder, generate_ids, prompt_ids
+from algpt2.evaluation.generation import CachedDecoder, Row, prompt_ids
 from algpt2.model.gpt import GPT
 from algpt2.tracking.metrics import Sample
 
@@ -53,10 +53,11 @@ class Sampler:
 
     def __call__(self) -> list[Sample]:
         """Returns a sample of each prompt."""
+        ids, tokenizer = self.prompts.ids, self.prompts.tokenizer
+        if not ids:
+            return []
         with tf.device(self._device):
             self._copy.copy_parameters(self._model)
-            return [Sample(prompt, self._continue(ids)) for prompt, ids in self.prompts.ids.items()]
-
-    def _continue(self, ids: Sequence[int]) -> str:
-        tokenizer = self.prompts.tokenizer
-        return tokenizer.decode(list(generate_ids(self.decoder, ids, tokenizer.eos_id, self.prompts.sampling)))
+            rows = [Row(row) for row in ids.values()]
+            continuations = self.decoder.continued(rows, tokenizer.eos_id, self.prompts.sampling)
+        return [Sample(prompt, tokenizer.decode(new)) for prompt, new in zip(ids, continuations, strict=True)]
