@@ -14,7 +14,7 @@ FILES = {
     "data": "demo_corpus document_shuffle documents manifest packing tokenizer",
     "devices": "chips host_memory startup_chatter tpu_pods",
     "docs": "*",
-    "evaluation": "example_files sampling scores",
+    "evaluation": "example_files scores",
     "model": "sizes",
     "preflight": "batch_search hlo_loops memory_estimate tpu_compiler",
     "runs": "folder plan request",

@@ -54,8 +54,6 @@ class Sampler:
     def __call__(self) -> list[Sample]:
         """Returns a sample of each prompt."""
         ids, tokenizer = self.prompts.ids, self.prompts.tokenizer
-        if not ids:
-            return []
         with tf.device(self._device):
             self._copy.copy_parameters(self._model)
             rows = [Row(row) for row in ids.values()]

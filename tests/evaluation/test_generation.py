@@ -1,4 +1,4 @@
-"""Generation with a key-value cache: the same text as without one, from two graphs."""
+"""Generation with a key-value cache: the text of a loop without one, from one graph, whatever else is in the batch."""
 
 import dataclasses
 
@@ -6,15 +6,18 @@ import numpy as np
 import pytest
 from tiny_models import GPT2_CONFIG
 
-from algpt2.config.sampling import SamplingConfig
+from algpt2.config.sampling import GenerationConfig, SamplingConfig
 from algpt2.data.tokenizer import Tokenizer
 from algpt2.errors import UserError
-from algpt2.evaluation import generation
-from algpt2.evaluation.generation import CachedDecoder, generate, generate_ids
+from algpt2.evaluation.decoding import CHUNK_SLOTS, Drawing, generation_function, n_slots_for
+from algpt2.evaluation.generated_texts import TextGenerator
+from algpt2.evaluation.generation import CachedDecoder, Row, generate, generate_ids
 from algpt2.model.gpt import GPT
 
 EOS_ID = GPT2_CONFIG.vocab_size - 1
-GREEDY = SamplingConfig(max_new_tokens=10, temperature=0)
+GREEDY = SamplingConfig(max_new_tokens=9, temperature=0)
+# Each at its place in the loop: a penalty needs the tokens so far, a filter the logits, a seed the number of the token.
+MIXED = SamplingConfig(max_new_tokens=9, top_k=40, top_p=0.95, min_p=0.01, repetition_penalty=1.2, seed=3)
 
 
 def randomised(config):
@@ -27,14 +30,20 @@ def randomised(config):
     return model
 
 
-@pytest.fixture
-def model(tiny_config):
-    return randomised(tiny_config)
+@pytest.fixture(scope="module")
+def model():
+    return randomised(dataclasses.replace(GPT2_CONFIG, embedding_size=8, share_layers=True))
+
+
+@pytest.fixture(scope="module")
+def decoder(model):
+    """A decoder whose graphs have one shape of cache, so that few are made."""
+    return CachedDecoder(model, jit_compile=False, least_tokens=16)
 
 
 @pytest.fixture
-def ids(rng):
-    return rng.integers(EOS_ID, size=GPT2_CONFIG.seq_len).astype("int32")
+def ids():
+    return np.random.default_rng(0).integers(EOS_ID, size=GPT2_CONFIG.seq_len).tolist()
 
 
 @pytest.fixture(scope="module")
@@ -47,106 +56,184 @@ def text_model(tokenizer):
     return randomised(dataclasses.replace(GPT2_CONFIG, vocab_size=tokenizer.vocab_size))
 
 
-def test_cached_logits_are_the_uncached_ones_at_every_position_after_every_prompt(model, ids, traces):
-    expected = model(ids[None]).numpy()[0]
-    decoder = CachedDecoder(model)
-    for n_prompt in range(16, 0, -1):  # a shorter prompt must not see what a longer one left in the cache
-        found = [decoder.prefill(ids[:n_prompt]), *(decoder.extend(token) for token in ids[n_prompt:])]
-        assert np.abs(np.array(found) - expected[n_prompt - 1 :]).max() <= 1e-5
-    assert np.abs(expected).max() > 1
-    assert len(traces) == 2, "a graph for prompts and one for further tokens"
+def greedy_loop(model, prompt, n_tokens, eos_id=EOS_ID):
+    """The likeliest tokens, each from a pass over all before it, up to EOS."""
+    ids = list(prompt)
+    for _ in range(n_tokens):
+        ids.append(int(np.argmax(model(np.array([ids], np.int32)).numpy()[0, -1, : eos_id + 1])))
+        if ids[-1] == eos_id:
+            return ids[len(prompt) : -1]
+    return ids[len(prompt) :]
 
 
-def test_a_prompt_taken_in_by_pieces_has_the_same_logits_at_every_position(model, ids):
-    expected = model(ids[None]).numpy()[0]
-    cache, found = model.empty_cache(1), []
-    for start, end in ((0, 5), (5, 6), (6, 16)):
-        logits, cache = model.call_with_cache(ids[None, start:end], cache, start)
-        found.append(logits.numpy()[0])
-    assert np.abs(np.concatenate(found) - expected).max() <= 1e-5
+def constant_model(logits, vocab_size=64):
+    """A model whose next token has these logits, whatever stands before it."""
+    model = GPT(dataclasses.replace(GPT2_CONFIG, vocab_size=vocab_size))
+    names = model.named_parameters()
+    names["ln_f.weight"].assign(np.zeros(32))
+    names["ln_f.bias"].assign(np.eye(32)[0])
+    table = np.zeros((vocab_size, 32))
+    table[:, 0] = logits
+    names["wte.weight"].assign(table)
+    return model
 
 
-def test_greedy_generation_is_an_uncached_greedy_loop(model, ids):
-    prompt = ids[:4].tolist()
-    expected = list(prompt)
-    for _ in range(10):
-        logits = model(np.array([expected], np.int32)).numpy()[0, -1]
-        expected.append(int(np.argmax(logits)))
-    assert EOS_ID not in expected, "choose another model: this one ends early"
-    assert len(set(expected[4:])) > 2, "choose another model: this one repeats itself"
-    assert list(generate_ids(CachedDecoder(model), prompt, EOS_ID, GREEDY)) == expected[4:]
+@pytest.mark.parametrize("n_prompt", [1, 2, 4, 7])
+def test_greedy_generation_is_an_uncached_greedy_loop_after_a_prompt_of_any_length(model, decoder, ids, n_prompt):
+    expected = greedy_loop(model, ids[:n_prompt], 9)
+    assert len(set(expected)) > 2, "choose another model: this one repeats itself"
+    assert list(generate_ids(decoder, ids[:n_prompt], EOS_ID, GREEDY)) == expected
 
 
-@pytest.fixture
-def traces(monkeypatch):
-    """A list that grows whenever a graph of the model with a cache is made: only then does Python run the method."""
-    traced, call_with_cache = [], GPT.call_with_cache
-    monkeypatch.setattr(
-        GPT, "call_with_cache", lambda model, ids, *rest: traced.append(ids.shape) or call_with_cache(model, ids, *rest)
-    )
-    return traced
+def test_compiled_by_xla_it_is_the_uncached_loop_too(ids):
+    model = randomised(GPT2_CONFIG)
+    (found,) = CachedDecoder(model).continued([Row(ids[:6])], EOS_ID, GREEDY)
+    assert found == greedy_loop(model, ids[:6], 9)
 
 
-def given_logits(monkeypatch, logits):
-    """Lets the decoder return these logits, one row after another, and returns the list of tokens it takes in."""
-    rows, taken = iter(logits), []
-    monkeypatch.setattr(CachedDecoder, "prefill", lambda self, ids: next(rows))
-    monkeypatch.setattr(CachedDecoder, "extend", lambda self, token: taken.append(token) or next(rows))
-    return taken
+def test_a_prompt_of_several_chunks_is_taken_in_as_a_whole(ids):
+    """The last of three chunks overlaps the second, and the rows begin in the first and in the second."""
+    config = dataclasses.replace(GPT2_CONFIG, seq_len=4 * CHUNK_SLOTS, n_layer=1)
+    model = randomised(config)
+    long = np.random.default_rng(1).integers(EOS_ID, size=2 * CHUNK_SLOTS + 30).tolist()
+    decoder, greedy = CachedDecoder(model, jit_compile=False), SamplingConfig(max_new_tokens=3, temperature=0)
+    found = decoder.continued([Row(long), Row(long[:80])], EOS_ID, greedy)
+    assert found == [greedy_loop(model, long, 3), greedy_loop(model, long[:80], 3)]
 
 
-def scripted(monkeypatch, tokens):
-    """Makes each of these tokens in turn the only one that can be drawn."""
-    return given_logits(monkeypatch, np.where(np.eye(64)[tokens], 0, -np.inf).astype("float32"))
-
-
-def drawn(monkeypatch, logits, eos_id=EOS_ID, **options):
-    given_logits(monkeypatch, logits)
-    config = SamplingConfig(max_new_tokens=len(logits), **options)
-    return generated(config, eos_id)
-
-
-def generated(config, eos_id=EOS_ID):
-    return list(generate_ids(CachedDecoder(GPT(GPT2_CONFIG)), [1], eos_id, config))
-
-
-def test_top_k_1_is_greedy_at_any_temperature(monkeypatch, rng):
-    logits = rng.normal(size=(10, 64)).astype("float32")
-    logits[:, EOS_ID] = -9
-    assert drawn(monkeypatch, logits, top_k=1, temperature=3.0) == logits.argmax(axis=1).tolist()
-    assert drawn(monkeypatch, logits, temperature=0) == logits.argmax(axis=1).tolist()
-
-
-def test_it_stops_before_eos(monkeypatch):
-    taken = scripted(monkeypatch, [5, 9, EOS_ID, 7])
-    assert generated(SamplingConfig(max_new_tokens=8)) == [5, 9]
-    assert taken == [5, 9]
-
-
-def test_it_stops_at_max_new_tokens_without_a_pass_for_a_token_that_nobody_asked_for(monkeypatch):
-    taken = scripted(monkeypatch, [5, 9, 2, 7])
-    assert list(generate_ids(CachedDecoder(GPT(GPT2_CONFIG)), [1], EOS_ID, SamplingConfig(max_new_tokens=3))) == [
-        5,
-        9,
-        2,
+@pytest.mark.parametrize("config", [GREEDY, MIXED], ids=["greedy", "mixed"])
+def test_a_text_does_not_depend_on_the_batch_or_on_the_pieces_it_is_made_in(decoder, ids, config):
+    rows = [Row(ids[:7]), Row(ids[3:5], 1), None, Row(ids[:1], 4)]
+    together = decoder.continued(rows, EOS_ID, config)
+    alone = [list(generate_ids(decoder, row.ids, EOS_ID, config)) for row in rows[:1]]
+    pieces = list(decoder.pieces(rows, EOS_ID, config, piece_tokens=4))
+    assert together[:1] == alone
+    assert [sum(parts, []) for parts in zip(*pieces, strict=True)] == together
+    assert together[2] == []
+    assert decoder.continued([rows[3], rows[1], rows[0], rows[0]], EOS_ID, config)[:3] == [
+        together[3],
+        together[1],
+        together[0],
     ]
-    assert taken == [5, 9]
 
 
-def test_the_same_seed_draws_the_same_tokens_and_another_seed_others(monkeypatch):
-    logits = np.zeros((12, 64), "float32")
-    assert drawn(monkeypatch, logits, seed=1) == drawn(monkeypatch, logits, seed=1)
-    assert drawn(monkeypatch, logits, seed=1) != drawn(monkeypatch, logits, seed=2)
+def test_samples_of_one_prompt_differ_and_the_seed_decides_them(decoder, ids):
+    rows = [Row(ids[:5], sample) for sample in range(4)]
+    first, again = (decoder.continued(rows, EOS_ID, MIXED) for _ in range(2))
+    other = decoder.continued(rows, EOS_ID, dataclasses.replace(MIXED, seed=4))
+    assert first == again
+    assert len({tuple(text) for text in [*first, *other]}) == 8
 
 
-def test_the_tokens_of_one_text_are_drawn_independently(monkeypatch):
-    """A generator made anew for each token would draw the same one over and over."""
-    assert len(set(drawn(monkeypatch, np.zeros((12, 64), "float32"), seed=1))) > 6
+def test_the_repetition_penalty_knows_prompt_and_text_and_no_other_row():
+    """Logits fall by one from token to token, so that a penalty of 100 leaves each token to be taken once."""
+    model = constant_model(np.linspace(8, 1, 64))
+    config = SamplingConfig(max_new_tokens=5, temperature=0, repetition_penalty=100.0)
+    found = CachedDecoder(model, jit_compile=False).continued([Row([1, 3]), Row([0])], EOS_ID, config)
+    assert found == [[0, 2, 4, 5, 6], [1, 2, 3, 4, 5]]
+
+
+def test_each_row_stops_before_its_eos():
+    logits = np.full(64, -np.inf)
+    logits[[5, EOS_ID]] = 0
+    decoder = CachedDecoder(constant_model(np.where(np.isfinite(logits), 0, -1e9)), jit_compile=False)
+    rows = [Row([1], sample) for sample in range(16)]
+    texts = decoder.continued(rows, EOS_ID, SamplingConfig(max_new_tokens=12))
+    lengths = [len(text) for text in texts]
+    assert {token for text in texts for token in text} == {5}
+    assert min(lengths) == 0
+    assert len(set(lengths)) > 3
+
+
+def test_it_makes_as_many_tokens_as_are_asked_for_and_no_pass_for_another(monkeypatch):
+    """In TensorFlow's eager mode, the passes can be counted."""
+    import tensorflow as tf
+
+    passes, call = [], GPT.call_with_cache
+    monkeypatch.setattr(GPT, "call_with_cache", lambda *arguments: passes.append(1) or call(*arguments))
+    decoder = CachedDecoder(constant_model(np.zeros(64)), jit_compile=False)
+    tf.config.run_functions_eagerly(True)
+    try:
+        (text,) = decoder.continued([Row([1])], EOS_ID, SamplingConfig(max_new_tokens=4, temperature=0))
+    finally:
+        tf.config.run_functions_eagerly(False)
+    assert (len(text), len(passes)) == (4, 4)
+
+
+@pytest.mark.parametrize("temperature", [0, 1])
+def test_a_row_of_the_table_that_the_tokenizer_does_not_use_is_never_drawn(temperature):
+    """A GPT-2 preset has 50,257 rows whatever the tokenizer has; the text of the others is nowhere."""
+    decoder = CachedDecoder(constant_model([-1e9] + [0] * 21 + [9] * 42), jit_compile=False)
+    config = SamplingConfig(max_new_tokens=12, temperature=temperature)
+    texts = decoder.continued([Row([1], sample) for sample in range(4)], 21, config)
+    assert sum(map(len, texts)) > 6
+    assert max(token for text in texts for token in text) < 21
+
+
+@pytest.mark.parametrize(("n_tokens", "n_slots"), [(1, 256), (256, 256), (257, 512), (1024, 1024)])
+def test_the_cache_has_slots_for_the_text_that_is_asked_for_rounded_up_to_a_quarter(n_tokens, n_slots):
+    assert n_slots_for(n_tokens, 1024) == n_slots
+    cache = GPT(GPT2_CONFIG).empty_cache(3, n_slots)
+    assert [part.shape for layer in cache for part in layer] == [(3 * 2, n_slots, 16)] * 4
+
+
+def test_prompts_of_all_lengths_have_four_graphs_at_most_and_one_where_the_longest_is_known(model, ids):
+    decoder, greedy = CachedDecoder(model, jit_compile=False), SamplingConfig(max_new_tokens=2, temperature=0)
+    for n_prompt in range(1, 15):
+        decoder.continued([Row(ids[:n_prompt])], EOS_ID, greedy)
+    assert decoder.graph_count() == 4
+    known = CachedDecoder(model, jit_compile=False, least_tokens=16)
+    for n_prompt in (1, 3, 9, 14):
+        known.continued([Row(ids[:n_prompt])], EOS_ID, dataclasses.replace(greedy, max_new_tokens=1, seed=n_prompt))
+    assert known.graph_count() == 1
+
+
+def test_compiling_before_leaves_nothing_to_compile(model, ids):
+    decoder = CachedDecoder(model, jit_compile=False)
+    decoder.compile([Row(ids[:4])], EOS_ID, GREEDY)
+    assert decoder.graph_count() == 1
+    assert decoder.continued([Row(ids[:4])], EOS_ID, GREEDY) == [greedy_loop(decoder.model, ids[:4], 9)]
+    assert decoder.graph_count() == 1
+
+
+def test_an_exported_function_continues_any_number_of_rows_as_the_decoder_does(model, decoder, ids, tmp_path):
+    import tensorflow as tf
+
+    config = dataclasses.replace(MIXED, max_new_tokens=6)
+    module = tf.Module()
+    module.variables_of_model = model.variables
+    int32 = [tf.TensorSpec(shape, tf.int32) for shape in ((None, 8), (None,), ())]
+    module.generate = tf.function(generation_function(model, Drawing(EOS_ID, config)), int32, autograph=False)
+    tf.saved_model.save(module, str(tmp_path))
+    prompts, lengths = np.array([ids[:8], ids[8:]], np.int32), np.array([8, 3], np.int32)
+    loaded = tf.saved_model.load(str(tmp_path))
+    found = loaded.generate(prompts, lengths, 3).numpy().tolist()
+    expected = decoder.continued([Row(ids[:8]), Row(ids[8:11])], EOS_ID, config)
+    assert found == [text + [EOS_ID] * (6 - len(text)) for text in expected]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("penalty", [1.0, 1.5])
+def test_greedy_ids_are_those_of_hugging_face(penalty, ids):
+    torch = pytest.importorskip("torch", reason="needs PyTorch")
+    transformers = pytest.importorskip("transformers", reason="needs transformers")
+    model = randomised(GPT2_CONFIG)
+    theirs = transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(vocab_size=64, n_positions=16, n_embd=32, n_layer=2, n_head=2)
+    ).eval()
+    state = {f"transformer.{name}": torch.from_numpy(p.numpy()) for name, p in model.named_parameters().items()}
+    theirs.load_state_dict({**state, "lm_head.weight": state["transformer.wte.weight"]})
+    config = SamplingConfig(max_new_tokens=9, temperature=0, repetition_penalty=penalty)
+    flags = {"repetition_penalty": penalty, "do_sample": False, "eos_token_id": EOS_ID, "pad_token_id": EOS_ID}
+    expected = theirs.generate(torch.tensor([ids[:5]]), max_new_tokens=9, **flags)[0, 5:].tolist()
+    assert CachedDecoder(model, jit_compile=False).continued([Row(ids[:5])], EOS_ID, config) == [
+        expected[: expected.index(EOS_ID)] if EOS_ID in expected else expected
+    ]
 
 
 def test_a_prompt_is_read_as_the_start_of_a_document(monkeypatch, tokenizer, text_model):
     read = []
-    monkeypatch.setattr(generation, "generate_ids", lambda decoder, ids, eos_id, config: read.append(ids) or [])
+    monkeypatch.setattr(CachedDecoder, "continued", lambda self, rows, *_: read.append(rows[0].ids) or [[]])
     generate(CachedDecoder(text_model), tokenizer, "the", SamplingConfig(max_new_tokens=1))
     generate(CachedDecoder(text_model), tokenizer, "", SamplingConfig(max_new_tokens=1))
     assert read == [[tokenizer.eos_id, *tokenizer.encode("the")], [tokenizer.eos_id]]
@@ -158,28 +245,43 @@ def test_prompt_and_new_tokens_must_fit_into_the_context(tokenizer, text_model, 
     prompt = "q" * (GPT2_CONFIG.seq_len - 1 - max_new_tokens)
     assert len(tokenizer.encode(prompt)) == len(prompt)
     config = SamplingConfig(max_new_tokens=max_new_tokens, temperature=0)
-    assert isinstance(generate(CachedDecoder(text_model), tokenizer, prompt, config), str)
+    decoder = CachedDecoder(text_model, jit_compile=False)
+    assert isinstance(generate(decoder, tokenizer, prompt, config), str)
     for longer in (prompt + "q", prompt * 5):
         with pytest.raises(
             UserError, match=f"16 positions, .* {len(longer) + 1} of them, .* {max_new_tokens}: shorten"
         ):
-            generate(CachedDecoder(text_model), tokenizer, longer, config)
+            generate(decoder, tokenizer, longer, config)
 
 
-def test_a_row_of_the_table_that_the_tokenizer_does_not_use_is_never_drawn(monkeypatch):
-    """A GPT-2 preset has 50,257 rows whatever the tokenizer has; the text of the others is nowhere."""
-    logits = np.zeros((40, 64), "float32")
-    logits[:, 21:] = 9
-    ids = drawn(monkeypatch, logits, eos_id=20) + drawn(monkeypatch, logits, eos_id=20, temperature=0)
-    assert len(ids) > 10
-    assert max(ids) < 20
+@pytest.fixture
+def generator(tokenizer, text_model):
+    """Makes three texts of a prompt, two at once, drawn from all bytes, so that most characters are damaged."""
+    decoder = CachedDecoder(text_model, jit_compile=False)
+    return TextGenerator(decoder, tokenizer, SamplingConfig(max_new_tokens=10), GenerationConfig(3, batch_size=2))
 
 
-def test_several_texts_of_one_decoder_are_those_of_new_ones_and_compile_two_graphs(tokenizer, text_model, traces):
-    decoder, config = CachedDecoder(text_model, jit_compile=False), SamplingConfig(max_new_tokens=4, temperature=0)
-    prompts = ("the cat", "q", "the cat sat", "the cat")
-    texts = [generate(decoder, tokenizer, prompt, config) for prompt in prompts]
-    assert len(traces) == 2
-    for prompt, text in zip(prompts, texts, strict=True):
-        assert generate(CachedDecoder(text_model, jit_compile=False), tokenizer, prompt, config) == text
-    assert len(set(texts)) == 3
+def test_texts_come_in_order_and_are_those_of_a_stream(generator):
+    prompts = ["the cat", "q", "the cat"]
+    texts = generator.texts(prompts)
+    assert [(text.prompt, text.sample) for text in texts] == [(p, s) for p in prompts for s in range(3)]
+    assert texts[:3] == texts[6:]
+    assert len({text.text for text in texts}) == 6
+    assert ["".join(generator.stream(text.prompt, text.sample)) for text in texts[:6]] == [t.text for t in texts[:6]]
+    assert all(text.new_tokens == 10 or text.is_ended for text in texts)
+    assert generator.tokens_per_second() > 0
+
+
+def test_a_stream_never_shows_a_part_of_a_character(monkeypatch, tokenizer, generator):
+    """Each of the bytes is a token, and one of them is in no character."""
+    ids = [id_ for character in "a\u00e9\U0001f600b" for id_ in tokenizer.encode(character)]
+    stray = tokenizer.encode("\u00e9")[:1]
+    pieces = [[[id_]] for id_ in [*ids, *stray, *tokenizer.encode("c"), *stray]]
+    monkeypatch.setattr(CachedDecoder, "pieces", lambda *_: iter(pieces))
+    shown = list(generator.stream("", 0))
+    assert shown == ["a", "", "\u00e9", "", "", "", "\U0001f600", "b", "", "\ufffdc", "", "\ufffd"]
+
+
+def test_a_prompt_that_does_not_fit_is_refused_before_a_stream_begins(generator):
+    with pytest.raises(UserError, match="must fit into the model's 16 positions"):
+        generator.stream("q" * 10, 0)
