@@ -27,7 +27,7 @@ def write_saved_model(checkpoint: Checkpoint, folder: str) -> dict[str, Any]:
     """
     model, tokenizer = load_model(checkpoint), Tokenizer.load(checkpoint.folder)
     graphs = Graphs(model)
-    with _without_progress():
+    with without_progress():
         tf.saved_model.save(graphs, folder, signatures={"serving_default": graphs.logits})
     tokenizer.save(folder)
     config = model.config
@@ -56,9 +56,13 @@ class Graphs(tf.Module):
           model: whose parameters are read anew in each call.
         """
         super().__init__(name="algpt2")
-        # Not the model itself: a SavedModel would hold its layers, which only Keras can read.
-        self.parameters = [parameter.value for parameter in model.named_parameters().values()]
+        self.parameters = parameters_of(model)
         self.logits = tf.function(functools.partial(_logits, model), input_signature=[BATCH], autograph=False)
+
+
+def parameters_of(model: GPT) -> list[tf.Variable]:
+    """Returns what a model's graphs read. With the model itself, a file would hold layers that only Keras knows."""
+    return [parameter.value for parameter in model.named_parameters().values()]
 
 
 def _logits(model: GPT, ids: Tensor) -> Tensor:
@@ -70,7 +74,7 @@ def _logits(model: GPT, ids: Tensor) -> Tensor:
 
 
 @contextlib.contextmanager
-def _without_progress() -> Iterator[None]:
+def without_progress() -> Iterator[None]:
     """Leaves out what TensorFlow logs while it saves, which tells a user nothing; `--verbosity 1` has it."""
     verbosity = logging.get_verbosity()
     if verbosity == logging.INFO:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from algpt2.checkpoints.folder import Checkpoint
 
 DESCRIPTION = "description"
+LITERT_NAME = "model.tflite"
 
 
 class WayOut(NamedTuple):
@@ -54,6 +55,12 @@ def _write_saved_model(checkpoint: Checkpoint, folder: str) -> dict[str, Any]:
     return write_saved_model(checkpoint, folder)
 
 
+def _write_litert(checkpoint: Checkpoint, folder: str) -> dict[str, Any]:
+    from algpt2.interchange.to_litert import write_litert
+
+    return write_litert(checkpoint, folder)
+
+
 HUGGINGFACE_USAGE = """\
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -75,8 +82,24 @@ model = tf.saved_model.load("FOLDER")
 ids = tokenizer.encode("<|endoftext|>Once upon a time").ids
 logits = model.logits(tf.constant([ids]))  # float32 (batch, length, vocabulary)"""
 
+LITERT_USAGE = """\
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+from tokenizers import Tokenizer
+
+ids = Tokenizer.from_file("FOLDER/tokenizer.json").encode("<|endoftext|>Once upon a time").ids
+model = Interpreter("FOLDER/model.tflite")
+model.allocate_tensors()
+(given,), (result,) = model.get_input_details(), model.get_output_details()
+padded = np.zeros(given["shape"], np.int32)
+padded[0, : len(ids)] = ids
+model.set_tensor(given["index"], padded)
+model.invoke()
+logits = model.get_tensor(result["index"])[0, : len(ids)]  # what stands behind a token does not change its logits"""
+
 WAYS_OUT = {
     "huggingface": WayOut("transformers", "config.json", _write_huggingface, HUGGINGFACE_USAGE),
     "keras_hub": WayOut("keras-hub", "config.json", _write_keras_hub, KERAS_HUB_USAGE),
     "saved_model": WayOut("tf", "saved_model.pb", _write_saved_model, SAVED_MODEL_USAGE),
+    "litert": WayOut("tflite", LITERT_NAME, _write_litert, LITERT_USAGE),
 }
