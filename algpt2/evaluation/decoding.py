@@ -4,14 +4,12 @@ All rows of a batch end in the same slot of the cache, so that each step writes 
 in a later slot. Shapes: B rows, S slots, L tokens of a prompt.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import tensorflow as tf
 from keras import ops
 
-from algpt2.config.sampling import SamplingConfig
-from algpt2.evaluation.sampling import Draws, next_tokens
+from algpt2.evaluation.sampling import Draws, Sampling, next_tokens
 from algpt2.model.gpt import GPT, Cache
 from algpt2.model.losses import head_logits
 from algpt2.model.tensors import Tensor, TensorLike
@@ -40,7 +38,7 @@ class Texts(NamedTuple):
 
 
 class Drawing(NamedTuple):
-    """How tokens are drawn: Python values, which are part of the graph.
+    """How tokens are drawn: Python values, which are part of the graph, or with `GivenSampling` tensors.
 
     Attributes:
       eos_id: at which a text ends. Rows of the table behind it are no tokens, and are never drawn.
@@ -48,7 +46,7 @@ class Drawing(NamedTuple):
     """
 
     eos_id: int
-    config: SamplingConfig
+    config: Sampling
 
 
 def n_slots_for(n_tokens: int, seq_len: int) -> int:
@@ -107,28 +105,26 @@ def extend(
     return texts._replace(n_cached=texts.length - 1), cache
 
 
-def generation_function(model: GPT, drawing: Drawing) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """Returns a function of tensors alone that continues prompts by a fixed number of tokens; it can be exported.
+def continue_prompts(
+    model: GPT, prompts: Tensor, lengths: Tensor, n_new_tokens: Tensor, seed: Tensor, drawing: Drawing
+) -> Tensor:
+    """Returns the new tokens of prompts, int32 (B, n_new_tokens), and EOS from where a text ends.
 
-    The function takes ids int32 (B, L) with each prompt from its first column on, their lengths int32 (B,), each at
-    least 1, and a seed int32 (). It returns int32 (B, max_new_tokens): the new tokens, and EOS from where a text ends.
-    B may be unknown to the graph, L is known, and L + max_new_tokens is at most seq_len. Each row is sample 0 of its
-    prompt, as in `generate.py`.
+    It needs nothing but tensors, so it can be exported. Each row is sample 0 of its prompt, as in `generate.py`.
 
     Args:
       model: whose parameters are read.
-      drawing: how tokens are drawn, and by its config's `max_new_tokens` how many.
+      prompts: int32 (B, seq_len), each from its first column on; B may be unknown to the graph.
+      lengths: int32 (B,), of the prompts, at least 1.
+      n_new_tokens: int32 (); with the longest prompt at most seq_len.
+      seed: int32 (), of the draws.
+      drawing: how tokens are drawn.
     """
-    n_new = drawing.config.max_new_tokens
-
-    def generate(ids: Tensor, lengths: Tensor, seed: Tensor) -> Tensor:
-        rows, n_slots = ops.shape(ids)[0], ids.shape[1] + n_new
-        unused = tf.zeros(tf.stack([rows]), tf.int32)
-        texts = begin(ids, lengths, unused > 0, n_slots)
-        texts, _ = extend(model, texts, model.empty_cache(rows, n_slots), n_new, seed, unused, drawing)
-        return _new_tokens(texts, ops.max(lengths), n_new, drawing.eos_id)
-
-    return generate
+    rows, n_slots = ops.shape(prompts)[0], model.config.seq_len
+    sample_0 = ops.zeros_like(lengths)
+    texts = begin(prompts, lengths, ops.zeros_like(lengths, "bool"), n_slots)
+    texts, _ = extend(model, texts, model.empty_cache(rows, n_slots), n_new_tokens, seed, sample_0, drawing)
+    return _new_tokens(texts, ops.max(lengths), n_new_tokens, drawing.eos_id)
 
 
 def _take_in(model: GPT, texts: Texts, cache: Cache) -> Cache:
@@ -180,7 +176,7 @@ def _with_tokens(texts: Texts, tokens: Tensor, eos_id: int) -> Texts:
     return texts._replace(ids=ids, length=texts.length + 1, is_ended=texts.is_ended | (tokens == eos_id))
 
 
-def _new_tokens(texts: Texts, first: Tensor, n_new: int, eos_id: int) -> Tensor:
+def _new_tokens(texts: Texts, first: Tensor, n_new: Tensor, eos_id: int) -> Tensor:
     """Returns int32 (B, n_new), the slots from `first` on; where all texts had ended, EOS."""
     slots = first + ops.arange(n_new, dtype="int32")
     new = ops.take(texts.ids, slots, axis=1)

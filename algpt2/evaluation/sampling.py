@@ -13,7 +13,7 @@ from keras import ops
 
 from algpt2.config.sampling import SamplingConfig
 from algpt2.model.hashing import hashed
-from algpt2.model.tensors import Tensor, TensorLike
+from algpt2.model.tensors import Integer, Tensor, TensorLike
 
 _INT32 = np.iinfo(np.int32)
 _SECOND_WORD = np.uint32(0x9E3779B9)
@@ -33,7 +33,45 @@ class Draws(NamedTuple):
     numbers: TensorLike
 
 
-def next_tokens(logits: Tensor, seen: Tensor | None, draws: Draws, config: SamplingConfig) -> Tensor:
+class GivenSampling(NamedTuple):
+    """What a `SamplingConfig` says, in a graph that is told while it runs. What has a default here is off.
+
+    Attributes:
+      temperature: float32 (), above 0.
+      top_k: int32 (), at least 1.
+      top_p: float32 (), above 0.
+    """
+
+    temperature: Tensor
+    top_k: Tensor
+    top_p: Tensor
+    min_p: float = 0.0
+    typical_p: float = 1.0
+    repetition_penalty: float = 1.0
+
+    @classmethod
+    def of(cls, temperature: Tensor, top_k: Tensor, top_p: Tensor) -> "GivenSampling":
+        """Returns what is given with the meaning that the fields of `SamplingConfig` have.
+
+        Args:
+          temperature: float32 (); 0 always takes the likeliest token.
+          top_k: int32 (); 0 is off.
+          top_p: float32 (); 1 is off.
+        """
+        is_greedy = temperature == 0
+        at_most = ops.where(top_k == 0, _INT32.max, top_k)
+        # No tokens together have probability 2, so that all of them stay, whatever their sum is rounded to.
+        return cls(
+            ops.where(is_greedy, 1.0, temperature),
+            ops.where(is_greedy, 1, at_most),
+            ops.where(top_p >= 1, 2.0, top_p),
+        )
+
+
+Sampling = SamplingConfig | GivenSampling
+
+
+def next_tokens(logits: Tensor, seen: Tensor | None, draws: Draws, config: Sampling) -> Tensor:
     """Returns the next token of each row, int32 (B,).
 
     Args:
@@ -44,7 +82,7 @@ def next_tokens(logits: Tensor, seen: Tensor | None, draws: Draws, config: Sampl
     """
     if seen is not None:
         logits = penalised(logits, seen, config.repetition_penalty)
-    if config.temperature == 0:
+    if _is_known_as(0, config.temperature):
         return ops.argmax(logits, axis=-1)
     # The largest of logits + Gumbel noise is a draw from their softmax: https://arxiv.org/abs/1411.0030, section 2.
     return ops.argmax(filtered(logits, config) + gumbel_noise(draws, logits.shape[-1]), axis=-1)
@@ -58,12 +96,12 @@ def penalised(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
     return ops.where(seen, ops.where(logits < 0, logits * penalty, logits / penalty), logits)
 
 
-def filtered(logits: Tensor, config: SamplingConfig) -> Tensor:
+def filtered(logits: Tensor, config: Sampling) -> Tensor:
     """Returns logits (B, V) after the temperature, which must not be 0, and each filter that is on."""
     logits = logits / config.temperature
-    if config.top_k:
+    if not _is_known_as(0, config.top_k):
         logits = _top_k(logits, config.top_k)
-    if config.top_p < 1:
+    if not _is_known_as(1, config.top_p):
         logits = _top_p(logits, config.top_p)
     if config.min_p:
         logits = _min_p(logits, config.min_p)
@@ -82,12 +120,17 @@ def gumbel_noise(draws: Draws, vocab_size: int) -> Tensor:
     return -ops.log(-ops.log(uniform))
 
 
-def _top_k(logits: Tensor, k: int) -> Tensor:
+def _is_known_as(off: int, value: float | Tensor) -> bool:
+    """Returns whether a value is `off` when the graph is made."""
+    return isinstance(value, int | float) and value == off
+
+
+def _top_k(logits: Tensor, k: Integer) -> Tensor:
     """The k likeliest tokens, and those that are as likely as the last of them."""
-    return _kept(logits, logits, ops.ones_like(logits), min(k, logits.shape[-1]))
+    return _kept(logits, logits, ops.ones_like(logits), ops.cast(k, "float32"))
 
 
-def _top_p(logits: Tensor, p: float) -> Tensor:
+def _top_p(logits: Tensor, p: float | Tensor) -> Tensor:
     """The fewest likeliest tokens that together have probability p (Holtzman et al. 2020, arXiv:1904.09751)."""
     return _kept(logits, logits, ops.softmax(logits, axis=-1), p)
 
@@ -110,7 +153,7 @@ def _typical(logits: Tensor, p: float) -> Tensor:
     return _kept(logits, -ops.abs(-log_probabilities - entropy), probabilities, p)
 
 
-def _kept(logits: Tensor, keys: Tensor, weights: Tensor, total: float) -> Tensor:
+def _kept(logits: Tensor, keys: Tensor, weights: Tensor, total: float | Tensor) -> Tensor:
     """Returns the logits of the tokens with the largest keys, as few as together have a total weight, else -inf.
 
     The least of those keys is found by bisection of all float32 numbers, in their order as integers: a sort of a whole

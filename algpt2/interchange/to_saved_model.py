@@ -3,7 +3,7 @@
 import contextlib
 import functools
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 from absl import logging
@@ -11,11 +11,33 @@ from absl import logging
 from algpt2.checkpoints.folder import Checkpoint
 from algpt2.checkpoints.save_load import load_model
 from algpt2.data.tokenizer import Tokenizer
+from algpt2.evaluation.decoding import Drawing, continue_prompts
+from algpt2.evaluation.sampling import GivenSampling
 from algpt2.interchange.ways_out import DESCRIPTION
 from algpt2.model.gpt import GPT
 from algpt2.model.tensors import Tensor
 
-BATCH = tf.TensorSpec((None, None), tf.int32, name="ids")
+IDS = tf.TensorSpec((None, None), tf.int32, name="ids")
+
+
+class Choices(NamedTuple):
+    """What `generate` takes beside the ids.
+
+    Attributes:
+      lengths: int32 (B,), of the prompts, each of which begins in its row's first column.
+      max_new_tokens: int32 ().
+      temperature: float32 (); 0 always takes the likeliest token.
+      top_k: int32 (); 0 is off.
+      top_p: float32 (); 1 is off.
+      seed: int32 ().
+    """
+
+    lengths: Tensor
+    max_new_tokens: Tensor
+    temperature: Tensor
+    top_k: Tensor
+    top_p: Tensor
+    seed: Tensor
 
 
 def write_saved_model(checkpoint: Checkpoint, folder: str) -> dict[str, Any]:
@@ -26,14 +48,18 @@ def write_saved_model(checkpoint: Checkpoint, folder: str) -> dict[str, Any]:
       folder: an empty folder on this machine.
     """
     model, tokenizer = load_model(checkpoint), Tokenizer.load(checkpoint.folder)
-    graphs = Graphs(model)
+    graphs = Graphs(model, tokenizer.eos_id)
     with without_progress():
-        tf.saved_model.save(graphs, folder, signatures={"serving_default": graphs.logits})
+        tf.saved_model.save(graphs, folder, signatures={"serving_default": graphs.logits, "generate": graphs.generate})
     tokenizer.save(folder)
     config = model.config
-    logits = f"ids int32 (batch, length up to {config.seq_len}) -> float32 (batch, length, {config.vocab_size})"
-    description = "The checkpoint's model as graphs of TensorFlow, in float32."
-    return {DESCRIPTION: description, "functions": {"logits": logits}}
+    ids = f"ids int32 (batch, length up to {config.seq_len})"
+    functions = {
+        "logits": f"{ids} -> float32 (batch, length, {config.vocab_size})",
+        "generate": f"{ids}, lengths int32 (batch,), max_new_tokens int32, temperature float32, top_k int32, top_p "
+        f"float32, seed int32 -> int32 (batch, max_new_tokens), id {tokenizer.eos_id} from where a text ends",
+    }
+    return {DESCRIPTION: "The checkpoint's model as graphs of TensorFlow, in float32.", "functions": functions}
 
 
 class Graphs(tf.Module):
@@ -44,20 +70,29 @@ class Graphs(tf.Module):
     >>> import numpy as np
     >>> import algpt2
     >>> from algpt2.interchange.to_saved_model import Graphs
-    >>> graphs = Graphs(algpt2.GPT.from_preset("algpt2-tiny"))
-    >>> graphs.logits(np.zeros((2, 5), "int32")).shape
+    >>> graphs = Graphs(algpt2.GPT.from_preset("algpt2-tiny"), eos_id=4095)
+    >>> ids = np.zeros((2, 5), "int32")
+    >>> graphs.logits(ids).shape
     TensorShape([2, 5, 4096])
+    >>> graphs.generate(ids, [5, 3], 7, 0.8, 40, 0.9, 1).shape
+    TensorShape([2, 7])
     """
 
-    def __init__(self, model: GPT):
+    def __init__(self, model: GPT, eos_id: int):
         """Makes the functions; a graph is made of each when it is called or saved.
 
         Args:
           model: whose parameters are read anew in each call.
+          eos_id: of its tokenizer, at which a text ends.
         """
         super().__init__(name="algpt2")
         self.parameters = parameters_of(model)
-        self.logits = tf.function(functools.partial(_logits, model), input_signature=[BATCH], autograph=False)
+        self.logits = tf.function(functools.partial(_logits, model), input_signature=[IDS], autograph=False)
+        lengths, whole, number = ((None,), tf.int32), ((), tf.int32), ((), tf.float32)
+        kinds = Choices(lengths, whole, number, whole, number, whole)
+        choices = [tf.TensorSpec(*kind, name=name) for name, kind in kinds._asdict().items()]
+        generate = functools.partial(_generate, model, eos_id)
+        self.generate = tf.function(generate, input_signature=[IDS, *choices], autograph=False)
 
 
 def parameters_of(model: GPT) -> list[tf.Variable]:
@@ -67,10 +102,30 @@ def parameters_of(model: GPT) -> list[tf.Variable]:
 
 def _logits(model: GPT, ids: Tensor) -> Tensor:
     """Returns the logits of the token after each position, float32 (B, L, V)."""
-    seq_len = model.config.seq_len
-    fits = tf.debugging.assert_less_equal(tf.shape(ids)[1], seq_len, f"the model has {seq_len} positions")
-    with tf.control_dependencies([fits]):
+    with tf.control_dependencies([_require_positions(model, tf.shape(ids)[1])]):
         return model(tf.identity(ids))
+
+
+def _generate(model: GPT, eos_id: int, ids: Tensor, *choices: Tensor) -> Tensor:
+    """Returns the new tokens of each row, int32 (B, max_new_tokens), and EOS from where a text ends."""
+    lengths, max_new_tokens, temperature, top_k, top_p, seed = Choices(*choices)
+    length = tf.shape(ids)[1]
+    checks = [
+        _require_positions(model, length),
+        _require_positions(model, tf.reduce_max(lengths) + max_new_tokens),
+        tf.debugging.assert_positive(lengths, "a prompt has at least one token"),
+        tf.debugging.assert_less_equal(lengths, length, "a prompt is longer than its row"),
+    ]
+    with tf.control_dependencies(checks):
+        prompts = tf.pad(ids, [[0, 0], [0, model.config.seq_len - length]])
+    prompts = tf.ensure_shape(prompts, (None, model.config.seq_len))
+    drawing = Drawing(eos_id, GivenSampling.of(temperature, top_k, top_p))
+    return continue_prompts(model, prompts, lengths, max_new_tokens, seed, drawing)
+
+
+def _require_positions(model: GPT, n_positions: Tensor) -> tf.Operation:
+    seq_len = model.config.seq_len
+    return tf.debugging.assert_less_equal(n_positions, seq_len, f"the model has {seq_len} positions")
 
 
 @contextlib.contextmanager

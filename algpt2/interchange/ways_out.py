@@ -80,7 +80,10 @@ from tokenizers import Tokenizer
 tokenizer = Tokenizer.from_file("FOLDER/tokenizer.json")
 model = tf.saved_model.load("FOLDER")
 ids = tokenizer.encode("<|endoftext|>Once upon a time").ids
-logits = model.logits(tf.constant([ids]))  # float32 (batch, length, vocabulary)"""
+logits = model.logits(tf.constant([ids]))  # float32 (batch, length, vocabulary)
+# 40 new tokens for each prompt, with temperature 0.8 (0 always takes the likeliest), top-k 40, top-p 0.95 and seed 1.
+new = model.generate([ids], [len(ids)], 40, 0.8, 40, 0.95, 1)  # int32 (batch, 40)
+print(tokenizer.decode(new[0].numpy()))"""
 
 LITERT_USAGE = """\
 import numpy as np
