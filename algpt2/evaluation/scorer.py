@@ -104,6 +104,21 @@ class Scorer:
         Args:
           stream: windows of one length, at most seq_len.
         """
+        for window, nats, is_likeliest in self._passes(stream):
+            is_greedy = ((is_likeliest == 1) | (window.scored == 0)).all()
+            yield WindowScore(float(nats.sum()), int(window.scored.sum()), bool(is_greedy))
+
+    def target_nats(self, stream: Iterable[Window]) -> Iterator[np.ndarray]:
+        """Yields the nats of each target of each window, float64 (L,), 0 where it is not scored.
+
+        Args:
+          stream: windows of one length, at most seq_len.
+        """
+        for _, nats, _ in self._passes(stream):
+            yield nats
+
+    def _passes(self, stream: Iterable[Window]) -> Iterator[tuple[Window, np.ndarray, np.ndarray]]:
+        """Yields each window, the nats of its scored targets, and 1 for each target of which none is likelier."""
         stream = iter(stream)
         first = next(stream, None)
         if first is None:
@@ -118,16 +133,14 @@ class Scorer:
         """Returns how many windows of a length make a pass as large as `batch_size` windows of seq_len positions."""
         return min(self.batch_size * (self.model.config.seq_len // length), sys.maxsize)
 
-    def _score_pass(self, some_windows: list[Window], rows: int) -> Iterator[WindowScore]:
+    def _score_pass(self, some_windows: list[Window], rows: int) -> Iterator[tuple[Window, np.ndarray, np.ndarray]]:
         batch = stacked(some_windows, rows)
         arrays = [self._distributed(array) for array in (batch.inputs, batch.targets, batch.scored)]
         # TensorFlow warns of calls that make graphs, and here each length of windows has one of its own.
         self._all_scores.get_concrete_function(*arrays)
         nats, is_likeliest = (part.numpy() for part in self._all_scores(*arrays))
-        nats = (nats.astype(np.float64) * batch.scored).sum(axis=1)
-        is_greedy = ((is_likeliest == 1) | (batch.scored == 0)).all(axis=1)
-        for i, window in enumerate(some_windows):
-            yield WindowScore(float(nats[i]), int(window.scored.sum()), bool(is_greedy[i]))
+        # The padded rows, which come last, are left out.
+        yield from zip(some_windows, nats.astype(np.float64) * batch.scored, is_likeliest, strict=False)
 
     def _distributed(self, array: np.ndarray) -> tf.distribute.DistributedValues | tf.Tensor:
         """(B, L) -> the rows of each replica."""

@@ -76,6 +76,24 @@ def windows(ids: np.ndarray, seq_len: int, stride: int) -> Iterator[Window]:
             return
 
 
+def rolling_windows(ids: np.ndarray, seq_len: int, stride: int) -> Iterator[Window]:
+    """Yields the windows of lm-evaluation-harness's `loglikelihood_rolling`: each id but the first is scored once.
+
+    They follow one another with one token of context each. The last one is full where a window came before it: it
+    reads ids again that have been scored, so that its own have more context.
+
+    Raises:
+      ValueError: `stride` is not `seq_len`.
+    """
+    if stride != seq_len:
+        raise ValueError(f"these windows are seq_len = {seq_len} apart, received a stride of {stride}")
+    n_targets = len(ids) - 1
+    for start in range(0, max(n_targets, 0), seq_len):
+        end = min(start + seq_len, n_targets)
+        first = max(end - seq_len, 0)
+        yield Window.of(ids[first : end + 1], start + 1 - first, seq_len)
+
+
 def continuation_window(context_ids: Sequence[int], continuation_ids: Sequence[int], length: int) -> Window:
     """Returns the window that scores a continuation after its context, which is cut from the left where it is too long.
 
