@@ -1,8 +1,8 @@
 """Hugging Face's documented loop, as shares of the windows that `windows` makes.
 
-The loop (page "Perplexity of fixed-length models" of transformers 5) starts a window every `stride` ids, marks the ids that no earlier
-window held as new, lets the model average its loss over them, and adds that mean times the new ids less one. The model
-shifts the labels within the window, so a window's own first id is never scored:
+The loop (page "Perplexity of fixed-length models" of transformers 5) starts a window every `stride` ids, marks the ids
+that no earlier window held as new, lets the model average its loss over them, and adds that mean times the new ids less
+one. The model shifts the labels within the window, so a window's own first id is never scored:
 
 - Where windows do not overlap, the first id of each is new and not scored, and new ids less one is what was averaged.
 - Where they overlap, all new ids of a later window are scored, and their mean still weighs one less than they are.

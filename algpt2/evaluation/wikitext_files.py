@@ -65,7 +65,8 @@ def read_wikitext(path: str) -> TextFile:
       UserError: there is no such file, none or more than one in the folder, nothing in it, or it is not UTF-8.
     """
     file = _test_file(path)
-    return TextFile(file, read_text_file(file), storage.file_sha256(file))
+    text = read_text_file(file)
+    return TextFile(file, text, hashlib.sha256(text.encode("utf-8")).hexdigest())
 
 
 def download(folder: str, official: OfficialFile = WIKITEXT_TEST) -> str:
