@@ -31,10 +31,10 @@ def test_an_absurd_number_is_taken_or_refused_in_a_sentence_that_names_its_flag(
 def test_a_batch_that_no_memory_holds_is_a_sentence_that_names_the_flag(run_script, good, monkeypatch):
     from algpt2.evaluation.scorer import Scorer
 
-    def score(*_):
+    def target_nats(*_):
         raise MemoryError("cannot allocate 3 TiB")
 
-    monkeypatch.setattr(Scorer, "score", score)
+    monkeypatch.setattr(Scorer, "target_nats", target_nats)
     outcome = run_script(EVALUATE, {"good": good})
     assert (outcome.status, outcome.stdout) == (2, "")
     assert "they do not (cannot allocate 3 TiB): lower --batch_size." in outcome.sentence

@@ -38,6 +38,8 @@ WITHOUT_TENSORFLOW = [
     "interchange.ways_out",
     "data.record_set",
     "data.documents",
+    "evaluation.protocols",
+    "evaluation.wikitext_files",
     "model.sizes",
     "devices.wheels",
     "cli",

@@ -102,13 +102,25 @@ def test_the_raw_protocol_scores_every_byte_of_the_file(good, outcomes, model):
     assert result["token_perplexity"] < VOCAB_SIZE / 2
 
 
-def test_the_hf_protocol_is_the_default_and_leaves_out_the_first_token(run_script, good, outcomes):
-    result = run_script(EVALUATE, {"good": good}, stride=4).result
+def test_the_hf_protocol_leaves_out_the_first_token(run_script, good, outcomes):
+    result = run_script(EVALUATE, {"good": good}, protocol="hf", stride=4).result
     assert (result["protocol"], result["stride"]) == ("hf", 4)
     # Nine more line ends than the file has stand between its ten lines' nine ends; the first word is context only.
     whole = len((good / "heldout.txt").read_text()) + 9 * 2
     assert whole - len("epsilon") <= result["scored_bytes"] < whole
     assert result["word_perplexity"] == pytest.approx(math.exp(result["total_nats"] / result["words"]))
+
+
+def test_without_a_protocol_a_folder_with_wikitext_gives_a_list_of_them_all_and_a_table(run_script, good, tmp_path):
+    articles = [f" = {word} = \n \n {word} , alpha beta . \n" for word in ("delta", "gamma")]
+    (tmp_path / "wiki.test.raw").write_text("".join(articles))
+    (tmp_path / "wiki.valid.raw").write_text("none of these")
+    outcome = run_script(EVALUATE, {"good": good}, data=str(tmp_path), protocol=None)
+    assert len(outcome.result) == 8
+    assert {result["data"] for result in outcome.result} == {str(tmp_path / "wiki.test.raw")}
+    assert len([line for line in outcome.stderr.splitlines() if line.startswith("|")]) == 8 + 2
+    alone = run_script(EVALUATE, {"good": good}, data=str(tmp_path / "wiki.test.raw"), protocol=["raw", "raw"])
+    assert alone.result == outcome.result[-1]
 
 
 def test_the_comparison_has_a_row_for_chance_and_one_for_each_run(run_script, good, outcomes):

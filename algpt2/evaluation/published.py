@@ -38,3 +38,15 @@ VALIDATION_BASELINES = {
 PENN_TREEBANK = (
     Baseline("GPT-2 124M", 65.85, "Radford et al. 2019, table 3, there called 117M, with a private detokenizer"),
 )
+# WikiText's test text by protocol (`protocols.py`), in windows of 1024. WikiText-2 and -103 have the same raw file.
+WIKITEXT_HF = (Baseline("GPT-2 124M", 29.94, "huggingface/transformers, issue 13761, by the documented loop"),)
+WIKITEXT_HF_OVERLAP = (Baseline("GPT-2 124M", 25.2, "allenlu2009.github.io, Perplexity Code, by the documented loop"),)
+WIKITEXT_HARNESS = (Baseline("GPT-2 124M", 37.37, "huggingface/transformers, issue 13761, by lm-evaluation-harness"),)
+WIKITEXT_MEGATRON = (
+    Baseline("GPT-2 124M", 35.5, "WikiText-103, reported of Megatron-LM's script; no primary source found"),
+    Baseline("GPT-2 124M", 34.7, "WikiText-2, reported of Megatron-LM's script; no primary source found"),
+)
+WIKITEXT_PAPER = (
+    Baseline("GPT-2 124M", 37.50, "WikiText-103, Radford et al. 2019, table 3, there called 117M"),
+    Baseline("GPT-2 124M", 29.41, "WikiText-2, Radford et al. 2019, table 3, there called 117M"),
+)

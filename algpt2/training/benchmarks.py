@@ -10,14 +10,14 @@ from algpt2.config.tracking import TrackingConfig
 from algpt2.data import documents
 from algpt2.data.tokenizer import Tokenizer
 from algpt2.errors import UserError
-from algpt2.evaluation import hellaswag, lambada, perplexity
+from algpt2.evaluation import hellaswag, lambada, perplexity, protocols
 from algpt2.evaluation.continuations import Continuation, require_scorable
 from algpt2.evaluation.multiple_choice import pairs_of, score_choices
 from algpt2.evaluation.scorer import Scorer
 from algpt2.tracking.metrics import Metrics
 
 # Those whose figures others plot while they train; the guide says what each is compared with.
-WIKITEXT_PROTOCOL = perplexity.PROTOCOLS["hf"]
+WIKITEXT_PROTOCOL = protocols.PROTOCOLS["hf"]
 HELLASWAG_PROTOCOL = hellaswag.PROTOCOLS["completion"]
 LAMBADA_PROTOCOL = lambada.PROTOCOLS["harness"]
 WIKITEXT_FIGURES = ("word_perplexity", "bits_per_byte")

@@ -36,7 +36,7 @@ GOOD = {
     },
     COMPARE: {"run": ["{good}/gpt2", "{good}/algpt2"], "val_path": "{good}/records"},
     REPORT: {"RUN": ["{good}/gpt2", "{good}/algpt2"], "output": "{out}"},
-    EVALUATE: {"checkpoint": "{good}/algpt2", "data": "{good}/heldout.txt"},
+    EVALUATE: {"checkpoint": "{good}/algpt2", "data": "{good}/heldout.txt", "protocol": "raw"},
     GENERATE: {"checkpoint": "{good}/algpt2", "prompt": "alpha beta", "max_new_tokens": 5},
 }
 
