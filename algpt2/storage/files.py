@@ -293,13 +293,11 @@ class LocalCopies:
 
 
 def delete_temporary_files(folder: str) -> None:
-    """Deletes what killed processes left unfinished in a folder itself; no other process may write there."""
+    """Deletes the unfinished files that killed processes left in a folder itself; no other process may write there."""
     if is_remote(folder):
         return  # files meant for Cloud Storage are prepared in the machine's own temporary folder
     for path in glob.glob(join(glob.escape(folder), f"{TEMPORARY_PREFIX}*")):
-        if os.path.isdir(path) and not os.path.islink(path):
-            shutil.rmtree(path)
-        else:
+        if not os.path.isdir(path):
             os.unlink(path)
 
 

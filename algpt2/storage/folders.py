@@ -1,16 +1,19 @@
 """A folder of files that appears whole or not at all, on disk and on Cloud Storage."""
 
 import contextlib
+import glob
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 
 from algpt2 import interrupts
-from algpt2.storage.files import delete_temporary_files, is_remote, join, naming_errors, of, require_empty, trim
+from algpt2.storage.files import is_remote, join, naming_errors, of, require_empty, trim
 from algpt2.storage.local import TEMPORARY_PREFIX
 from algpt2.storage.patience import trying_for
 
 DELETION_SECONDS = 5.0
+UNFINISHED_PREFIX = f"{TEMPORARY_PREFIX}folder-"
 
 
 @contextlib.contextmanager
@@ -28,13 +31,14 @@ def writing_folder(folder: str, marker: str) -> Iterator[str]:
       UserError: the folder cannot be made, or it holds something.
     """
     require_empty(folder)
-    delete_temporary_files(folder)
     folder = trim(folder)
     is_new = not is_remote(folder) and not os.path.lexists(folder)
     place = of(folder).work_folder(join(folder, marker))
     try:
         with naming_errors(folder):
-            filled = tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=place)
+            if not is_remote(folder):
+                _delete_unfinished_folders(place)
+            filled = tempfile.mkdtemp(prefix=UNFINISHED_PREFIX, dir=place)
             with interrupts.temporary(filled), _naming_output(filled, folder):
                 yield filled
                 _move_files(filled, folder, marker)
@@ -42,6 +46,12 @@ def writing_folder(folder: str, marker: str) -> Iterator[str]:
         if is_new:
             _delete_empty_folder(folder)
         raise
+
+
+def _delete_unfinished_folders(place: str) -> None:
+    """Deletes what killed processes left in an output folder; it would else be copied with it."""
+    for folder in glob.glob(join(glob.escape(place), f"{UNFINISHED_PREFIX}*")):
+        shutil.rmtree(folder)
 
 
 @contextlib.contextmanager

@@ -220,8 +220,9 @@ def test_temporary_files_of_killed_processes_are_nothing_and_can_be_deleted(tmp_
     folder = tmp_path / "run[1]"
     (folder / "below").mkdir(parents=True)
     (folder / "below" / ".tmp-1").write_text("not this folder's")
-    kept = [".lock", "below", "tmp-1"]
+    kept = [".lock", ".tmp-folder", "below", "tmp-1"]
     (folder / ".lock").touch()
+    (folder / ".tmp-folder").mkdir()
     (folder / "tmp-1").touch()
     (folder / ".tmp-1").touch()
     storage.delete_temporary_files(str(folder))

@@ -90,12 +90,13 @@ def raise_full():
     raise OSError("full disk")
 
 
-def test_what_a_killed_process_left_is_neither_content_nor_stays(tmp_path):
+def test_what_a_killed_process_left_goes_and_what_is_named_alike_stays(tmp_path):
     out = tmp_path / "out"
-    (out / ".tmp-killed").mkdir(parents=True)
-    (out / ".tmp-killed" / "model.safetensors").write_text("half")
+    for name in (".tmp-folder-killed", ".tmp-mine"):
+        (out / name).mkdir(parents=True)
+        (out / name / "model.safetensors").write_text("half")
     write_filled(str(out))
-    assert sorted(os.listdir(out)) == ["MARKER", "sub"]
+    assert sorted(os.listdir(out)) == [".tmp-mine", "MARKER", "sub"]
 
 
 def test_a_folder_that_holds_something_is_refused_before_the_block(places):
