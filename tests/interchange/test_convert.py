@@ -35,7 +35,7 @@ def test_a_run_goes_out_and_comes_back_evaluates_generates_and_begins_another_ru
     assert (back["from"], back["parameters"]) == ("huggingface", out["parameters"])
     scores = run_script(EVALUATE, places, checkpoint=str(ours), protocol="raw").result
     assert scores["bits_per_byte"] == read_json(good, "gpt2.evaluation.json")["bits_per_byte"]
-    assert run_script(GENERATE, places, checkpoint=str(ours)).result["text"]
+    assert run_script(GENERATE, places, checkpoint=str(ours)).result["checkpoint"] == str(ours)
     changes = {"config_path": "{good}/gpt2.json", "initialize_from": str(ours), "steps": 1, "save_every_steps": 1}
     outcome = run_script(TRAIN, {**places, "out": tmp_path / "run"}, **changes)
     assert outcome.result["step"] == 1
