@@ -19,6 +19,7 @@ setup(
         "google-cloud-storage",
         "google-crc32c",
         "keras>=3.10",
+        "ml-dtypes",
         "numpy",
         "safetensors",
         "tokenizers>=0.21",
@@ -37,8 +38,10 @@ setup(
         ],
         # The compiler of the tpu extra, on a machine without a TPU: beside cpu, never beside tpu.
         "rehearsal": ["jax>=0.10; python_version >= '3.11'", "libtpu>=0.0.14,<=0.0.30"],
-        # keras-hub brings TensorFlow itself (through tensorflow-text), so take none of cpu, gpu and tpu beside it.
+        # keras-hub brings TensorFlow itself (through tensorflow-text), so take none of cpu, gpu and tpu beside these two.
+        "keras-hub": ["keras-hub"],
         "bench": ["keras-hub", "torch", "transformers"],
+        "eval": ["lm-eval>=0.4.13"],
         "formats": ["pyarrow", "zstandard"],
         "report": ["matplotlib"],
         # It imports pkg_resources, which setuptools 82 no longer has.
