@@ -38,7 +38,7 @@ setup(
         ],
         # The compiler of the tpu extra, on a machine without a TPU: beside cpu, never beside tpu.
         "rehearsal": ["jax>=0.10; python_version >= '3.11'", "libtpu>=0.0.14,<=0.0.30"],
-        # keras-hub brings TensorFlow itself (through tensorflow-text), so these two take none of cpu, gpu and tpu beside.
+        # keras-hub brings TensorFlow itself (through tensorflow-text), so these two go without cpu, gpu and tpu.
         "keras-hub": ["keras-hub"],
         "bench": ["keras-hub", "torch", "transformers"],
         "eval": ["lm-eval>=0.4.13"],
