@@ -16,7 +16,7 @@ from algpt2.devices import wheels
 
 
 def main(argv: Sequence[str]) -> int:
-    """Prints the harness's own table on stderr, and its figures as JSON."""
+    """Prints the harness's figures as a table on stderr, and with all that they mean as JSON."""
     arguments = parse(argv)
     config = ScoringConfig(**given_options(arguments, ScoringConfig))
     wheels.load_tensorflow()

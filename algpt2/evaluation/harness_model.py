@@ -49,34 +49,31 @@ class HarnessModel(LM):
         """The SHA-256 of the tokenizer, by which the harness tells caches of requests apart."""
         return self._tokenizer.sha256
 
-    def loglikelihood(self, requests: Sequence[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+    def loglikelihood(self, requests: Sequence[Instance]) -> list[tuple[float, bool]]:
         """Returns the log-likelihood of each continuation, and whether it is what greedy decoding would give.
 
         Args:
           requests: each with the arguments (context, continuation).
-          disable_tqdm: has no effect; the harness passes it on.
         """
         scores = score_continuations(self.scorer, encode_together(self._tokenizer, [one.args for one in requests]))
         return list(zip((-scores.nats).tolist(), scores.is_greedy.tolist(), strict=True))
 
-    def loglikelihood_rolling(self, requests: Sequence[Instance], disable_tqdm: bool = False) -> list[float]:
+    def loglikelihood_rolling(self, requests: Sequence[Instance]) -> list[float]:
         """Returns the log-likelihood of each whole text behind EOS, in the harness's windows: one token of context.
 
         Args:
           requests: each with the argument (text,).
-          disable_tqdm: has no effect; the harness passes it on.
         """
         windows = [self._rolling_windows(text) for (text,) in (request.args for request in requests)]
         scores = score_continuations(self.scorer, [window for of_text in windows for window in of_text])
         nats = iter(scores.nats.tolist())
         return [-sum(next(nats) for _ in of_text) for of_text in windows]
 
-    def generate_until(self, requests: Sequence[Instance], disable_tqdm: bool = False) -> list[str]:
+    def generate_until(self, requests: Sequence[Instance]) -> list[str]:
         """Returns the text that follows each context, up to the first of its stop texts.
 
         Args:
           requests: each with the arguments (context, generation options).
-          disable_tqdm: has no effect; the harness passes it on.
 
         Raises:
           UserError: a task's options are none of ours, or leave no room for a context.

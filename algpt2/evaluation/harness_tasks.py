@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from algpt2.errors import UserError, shown
+from algpt2.evaluation.zero_shot import aligned, number
 
 if TYPE_CHECKING:  # The package is an extra, so the functions that need it import it.
     from lm_eval.tasks import TaskManager
@@ -113,10 +114,19 @@ def figures(outcome: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def table(outcome: Mapping[str, Any]) -> str:
-    """Returns an outcome as the table that the harness itself prints."""
-    from lm_eval.utils import make_table
+    """Returns an outcome as a table for people, a line for each metric of each task.
 
-    return make_table(outcome)
+    The harness has one of its own, whose columns have no names with some versions of the package that draws it.
+    """
+    rows = [("task", "solved examples", "filter", "metric", "value", "standard error")]
+    for task, values in outcome["results"].items():
+        for key, value in values.items():
+            metric, comma, answer_filter = key.partition(",")
+            if comma and not metric.endswith("_stderr"):
+                error = values.get(f"{metric}_stderr,{answer_filter}")
+                shots = str(outcome["n-shot"].get(task, "-"))
+                rows.append((task, shots, answer_filter, metric, number(value), number(error)))
+    return aligned(rows)
 
 
 def _printing_on_stderr() -> contextlib.AbstractContextManager:

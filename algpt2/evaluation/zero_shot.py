@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 PUBLISHED_MODEL = "gpt2 (124M)"
@@ -72,12 +72,18 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> str:
         for name, value in result["figures"].items():
             if not name.endswith("_stderr"):
                 error = result["figures"].get(f"{name}_stderr")
-                rows.append((protocol, name, _number(value), _number(error), _number(published.get(name))))
+                rows.append((protocol, name, number(value), number(error), number(published.get(name))))
+    return aligned(rows)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Returns rows of the same number of cells as lines, each column as wide as its widest cell."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
+def number(value: Any) -> str:
+    """Returns a figure with four digits behind the point, and "-" for what is none."""
+    return f"{value:.4f}" if isinstance(value, (int, float)) else "-"
