@@ -108,7 +108,7 @@ def extend(
 def continue_prompts(
     model: GPT, prompts: Tensor, lengths: Tensor, n_new_tokens: Tensor, seed: Tensor, drawing: Drawing
 ) -> Tensor:
-    """Returns the new tokens of prompts, int32 (B, n_new_tokens), and EOS from where a text ends.
+    """Returns int32 (B, seq_len): texts that all have their first new token in slot max(lengths), and EOS at the end.
 
     It needs nothing but tensors, so it can be exported. Each row is sample 0 of its prompt, as in `generate.py`.
 
@@ -121,10 +121,10 @@ def continue_prompts(
       drawing: how tokens are drawn.
     """
     rows, n_slots = ops.shape(prompts)[0], model.config.seq_len
-    sample_0 = ops.zeros_like(lengths)
     texts = begin(prompts, lengths, ops.zeros_like(lengths, "bool"), n_slots)
-    texts, _ = extend(model, texts, model.empty_cache(rows, n_slots), n_new_tokens, seed, sample_0, drawing)
-    return _new_tokens(texts, ops.max(lengths), n_new_tokens, drawing.eos_id)
+    cache, sample_0 = model.empty_cache(rows, n_slots), ops.zeros_like(lengths)
+    texts, _ = extend(model, texts, cache, n_new_tokens, seed, sample_0, drawing)
+    return ops.where(ops.arange(n_slots, dtype="int32") < texts.length, texts.ids, drawing.eos_id)
 
 
 def _take_in(model: GPT, texts: Texts, cache: Cache) -> Cache:
@@ -174,10 +174,3 @@ def _with_tokens(texts: Texts, tokens: Tensor, eos_id: int) -> Texts:
     tokens = ops.where(texts.is_ended, eos_id, tokens)
     ids = ops.slice_update(texts.ids, (0, texts.length), tokens[:, None])
     return texts._replace(ids=ids, length=texts.length + 1, is_ended=texts.is_ended | (tokens == eos_id))
-
-
-def _new_tokens(texts: Texts, first: Tensor, n_new: Tensor, eos_id: int) -> Tensor:
-    """Returns int32 (B, n_new), the slots from `first` on; where all texts had ended, EOS."""
-    slots = first + ops.arange(n_new, dtype="int32")
-    new = ops.take(texts.ids, slots, axis=1)
-    return ops.where(slots < texts.length, new, eos_id)

@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -11,6 +11,7 @@ from absl import logging
 from algpt2.checkpoints.folder import Checkpoint
 from algpt2.checkpoints.save_load import load_model
 from algpt2.data.tokenizer import Tokenizer
+from algpt2.devices.compilation import graph_function
 from algpt2.evaluation.decoding import Drawing, continue_prompts
 from algpt2.evaluation.sampling import GivenSampling
 from algpt2.interchange.ways_out import DESCRIPTION
@@ -91,7 +92,9 @@ class Graphs(tf.Module):
         lengths, whole, number = ((None,), tf.int32), ((), tf.int32), ((), tf.float32)
         kinds = Choices(lengths, whole, number, whole, number, whole)
         choices = [tf.TensorSpec(*kind, name=name) for name, kind in kinds._asdict().items()]
-        generate = functools.partial(_generate, model, eos_id)
+        # Compiled apart, for each batch size, because what XLA compiles has shapes that are known.
+        continued = graph_function(functools.partial(_continued, model, eos_id))
+        generate = functools.partial(_generate, model.config.seq_len, continued)
         self.generate = tf.function(generate, input_signature=[IDS, *choices], autograph=False)
 
 
@@ -102,29 +105,33 @@ def parameters_of(model: GPT) -> list[tf.Variable]:
 
 def _logits(model: GPT, ids: Tensor) -> Tensor:
     """Returns the logits of the token after each position, float32 (B, L, V)."""
-    with tf.control_dependencies([_require_positions(model, tf.shape(ids)[1])]):
+    with tf.control_dependencies([_require_positions(model.config.seq_len, tf.shape(ids)[1])]):
         return model(tf.identity(ids))
 
 
-def _generate(model: GPT, eos_id: int, ids: Tensor, *choices: Tensor) -> Tensor:
+def _generate(seq_len: int, continued: Callable[..., Tensor], ids: Tensor, *choices: Tensor) -> Tensor:
     """Returns the new tokens of each row, int32 (B, max_new_tokens), and EOS from where a text ends."""
-    lengths, max_new_tokens, temperature, top_k, top_p, seed = Choices(*choices)
-    length = tf.shape(ids)[1]
+    lengths, max_new_tokens, *_ = Choices(*choices)
+    length, first = tf.shape(ids)[1], tf.reduce_max(lengths)
     checks = [
-        _require_positions(model, length),
-        _require_positions(model, tf.reduce_max(lengths) + max_new_tokens),
+        _require_positions(seq_len, length),
+        _require_positions(seq_len, first + max_new_tokens),
         tf.debugging.assert_positive(lengths, "a prompt has at least one token"),
         tf.debugging.assert_less_equal(lengths, length, "a prompt is longer than its row"),
     ]
     with tf.control_dependencies(checks):
-        prompts = tf.pad(ids, [[0, 0], [0, model.config.seq_len - length]])
-    prompts = tf.ensure_shape(prompts, (None, model.config.seq_len))
+        prompts = tf.pad(ids, [[0, 0], [0, seq_len - length]])
+    slots = continued(tf.ensure_shape(prompts, (None, seq_len)), *choices)
+    return slots[:, first : first + max_new_tokens]
+
+
+def _continued(model: GPT, eos_id: int, prompts: Tensor, *choices: Tensor) -> Tensor:
+    lengths, max_new_tokens, temperature, top_k, top_p, seed = Choices(*choices)
     drawing = Drawing(eos_id, GivenSampling.of(temperature, top_k, top_p))
     return continue_prompts(model, prompts, lengths, max_new_tokens, seed, drawing)
 
 
-def _require_positions(model: GPT, n_positions: Tensor) -> tf.Operation:
-    seq_len = model.config.seq_len
+def _require_positions(seq_len: int, n_positions: Tensor) -> tf.Operation:
     return tf.debugging.assert_less_equal(n_positions, seq_len, f"the model has {seq_len} positions")
 
 

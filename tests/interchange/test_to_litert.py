@@ -17,7 +17,7 @@ from algpt2.interchange.ways_out import WAYS_OUT
 def written(tmp_path_factory):
     """Our model, and the folder that it was written to."""
     folder = tmp_path_factory.mktemp("litert")
-    model = save_randomised(folder / "ours", ALGPT2)
+    model = save_randomised(folder / "ours", dataclasses.replace(ALGPT2, n_layer=2))
     convert(str(folder / "ours"), str(folder / "theirs"), "litert")
     return model, folder / "theirs"
 

@@ -1,5 +1,6 @@
 """Checkpoints as SavedModels, which a process without our package runs."""
 
+import dataclasses
 import itertools
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from algpt2.data.tokenizer import Tokenizer
 from algpt2.evaluation.generation import CachedDecoder, generate_ids
 from algpt2.interchange.convert import convert
 
-VARIANTS = {"gpt2": GPT2, "algpt2": ALGPT2}
+VARIANTS = {"gpt2": dataclasses.replace(GPT2, n_layer=1), "algpt2": dataclasses.replace(ALGPT2, n_layer=2)}
 # Without `site`, so that no installed link leads to our package.
 CLEAN_PROGRAM = """
 import sys

@@ -39,10 +39,10 @@ def compiled(model, optimizer):
     return model
 
 
-def fitted(model, epochs=1):
-    """Trains on the same batches in the same order; returns the loss of each epoch."""
+def fitted(model):
+    """Trains for an epoch, always on the same batches in the same order; returns a list of its loss."""
     inputs, targets = RECORDS[:, :-1], RECORDS[:, 1:]
-    return model.fit(inputs, targets, batch_size=8, epochs=epochs, shuffle=False, verbose=0).history["loss"]
+    return model.fit(inputs, targets, batch_size=8, shuffle=False, verbose=0).history["loss"]
 
 
 def values(variables):
@@ -69,23 +69,27 @@ TRAININGS = {
     "muon": (GPT2_CONFIG, {"weight_decay": 0.1, "decay": "cosine"}),
     "adafactor": (
         dataclasses.replace(ALGPT2_CONFIG, dropout=0.1),
-        {"beta_1": 0.9, "min_dim_size_to_factor": 16, "decay": "tokens_cosine", "decay_tokens": 500, "batch_size": 8},
+        {
+            **{"min_dim_size_to_factor": 16, "beta_1": 0.9, "learning_rate": 0.5},
+            **{"decay": "tokens_cosine", "decay_tokens": 9999},
+        },
     ),
 }
 
 
 @pytest.mark.parametrize("optimizer", TRAININGS)
-def test_training_goes_on_from_a_keras_file_as_if_it_had_not_ended(optimizer, tmp_path):
+def test_fit_trains_and_goes_on_from_a_keras_file_as_if_it_had_not_ended(optimizer, tmp_path):
     """Moments, update count, schedule, which parameters decay, and the seeds of the dropout masks come back."""
     config, options = TRAININGS[optimizer]
     options = {"total_steps": 8, "warmup_steps": 3, "learning_rate": 0.05, **options}
     model = GPT(config)
     compiled(model, create_optimizer(TrainConfig(optimizer=optimizer, **options), model))
-    fitted(model)
+    (first_loss,) = fitted(model)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert type(loaded.optimizer) is type(model.optimizer)
-    assert fitted(loaded) == fitted(model)
+    assert (losses := fitted(loaded)) == fitted(model)
+    assert losses[0] < first_loss
     assert_same(values(loaded.variables), values(model.variables))
     assert_same(values(loaded.optimizer.variables), values(model.optimizer.variables))
 
@@ -128,12 +132,6 @@ def test_the_example_of_the_guide_runs(tmp_path, monkeypatch):
     losses = names["history"].history["loss"]
     assert losses[-1] < losses[0] - 0.1
     assert_same(values(names["again"].variables), values(names["model"].variables))
-
-
-@pytest.mark.parametrize("make", [lambda: AdamW(0.01), lambda: Adafactor(0.05, min_dim_size_to_factor=16)])
-def test_fit_trains_with_a_loss_of_keras_and_an_optimizer_of_ours(make):
-    losses = fitted(compiled(GPT(ALGPT2_CONFIG), make()), epochs=12)
-    assert losses[-1] < losses[0] - 0.3
 
 
 def test_a_new_process_reads_a_compiled_model_once_it_has_imported_gpt(tmp_path):
