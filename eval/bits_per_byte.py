@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
     with out_of_memory("lower --batch_size"):
         result = evaluate_by_domain(scorer, opened.tokenizer, source, stride)
     print(table(result), file=sys.stderr)
-    cli.print_json({"checkpoint": opened.folder, "data": arguments.data, **result})
+    cli.print_json({"checkpoint": opened.folder, "ema": arguments.ema, "data": arguments.data, **result})
     return cli.EXIT_OK
 
 

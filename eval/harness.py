@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
     with out_of_memory("lower --batch_size"):
         outcome = harness_tasks.evaluate_tasks(model, tasks, request)
     print(harness_tasks.table(outcome), file=sys.stderr)
-    cli.print_json({"checkpoint": checkpoint.folder, **harness_tasks.figures(outcome)})
+    cli.print_json({"checkpoint": checkpoint.folder, "ema": arguments.ema, **harness_tasks.figures(outcome)})
     return cli.EXIT_OK
 
 

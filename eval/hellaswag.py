@@ -41,6 +41,7 @@ def main(argv: Sequence[str]) -> int:
     cli.print_json(
         {
             "checkpoint": checkpoint.folder,
+            "ema": arguments.ema,
             "data": arguments.data,
             "sha256": storage.file_sha256(arguments.data),
             "window": checkpoint.model.config.seq_len,

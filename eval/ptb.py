@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
     variants = [arguments.variant] if arguments.variant else VARIANTS
     with out_of_memory("lower --batch_size"):
         results = [evaluate_penn_treebank(scorer, opened.tokenizer, text, variant, stride) for variant in variants]
-    cli.print_json({"checkpoint": opened.folder, "data": arguments.data, "variants": results})
+    cli.print_json({"checkpoint": opened.folder, "ema": arguments.ema, "data": arguments.data, "variants": results})
     return cli.EXIT_OK
 
 

@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
     with out_of_memory("lower --batch_size"):
         results = evaluate(scorer, opened.tokenizer, file.text, protocols, arguments.stride)
     print(format_table(results), file=sys.stderr)
-    source = {"checkpoint": opened.folder, "data": file.path, "data_sha256": file.sha256}
+    source = {"checkpoint": opened.folder, "ema": arguments.ema, "data": file.path, "data_sha256": file.sha256}
     results = [{**source, **result} for result in results]
     cli.print_json(results if len(results) > 1 else results[0])
     return cli.EXIT_OK

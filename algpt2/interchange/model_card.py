@@ -37,7 +37,7 @@ def read_evaluations(files: Sequence[str], checkpoint: Checkpoint) -> list[Evalu
       checkpoint: what they must be of.
 
     Raises:
-      UserError: a file has another content, or is of another checkpoint.
+      UserError: a file has another content, or is of another checkpoint or of its averaged weights.
     """
     return [Evaluation(storage.base_name(file), result) for file in files for result in _results(file, checkpoint)]
 
@@ -52,6 +52,11 @@ def _results(file: str, checkpoint: Checkpoint) -> list[dict[str, Any]]:
             raise UserError(
                 f"--evaluation must be of the checkpoint that is converted, {checkpoint}, and {file} is of "
                 f"{shown(result['checkpoint'])}: evaluate this one."
+            )
+        if result.get("ema"):
+            raise UserError(
+                "--evaluation must be of the weights that are converted, which are the last ones, and "
+                f"{file} is of their moving average: evaluate without --ema."
             )
     return results
 

@@ -133,6 +133,7 @@ def places(good, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "list.json").write_text("[1]")
     (tmp_path / "nothing.json").write_text("{}")
+    (tmp_path / "average.json").write_text(json.dumps({"checkpoint": str(tmp_path / "ours"), "ema": True}))
     (tmp_path / "other.json").write_text((good / "algpt2.evaluation.json").read_text())
     shutil.copytree(tmp_path / "ours", tmp_path / "damaged")
     safetensors.save_file({}, tmp_path / "damaged" / "model.safetensors")
@@ -162,6 +163,10 @@ REFUSED = [
     (
         "--input {0}/ours --output {0}/out --to huggingface --evaluation {0}/other.json",
         "of the checkpoint that is conv",
+    ),
+    (
+        "--input {0}/ours --output {0}/out --to huggingface --evaluation {0}/average.json",
+        "of the weights that are converted, which are the last ones",
     ),
     ("--input {0}/ours --output {0}/out --to onnx", "invalid choice: 'onnx'"),
 ]
