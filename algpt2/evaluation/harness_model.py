@@ -1,5 +1,6 @@
 """`HarnessModel`: a model of ours as lm-evaluation-harness (package `lm_eval`, extra `eval`) wants one."""
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,7 +21,10 @@ from algpt2.model.gpt import GPT
 from algpt2.progress import progress_bar
 
 MOST_NEW_TOKENS = 256  # as in the harness's own models, where a task does not say
-SAMPLING_OPTIONS = ("temperature", "top_k", "top_p")
+# Their names are Hugging Face's, which task files use.
+SAMPLING_OPTIONS = tuple(
+    field.name for field in dataclasses.fields(SamplingConfig) if field.name not in ("max_new_tokens", "seed")
+)
 
 
 class HarnessModel(LM):

@@ -180,6 +180,10 @@ def test_greedy_text_is_that_of_the_harnesss_own_model(ours, theirs):
     assert ours.generate_until(requests("generate_until", *arguments)) == expected
     assert expected[0]
     assert expected[0] != expected[1]
+    penalised = {**options, "repetition_penalty": 1.5}
+    arguments = [(context, penalised) for context in contexts]
+    received = ours.generate_until(requests("generate_until", *arguments))
+    assert received == theirs.generate_until(requests("generate_until", *arguments)) != expected[::2]
 
 
 def test_text_of_a_model_on_two_replicas_is_that_of_one(ours, tokenizer):
