@@ -1,7 +1,9 @@
 """`HarnessModel`: a model of ours as lm-evaluation-harness (package `lm_eval`, extra `eval`) wants one."""
 
+import collections
 import dataclasses
 import functools
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,8 +17,8 @@ from algpt2.config.sampling import SamplingConfig
 from algpt2.data.tokenizer import Tokenizer
 from algpt2.errors import UserError
 from algpt2.evaluation.continuations import Continuation, encode_together, score_continuations
-from algpt2.evaluation.generation import CachedDecoder, generate_ids
-from algpt2.evaluation.scorer import Scorer
+from algpt2.evaluation.generation import CachedDecoder, Row
+from algpt2.evaluation.scorer import Scorer, in_groups
 from algpt2.model.gpt import GPT
 from algpt2.progress import progress_bar
 
@@ -82,12 +84,22 @@ class HarnessModel(LM):
         Raises:
           UserError: a task's options are none of ours, or leave no room for a context.
         """
-        texts = []
+        groups: dict[str, list[int]] = collections.defaultdict(list)
+        for i, request in enumerate(requests):
+            groups[json.dumps(request.args[1], sort_keys=True)].append(i)
+        texts: dict[int, str] = {}
         with progress_bar("generating", "text", len(requests)) as progress:
-            for seed, (context, options) in enumerate(request.args for request in requests):
-                texts.append(self._continued(context, options, seed))
-                progress.update(1)
-        return texts
+            for options, members in groups.items():
+                config, stops = self._settings(json.loads(options))
+                # Rows of similar length share a batch, because one that has no new token yet waits for the others.
+                rows = sorted(
+                    (self._row(requests[i].args[0], i, config) for i in members), key=lambda row: len(row.ids)
+                )
+                for some_rows in in_groups(rows, self.scorer.batch_size):
+                    made = self._continued(some_rows, stops, config)
+                    texts.update(zip((row.sample for row in some_rows), made, strict=True))
+                    progress.update(len(some_rows))
+        return [texts[i] for i in range(len(requests))]
 
     @functools.cached_property
     def _decoder(self) -> CachedDecoder:
@@ -105,20 +117,27 @@ class HarnessModel(LM):
         windows = get_rolling_token_windows(ids, self._tokenizer.eos_id, self.max_length, context_len=1)
         return [Continuation(tuple(context), tuple(rest)) for context, rest in map(make_disjoint_window, windows)]
 
-    def _continued(self, context: str, options: Mapping[str, Any], seed: int) -> str:
-        options = normalize_gen_kwargs(dict(options), min(MOST_NEW_TOKENS, self.max_length // 2))
-        stops = [stop for stop in handle_stop_sequences(options["until"], eos=None) if stop]
-        config = self._sampling(options, seed)
-        prompt = self._tokenizer.encode(context)[config.max_new_tokens - self.max_length :] or [self._tokenizer.eos_id]
-        ids, text = [], ""
-        for token in generate_ids(self._decoder, prompt, self._tokenizer.eos_id, config):
-            ids.append(token)
-            text = self._tokenizer.decode(ids)
-            if any(stop in text for stop in stops):
-                break
-        return postprocess_generated_text(text, stops, think_end_token=None)
+    def _row(self, context: str, sample: int, config: SamplingConfig) -> Row:
+        """Returns a context, which loses its first tokens where it leaves no room for the new ones."""
+        ids = self._tokenizer.encode(context)[config.max_new_tokens - self.max_length :]
+        return Row(ids or [self._tokenizer.eos_id], sample)
 
-    def _sampling(self, options: Mapping[str, Any], seed: int) -> SamplingConfig:
+    def _continued(self, rows: Sequence[Row], stops: Sequence[str], config: SamplingConfig) -> list[str]:
+        """Returns the texts that follow rows, which end together: when each has a stop text, or all tokens are made."""
+        ids: list[list[int]] = [[] for _ in rows]
+        texts: list[str] = []
+        filled = [*rows, *[None] * (self.scorer.batch_size - len(rows))]
+        for pieces in self._decoder.pieces(filled, self._tokenizer.eos_id, config):
+            for of_row, piece in zip(ids, pieces, strict=False):
+                of_row += piece
+            texts = [self._tokenizer.decode(of_row) for of_row in ids]
+            if all(any(stop in text for stop in stops) for text in texts):
+                break
+        return [postprocess_generated_text(text, stops, think_end_token=None) for text in texts]
+
+    def _settings(self, options: Mapping[str, Any]) -> tuple[SamplingConfig, list[str]]:
+        """Returns how a task wants its texts drawn, and the texts at which they stop."""
+        options = normalize_gen_kwargs(dict(options), min(MOST_NEW_TOKENS, self.max_length // 2))
         unknown = {*options} - {"until", "do_sample", "max_gen_toks", *SAMPLING_OPTIONS}
         if unknown:
             raise UserError(
@@ -131,4 +150,5 @@ class HarnessModel(LM):
                 f"{self.max_length} positions, and one asks for {options['max_gen_toks']}: change its max_gen_toks."
             )
         given = {name: options[name] for name in SAMPLING_OPTIONS if options.get(name) is not None}
-        return SamplingConfig(max_new_tokens=options["max_gen_toks"], seed=seed, **given)
+        stops = [stop for stop in handle_stop_sequences(options["until"], eos=None) if stop]
+        return SamplingConfig(max_new_tokens=options["max_gen_toks"], **given), stops
