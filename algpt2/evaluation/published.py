@@ -16,28 +16,6 @@ class Baseline(NamedTuple):
     source: str
 
 
-# By the names of metrics in `metrics.jsonl`.
-BASELINES = {
-    "wikitext_word_perplexity": (),
-    "hellaswag_acc_norm_tokens": (
-        Baseline("GPT-2 124M", 0.2955, "hellaswag.py of github.com/karpathy/build-nanogpt"),
-        Baseline("GPT-3 125M", 0.337, "Brown et al. 2020, arXiv:2005.14165, table H.1, whose prompt may differ"),
-    ),
-    "lambada_acc": (Baseline("GPT-2 124M", 0.3256, "lm-evaluation-harness, issue 2159"),),
-    "lambada_perplexity": (Baseline("GPT-2 124M", 40.06, "lm-evaluation-harness, issue 2159"),),
-}
-# Loss on validation data in nats per token of GPT-2's tokenizer, by the data. A run's validation records are its own,
-# so that only its owner can say that they are of one of these.
-VALIDATION_BASELINES = {
-    "openwebtext": (Baseline("GPT-2 124M", 3.11, "README of github.com/karpathy/nanoGPT, on OpenWebText"),),
-    "fineweb-edu": (
-        Baseline("GPT-2 124M", 3.2924, "play.ipynb of github.com/karpathy/build-nanogpt, on FineWeb-Edu's first shard"),
-    ),
-}
-# Perplexity per word of the Penn Treebank's test text.
-PENN_TREEBANK = (
-    Baseline("GPT-2 124M", 65.85, "Radford et al. 2019, table 3, there called 117M, with a private detokenizer"),
-)
 # WikiText's test text by protocol (`protocols.py`), in windows of 1024. WikiText-2 and -103 have the same raw file.
 WIKITEXT_HF = (Baseline("GPT-2 124M", 29.94, "huggingface/transformers, issue 13761, by the documented loop"),)
 WIKITEXT_HF_OVERLAP = (Baseline("GPT-2 124M", 25.2, "allenlu2009.github.io, Perplexity Code, by the documented loop"),)
@@ -50,3 +28,25 @@ WIKITEXT_PAPER = (
     Baseline("GPT-2 124M", 37.50, "WikiText-103, Radford et al. 2019, table 3, there called 117M"),
     Baseline("GPT-2 124M", 29.41, "WikiText-2, Radford et al. 2019, table 3, there called 117M"),
 )
+# Loss on validation data in nats per token of GPT-2's tokenizer, by the data. A run's validation records are its own,
+# so that only its owner can say that they are of one of these.
+VALIDATION_BASELINES = {
+    "openwebtext": (Baseline("GPT-2 124M", 3.11, "README of github.com/karpathy/nanoGPT, on OpenWebText"),),
+    "fineweb-edu": (
+        Baseline("GPT-2 124M", 3.2924, "play.ipynb of github.com/karpathy/build-nanogpt, on FineWeb-Edu's first shard"),
+    ),
+}
+# Perplexity per word of the Penn Treebank's test text.
+PENN_TREEBANK = (
+    Baseline("GPT-2 124M", 65.85, "Radford et al. 2019, table 3, there called 117M, with a private detokenizer"),
+)
+# By the names of metrics in `metrics.jsonl`.
+BASELINES = {
+    "wikitext_test_word_perplexity": WIKITEXT_HARNESS,
+    "hellaswag_acc_norm_tokens": (
+        Baseline("GPT-2 124M", 0.2955, "hellaswag.py of github.com/karpathy/build-nanogpt"),
+        Baseline("GPT-3 125M", 0.337, "Brown et al. 2020, arXiv:2005.14165, table H.1, whose prompt may differ"),
+    ),
+    "lambada_acc": (Baseline("GPT-2 124M", 0.3256, "lm-evaluation-harness, issue 2159"),),
+    "lambada_perplexity": (Baseline("GPT-2 124M", 40.06, "lm-evaluation-harness, issue 2159"),),
+}

@@ -236,3 +236,10 @@ def test_losses_are_drawn_beside_those_of_a_data_set_only_where_the_tokenizer_is
     other = write_run(tmp_path / "c", dataclasses.replace(GPT2_CONFIG, vocab_size=50256))
     with pytest.raises(UserError, match="must have GPT-2's tokenizer of 50257 ids, and c has 50256"):
         render(read_runs([*folders, other]), "openwebtext")
+
+
+def test_only_the_figures_of_the_official_test_file_stand_beside_published_ones(tmp_path):
+    names = ("wikitext_test_word_perplexity", "wikitext_word_perplexity")
+    page = render(read_runs([write_run(tmp_path / "a", benchmarks=dict.fromkeys(names, 90.0))]))
+    assert "GPT-2 124M: 37.37 (" in figure_of(page, "WikiText, test")
+    assert "GPT-2" not in figure_of(page, "WikiText, another text")

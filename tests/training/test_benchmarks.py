@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import pytest
 from benchmark_files import WIKITEXT, benchmark_files, json_lines, question
+from places import SHARED_DATA
 from tiny_run import kill_at, tiny_run, train_tiny, train_until_killed
 from tiny_step import TWO, strategy_of
 
@@ -95,8 +96,7 @@ def test_the_figures_are_those_of_the_checkpoint_by_the_functions_that_the_scrip
     checkpoint = find_checkpoint(str(ended.model_dir))
     scorer = Scorer(load_model(checkpoint), 2, jit_compile=False)
     tokenizer = Tokenizer.load(checkpoint.folder)
-    seq_len = scorer.model.config.seq_len
-    wiki = perplexity.evaluate_text(scorer, tokenizer, WIKITEXT, WIKITEXT_PROTOCOL, seq_len)
+    wiki = perplexity.evaluate_text(scorer, tokenizer, WIKITEXT, WIKITEXT_PROTOCOL)
     questions = hellaswag.read_questions(tracking.eval_hellaswag)
     choices = hellaswag.evaluate_hellaswag(scorer, tokenizer, questions, HELLASWAG_PROTOCOL).figures()
     passages = lambada.read_passages(tracking.eval_lambada)
@@ -132,7 +132,8 @@ def test_replicas_give_the_figures_of_one_device(run, ended):
 
 WRONG = [
     ("eval_wikitext", None, "must exist"),
-    ("eval_wikitext", " \n \n", "at least one word"),
+    ("eval_wikitext", " \n \n", "with WikiText's article headings"),
+    ("eval_wikitext", "alpha beta\n", "with WikiText's article headings"),
     ("eval_wikitext", b"\xff\xfe", "must be UTF-8"),
     ("eval_hellaswag", None, "must exist"),
     (
@@ -167,3 +168,11 @@ def test_only_the_files_that_are_named_are_read(tmp_path):
     (tmp_path / "wiki.raw").write_text(WIKITEXT)
     named = read_benchmarks(TrackingConfig(eval_wikitext=str(tmp_path / "wiki.raw")), tokenizer, 16)
     assert [benchmark.name for benchmark in named] == ["wikitext"]
+
+
+@pytest.mark.skipif(not SHARED_DATA.exists(), reason="needs ../shared/data: WikiText")
+def test_the_official_test_file_has_figures_of_its_own_name(tmp_path):
+    tokenizer, folder = Tokenizer.train(["alpha beta"], 257), SHARED_DATA / "wikitext-2-raw"
+    for file, name in (("wiki.test.raw", "wikitext_test"), ("wiki.valid.raw", "wikitext")):
+        (benchmark,) = read_benchmarks(TrackingConfig(eval_wikitext=str(folder / file)), tokenizer, 16)
+        assert benchmark.name == name
