@@ -61,11 +61,11 @@ CHARTS = (
 )
 # These have a place on the page only where a run has logged them.
 BENCHMARK_CHARTS = (
-    Chart("wikitext_test_word_perplexity", "WikiText, test", "perplexity per word", True, True),
-    Chart("wikitext_word_perplexity", "WikiText, another text", "perplexity per word", True, True),
+    Chart("wikitext_test_word_perplexity", "WikiText, test", "perplexity per word", logarithmic=True),
+    Chart("wikitext_word_perplexity", "WikiText, another text", "perplexity per word", logarithmic=True),
     Chart("hellaswag_acc_norm_tokens", "HellaSwag", "fraction right"),
     Chart("lambada_acc", "LAMBADA accuracy", "fraction right"),
-    Chart("lambada_perplexity", "LAMBADA perplexity", "perplexity per last word", True, True),
+    Chart("lambada_perplexity", "LAMBADA perplexity", "perplexity per last word", logarithmic=True),
 )
 BENCHMARK_CHARTS = tuple(
     dataclasses.replace(chart, baselines=BASELINES.get(chart.key, ())) for chart in BENCHMARK_CHARTS

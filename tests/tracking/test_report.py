@@ -11,12 +11,13 @@ from algpt2.errors import UserError
 from algpt2.evaluation.published import BASELINES, VALIDATION_BASELINES
 from algpt2.tracking import report_charts
 from algpt2.tracking.report import read_runs, render, write_report
-from algpt2.tracking.report_charts import CHARTS, Chart, Curve, svg_data_uri
+from algpt2.tracking.report_charts import BENCHMARK_CHARTS, CHARTS, Chart, Curve, svg_data_uri
 
 pytest.importorskip("matplotlib")
 
 TRAIN = TrainConfig(total_steps=40, batch_size=4)
 TOKENS_PER_STEP = 4 * GPT2_CONFIG.seq_len
+IMAGE_HEIGHT = 3.6 * 72
 
 
 def write_run(folder, model=GPT2_CONFIG, train=TRAIN, steps=40, validated=True, result=None, benchmarks=None):
@@ -220,7 +221,7 @@ def test_a_published_figure_is_drawn_at_its_own_height_and_never_outside_the_cha
     )
     long = Curve("long", [(float(i), 10.0 if i < 10 else 2.0) for i in range(1000)])
     (height,) = heights_of(chart, [long])
-    assert 0 < height < 3.6 * 72 / 2, "above 2.0 by the whole chart, because the figure, 3.29, is its upper limit"
+    assert 0 < height < IMAGE_HEIGHT / 2, "above 2.0 by the whole chart, because the figure, 3.29, is its upper limit"
     assert report_charts.upper_limit([long], chart.baselines) == 3.2924
     above = dataclasses.replace(chart, baselines=(chart.baselines[0], chart.baselines[0]._replace(value=2.5)))
     first, second = heights_of(above, [long])
@@ -243,3 +244,14 @@ def test_only_the_figures_of_the_official_test_file_stand_beside_published_ones(
     page = render(read_runs([write_run(tmp_path / "a", benchmarks=dict.fromkeys(names, 90.0))]))
     assert "GPT-2 124M: 37.37 (" in figure_of(page, "WikiText, test")
     assert "GPT-2" not in figure_of(page, "WikiText, another text")
+
+
+@pytest.mark.parametrize("chart", [chart for chart in BENCHMARK_CHARTS if chart.baselines], ids=lambda chart: chart.key)
+def test_a_curve_passes_through_the_published_figures_of_its_benchmark(chart):
+    values = [baseline.value for baseline in chart.baselines]
+    curve = Curve(
+        "a", [(float(i), 100 * max(values) * (0.005 * min(values) / max(values)) ** (i / 39)) for i in range(40)]
+    )
+    heights = heights_of(chart, [curve])
+    assert len(heights) == len(values)
+    assert all(0.3 * IMAGE_HEIGHT < height < 0.9 * IMAGE_HEIGHT for height in heights)
