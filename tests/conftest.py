@@ -32,6 +32,8 @@ from algpt2.devices import wheels
 wheels.require_tensorflow()
 # With libtpu installed (extra rehearsal), JAX would look for a TPU when a test imports it.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Hugging Face's libraries and lm-evaluation-harness would look for newer files on the web.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 # Scripts run as subprocesses import the package from this checkout, installed or not.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
