@@ -30,7 +30,7 @@ def main(argv: Sequence[str]) -> int:
     from algpt2.checkpoints.opened import open_checkpoint
     from algpt2.devices import strategies
     from algpt2.devices.host_memory import out_of_memory
-    from algpt2.evaluation.perplexity import check_stride, check_text, evaluate
+    from algpt2.evaluation.perplexity import check_stride, check_text, evaluate, require_full_window
     from algpt2.evaluation.protocol_table import format_table
     from algpt2.evaluation.scorer import Scorer
 
@@ -43,6 +43,7 @@ def main(argv: Sequence[str]) -> int:
     scorer = Scorer(opened.model, config.batch_size, strategy=strategy)
     with out_of_memory("lower --batch_size"):
         results = evaluate(scorer, opened.tokenizer, file.text, protocols, arguments.stride)
+    require_full_window(results)
     print(format_table(results), file=sys.stderr)
     source = {"checkpoint": opened.folder, "ema": arguments.ema, "data": file.path, "data_sha256": file.sha256}
     results = [{**source, **result} for result in results]

@@ -170,6 +170,7 @@ REFUSED = [
     (EVALUATE, {"data": None, "download": "{file}/deeper"}, "{file}", "is not a folder"),
     (EVALUATE, {"data": "{bad}/empty.jsonl"}, "must hold text", "{bad}/empty.jsonl"),
     (EVALUATE, {"data": "{bad}/spaces.txt"}, "at least one word and one token"),
+    (EVALUATE, {"data": "{bad}/short.txt"}, "must fill a window of 16 tokens", "raw", "eval/bits_per_byte.py"),
     (EVALUATE, {"data": "{bad}/latin1.txt"}, "must be UTF-8", "byte 3 ", "{bad}/latin1.txt"),
     (EVALUATE, {"stride": 0}, "--stride must be from 1 to the model's seq_len 16", "received 0"),
     (EVALUATE, {"stride": 17}, "--stride must be from 1 to the model's seq_len 16", "received 17"),

@@ -98,6 +98,16 @@ def check_stride(stride: int | None, protocols: Sequence[Protocol], seq_len: int
         )
 
 
+def require_full_window(results: Iterable[dict[str, Any]]) -> None:
+    """Raises `UserError` if a text is shorter than a window: its figure is of less context than any published one."""
+    for result in results:
+        if result["scored_tokens"] < result["window"] - 1:  # The documented loop leaves a window's first token out.
+            raise UserError(
+                f"a text must fill a window of {result['window']} tokens, and under protocol {result['protocol']} this "
+                f"one has {result['scored_tokens']}: name a longer file, or use eval/bits_per_byte.py."
+            )
+
+
 def _result(protocol: Protocol, result: ReadingScore, seq_len: int, stride: int) -> dict[str, Any]:
     scored_text = "".join(result.documents).encode("utf-8")
     return {

@@ -34,6 +34,7 @@ def write_wrong_files(bad):
         "number.jsonl": '{"text": 3}\n',
         "table.csv": "a,b\n",
         "spaces.txt": " \n",
+        "short.txt": "alpha beta\n",
         "not.json": "{",
         "list.json": "[]",
         "heads.json": json.dumps({**CONFIGS["gpt2"], "n_head": 3}),
