@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from algpt2.data.tokenizer import Tokenizer
 from algpt2.errors import UserError, shown
+from algpt2.evaluation import published
 from algpt2.evaluation.continuations import Continuation, encode_apart, encode_together
 from algpt2.evaluation.example_files import PlacedObject, read_objects, scorable_text
 from algpt2.evaluation.multiple_choice import ChoiceScores, Question, pairs_of, score_choices
@@ -60,8 +61,8 @@ PROTOCOLS = {
             "lm-evaluation-harness, task hellaswag: 'activity_label: ctx_a ctx_b' with ctx_b capitalised, ' [title]' "
             "made '. ', other brackets and double spaces taken out; each ending behind a space, context and ending "
             "encoded as one text; no token in front; acc_norm there is acc_norm_characters here",
-            {"acc": 0.2892, "acc_norm_characters": 0.3114},
-            "lm-evaluation-harness's figures, as quoted in hellaswag.py of karpathy/build-nanogpt",
+            published.HELLASWAG_HARNESS,
+            f"lm-evaluation-harness's figures, as quoted in {published.BUILD_NANOGPT}",
             harness_question,
             encode_together,
         ),
@@ -70,8 +71,8 @@ PROTOCOLS = {
             "build-nanogpt's hellaswag.py: ctx as the file has it, each ending behind a space, both encoded apart; no "
             "token in front; acc by the sum of the ending's nats, and its acc_norm, by their mean over the ending's "
             "tokens, is acc_norm_tokens here",
-            {"acc": 0.2859, "acc_norm_tokens": 0.2955},
-            "hellaswag.py of karpathy/build-nanogpt",
+            published.HELLASWAG_COMPLETION,
+            published.BUILD_NANOGPT,
             completion_question,
             encode_apart,
         ),

@@ -7,6 +7,7 @@ import numpy as np
 
 from algpt2.data.tokenizer import Tokenizer
 from algpt2.errors import UserError, shown
+from algpt2.evaluation import published
 from algpt2.evaluation.continuations import Continuation, ContinuationScores, encode_together, score_continuations
 from algpt2.evaluation.example_files import PlacedLine, object_of, read_lines
 from algpt2.evaluation.scorer import Scorer
@@ -63,15 +64,15 @@ PROTOCOLS = {
             "harness",
             "lm-evaluation-harness, task lambada_openai: what follows the last space, that space too; right if each "
             "of its tokens is the likeliest; perplexity is exp of the mean nats of a whole word; no token in front",
-            {"acc": 0.3256, "perplexity": 40.06},
-            "lm-evaluation-harness, issue 2159, on EleutherAI/lambada_openai",
+            published.LAMBADA_HARNESS,
+            published.HARNESS_ISSUE,
             encode_last_words,
         ),
         LambadaProtocol(
             "last_token",
             "the last token of the passage instead of its last word, which it often ends only; right if it is the "
             "likeliest; perplexity is exp of the mean nats of that token; no stop-word filter; no token in front",
-            {"acc": 0.4599, "perplexity": 35.13},
+            published.LAMBADA_LAST_TOKEN,
             "GPT-2's paper, table 3, whose protocol was never published whole: section 3.3 speaks of a stop-word "
             "filter and gives no list, and that only the last token counts was found by trial (openai/gpt-2, issue "
             "131: 46.89 without a filter); so this is near the paper's protocol and not known to be it",
