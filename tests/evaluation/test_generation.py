@@ -9,7 +9,7 @@ from tiny_models import GPT2_CONFIG
 from algpt2.config.sampling import GenerationConfig, SamplingConfig
 from algpt2.data.tokenizer import Tokenizer
 from algpt2.errors import UserError
-from algpt2.evaluation.decoding import CHUNK_SLOTS, Drawing, generation_function, n_slots_for
+from algpt2.evaluation.decoding import CHUNK_SLOTS, Drawing, continue_prompts, n_slots_for
 from algpt2.evaluation.generated_texts import TextGenerator
 from algpt2.evaluation.generation import CachedDecoder, Row, generate, generate_ids
 from algpt2.model.gpt import GPT
@@ -199,15 +199,19 @@ def test_compiling_before_leaves_nothing_to_compile(model, ids):
 def test_an_exported_function_continues_any_number_of_rows_as_the_decoder_does(model, decoder, ids, tmp_path):
     import tensorflow as tf
 
-    config = dataclasses.replace(MIXED, max_new_tokens=6)
     module = tf.Module()
     module.variables_of_model = model.variables
-    int32 = [tf.TensorSpec(shape, tf.int32) for shape in ((None, 8), (None,), ())]
-    module.generate = tf.function(generation_function(model, Drawing(EOS_ID, config)), int32, autograph=False)
+    module.generate = tf.function(
+        lambda *inputs: continue_prompts(model, *inputs, Drawing(EOS_ID, MIXED)),
+        [tf.TensorSpec(shape, tf.int32) for shape in ((None, 16), (None,), (), ())],
+        autograph=False,
+    )
     tf.saved_model.save(module, str(tmp_path))
-    prompts, lengths = np.array([ids[:8], ids[8:]], np.int32), np.array([8, 3], np.int32)
     loaded = tf.saved_model.load(str(tmp_path))
-    found = loaded.generate(prompts, lengths, 3).numpy().tolist()
+    prompts = np.zeros((2, 16), np.int32)
+    prompts[0, :8], prompts[1, :3] = ids[:8], ids[8:11]
+    found = loaded.generate(prompts, np.array([8, 3], np.int32), 6, MIXED.seed).numpy()[:, 8:14].tolist()
+    config = dataclasses.replace(MIXED, max_new_tokens=6)
     expected = decoder.continued([Row(ids[:8]), Row(ids[8:11])], EOS_ID, config)
     assert found == [text + [EOS_ID] * (6 - len(text)) for text in expected]
 
