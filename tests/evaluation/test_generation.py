@@ -92,10 +92,10 @@ def test_compiled_by_xla_it_is_the_uncached_loop_too(ids):
 
 
 def test_a_prompt_of_several_chunks_is_taken_in_as_a_whole(ids):
-    """The last of three chunks overlaps the second, and the rows begin in the first and in the second."""
-    config = dataclasses.replace(GPT2_CONFIG, seq_len=4 * CHUNK_SLOTS, n_layer=1)
+    """The cache ends within a fifth chunk, and the rows begin in the first and in the fourth."""
+    config = dataclasses.replace(GPT2_CONFIG, seq_len=4 * CHUNK_SLOTS + 44, n_layer=1)
     model = randomised(config)
-    long = np.random.default_rng(1).integers(EOS_ID, size=2 * CHUNK_SLOTS + 30).tolist()
+    long = np.random.default_rng(1).integers(EOS_ID, size=4 * CHUNK_SLOTS + 40).tolist()
     decoder, greedy = CachedDecoder(model, jit_compile=False), SamplingConfig(max_new_tokens=3, temperature=0)
     found = decoder.continued([Row(long), Row(long[:80])], EOS_ID, greedy)
     assert found == [greedy_loop(model, long, 3), greedy_loop(model, long[:80], 3)]
@@ -105,9 +105,10 @@ def test_a_prompt_of_several_chunks_is_taken_in_as_a_whole(ids):
 def test_a_text_does_not_depend_on_the_batch_or_on_the_pieces_it_is_made_in(decoder, ids, config):
     rows = [Row(ids[:7]), Row(ids[3:5], 1), None, Row(ids[:1], 4)]
     together = decoder.continued(rows, EOS_ID, config)
-    alone = [list(generate_ids(decoder, row.ids, EOS_ID, config)) for row in rows[:1]]
+    alone = [decoder.continued([row], EOS_ID, config)[0] if row else [] for row in rows]
     pieces = list(decoder.pieces(rows, EOS_ID, config, piece_tokens=4))
-    assert together[:1] == alone
+    assert together == alone
+    assert together[0] == list(generate_ids(decoder, ids[:7], EOS_ID, config))
     assert [sum(parts, []) for parts in zip(*pieces, strict=True)] == together
     assert together[2] == []
     assert decoder.continued([rows[3], rows[1], rows[0], rows[0]], EOS_ID, config)[:3] == [
