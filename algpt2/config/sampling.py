@@ -31,7 +31,7 @@ class SamplingConfig:
 
     max_new_tokens: int = option(100, "most tokens to add to the prompt", rule=at_least(1))
     temperature: float = option(1.0, "divides the logits; 0 always takes the likeliest token", rule=TEMPERATURE)
-    top_k: int = option(0, "draw among the k likeliest tokens only; 0 is off", rule=at_least(0))
+    top_k: int = option(0, "draw among the k likeliest tokens only; 0 is off", rule=count(0))
     top_p: float = option(
         1.0, "draw among the likeliest tokens that together have this probability; 1 is off", rule=FRACTION_ABOVE_0
     )

@@ -138,10 +138,11 @@ def _require_positions(seq_len: int, n_positions: Tensor) -> tf.Operation:
 @contextlib.contextmanager
 def without_progress() -> Iterator[None]:
     """Leaves out what TensorFlow logs while it saves, which tells a user nothing; `--verbosity 1` has it."""
-    verbosity = logging.get_verbosity()
-    if verbosity == logging.INFO:
-        logging.set_verbosity(logging.WARNING)
+    if logging.get_verbosity() != logging.INFO:
+        yield
+        return
+    logging.set_verbosity(logging.WARNING)
     try:
         yield
     finally:
-        logging.set_verbosity(verbosity)
+        logging.set_verbosity(logging.INFO)
