@@ -243,7 +243,9 @@ def test_the_script_gives_the_figures_of_the_harnesss_own_model_on_task_files(
 def test_a_task_that_is_unknown_or_does_not_load_is_refused_in_a_sentence(
     scripts, checkpoint, tmp_path, only_local_tasks
 ):
-    (tmp_path / "broken.yaml").write_text(json.dumps({"task": "broken", "dataset_path": "json", "test_split": "test"}))
+    data_files = {"data_files": {"test": str(tmp_path / "none.jsonl")}}
+    broken = {"task": "broken", "dataset_path": "json", "dataset_kwargs": data_files, "test_split": "test"}
+    (tmp_path / "broken.yaml").write_text(json.dumps(broken))
     flags = ["--checkpoint", checkpoint, "--include_path", str(tmp_path), "--tasks"]
     main = scripts["eval/harness.py"]["main"]
     for tasks, expected in [
