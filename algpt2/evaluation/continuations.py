@@ -78,7 +78,7 @@ def score_continuations(scorer: Scorer, continuations: Sequence[Continuation]) -
     first, because they need the most memory.
 
     Raises:
-      UserError: a continuation has no token, or more than the model has positions.
+      UserError: `require_scorable` refuses one.
     """
     seq_len = scorer.model.config.seq_len
     groups: dict[int, list[Continuation]] = collections.defaultdict(list)
@@ -118,6 +118,7 @@ def _array(ids: tuple[int, ...]) -> np.ndarray:
 
 
 def require_scorable(continuation: Continuation, seq_len: int) -> None:
+    """Raises `UserError` if a continuation has no token, or more than fit into a window of `seq_len` positions."""
     if not 1 <= len(continuation.ids) <= seq_len:
         raise UserError(
             f"what is scored must have from 1 token to the model's seq_len of {seq_len}, and one text has "
