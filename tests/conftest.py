@@ -1,6 +1,7 @@
 """Fixtures shared by the tests. Two logical CPU devices stand in for the cores of an accelerator."""
 
 import json
+import logging
 import os
 import runpy
 
@@ -107,6 +108,12 @@ def cloud(tmp_path, monkeypatch):
         gcs_client().create_bucket("bucket")
         yield cloud
         gcs_client.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def every_log_line():
+    """Lets a test see every line of our log: TensorFlow's converters leave absl's logger at warnings from then on."""
+    logging.getLogger("absl").setLevel(logging.NOTSET)
 
 
 @pytest.fixture
