@@ -79,8 +79,11 @@ def test_a_pass_has_no_more_rows_than_the_text_has_windows(monkeypatch, rng):
     """A batch of 10^9 rows that score nothing would take hours, or all memory."""
     rows = rows_of_graphs(monkeypatch)
     model, ids = randomised(GPT2_CONFIG), rng.integers(GPT2_CONFIG.vocab_size, size=70)
-    total_nats, tokens = Scorer(model, batch_size=10**23).score(ids, SEQ_LEN)  # 5 windows
-    assert (total_nats, tokens) == (pytest.approx(Scorer(model, batch_size=5).score(ids, SEQ_LEN).total_nats), 69)
+    total_nats, tokens = Scorer(model, batch_size=10**23, jit_compile=False).score(ids, SEQ_LEN)  # 5 windows
+    assert (total_nats, tokens) == (
+        pytest.approx(Scorer(model, batch_size=5, jit_compile=False).score(ids, SEQ_LEN).total_nats),
+        69,
+    )
     assert rows == [4, 5]
 
 
@@ -96,7 +99,7 @@ def test_every_replica_has_the_same_number_of_rows():
 
 def test_short_windows_are_scored_in_passes_as_large_as_long_ones(monkeypatch, rng):
     rows = rows_of_graphs(monkeypatch)
-    one = Scorer(randomised(GPT2_CONFIG), batch_size=2)
+    one = Scorer(randomised(GPT2_CONFIG), batch_size=2, jit_compile=False)
     short = [continuation_window(ids[:3], ids[3:], 4) for ids in rng.integers(GPT2_CONFIG.vocab_size, size=(20, 5))]
     assert len(list(one.score_windows(short))) == 20
     assert rows == [2 * SEQ_LEN // 4]
@@ -150,24 +153,26 @@ def test_a_continuation_is_greedy_if_each_of_its_tokens_is_the_likeliest(rng):
 def test_batch_size_does_not_change_the_result(rng):
     model = randomised(GPT2_CONFIG)
     ids = rng.integers(GPT2_CONFIG.vocab_size, size=70)  # 5 windows: the last batch is full, padded by 1, padded by 3
-    (one, n_one), *others = (Scorer(model, batch_size).score(ids, SEQ_LEN) for batch_size in (1, 2, 8))
+    (one, n_one), *others = (
+        Scorer(model, batch_size, jit_compile=False).score(ids, SEQ_LEN) for batch_size in (1, 2, 8)
+    )
     assert n_one == 69
     assert others == [(pytest.approx(one, rel=1e-6), n_one)] * 2
 
 
 def test_texts_of_any_length_and_stride_that_fill_a_batch_are_scored_by_one_graph(monkeypatch, rng):
     rows = rows_of_graphs(monkeypatch)
-    one = Scorer(randomised(GPT2_CONFIG), batch_size=2)
+    one = Scorer(randomised(GPT2_CONFIG), batch_size=2, jit_compile=False)
     texts = [(rng.integers(GPT2_CONFIG.vocab_size, size=n), stride) for n, stride in ((70, 16), (18, 16), (40, 7))]
     scores = [one.score(ids, stride) for ids, stride in texts]
     assert rows == [2]
     for (ids, stride), score in zip(texts, scores, strict=True):
-        assert Scorer(one.model, batch_size=2).score(ids, stride) == score
+        assert Scorer(one.model, batch_size=2, jit_compile=False).score(ids, stride) == score
 
 
 def test_a_scorer_scores_with_the_parameters_at_the_time_of_the_call(rng):
     model, ids = randomised(GPT2_CONFIG), rng.integers(GPT2_CONFIG.vocab_size, size=30)
-    one = Scorer(model, batch_size=2)
+    one = Scorer(model, batch_size=2, jit_compile=False)
     before = one.score(ids, SEQ_LEN)
     for parameter in model.named_parameters().values():
         parameter.assign(np.zeros(parameter.shape))
@@ -182,7 +187,7 @@ def test_nats_are_summed_in_float64(monkeypatch):
 
     monkeypatch.setattr(scorer, "scored_head_nats", nats)
     ids = np.array([0, 1] + [0] * 30)
-    assert Scorer(GPT(GPT2_CONFIG), batch_size=2).score(ids, SEQ_LEN) == (2.0**24 + 30, 31)
+    assert Scorer(GPT(GPT2_CONFIG), batch_size=2, jit_compile=False).score(ids, SEQ_LEN) == (2.0**24 + 30, 31)
 
 
 def test_the_graphs_of_several_lengths_are_meant_and_warned_of_by_nobody(caplog, rng):
