@@ -15,6 +15,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from algpt2.config.sampling import SamplingConfig
 from algpt2.data.tokenizer import Tokenizer
+from algpt2.devices.strategies import host_device, is_tpu
 from algpt2.errors import UserError
 from algpt2.evaluation.continuations import Continuation, encode_together, score_continuations
 from algpt2.evaluation.generation import CachedDecoder, Row
@@ -105,8 +106,8 @@ class HarnessModel(LM):
     def _decoder(self) -> CachedDecoder:
         """Made when a task first generates; of a copy on the host if the model lies on several devices or on a TPU."""
         model, strategy = self.scorer.model, self.scorer.strategy
-        if strategy.num_replicas_in_sync > 1 or isinstance(strategy, tf.distribute.TPUStrategy):
-            with tf.device("/CPU:0"):
+        if strategy.num_replicas_in_sync > 1 or is_tpu(strategy):
+            with tf.device(host_device(strategy)):
                 on_host = GPT(model.config)
                 on_host.copy_parameters(model)
                 return CachedDecoder(on_host, self._jit_compile)
