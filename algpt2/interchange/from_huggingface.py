@@ -17,11 +17,11 @@ from algpt2.data.tokenizer import Tokenizer
 from algpt2.data.tokenizer_files import EOS_TOKEN, TOKENIZER_NAME, VOCAB_AND_MERGES_NAMES
 from algpt2.errors import UserError, shown
 from algpt2.interchange.stored_tensors import FLOATING, StoredTensor, find_tensors
+from algpt2.interchange.unrolling import HEAD_NAME, PREFIX
 from algpt2.model.sizes import parameter_shapes
 from algpt2.storage import json_files
 
-PREFIX = "transformer."
-HEAD_NAME, TABLE_NAME = "lm_head.weight", "wte.weight"
+TABLE_NAME = "wte.weight"
 # Older versions of transformers saved the causal mask with the weights.
 MASK = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")
 

@@ -19,7 +19,8 @@ import numpy as np
 from algpt2.config.model import GPTConfig
 from algpt2.errors import UserError
 
-PREFIX = "transformer."
+# In transformers' `GPT2LMHeadModel` the names of all tensors but the head's begin with the first of these.
+PREFIX, HEAD_NAME = "transformer.", "lm_head.weight"
 # The float64 product of a table is made for so many rows at a time, so that it does not take twice the table's memory.
 ROWS_AT_ONCE = 4096
 # How much of b may be missed, after rounding, relative to the size of n(x) g B + c B + b.
@@ -61,7 +62,7 @@ def plain_parameters(config: GPTConfig, parameters: Parameters) -> dict[str, np.
         "wpe.weight": _product(parameters["wpe.weight"], kernel, bias),
     }
     head = _product(parameters["wte.weight"], parameters["head_projection.weight"].T)
-    return body | {PREFIX + name: value for name, value in (tables | norm).items()} | {"lm_head.weight": head}
+    return body | {PREFIX + name: value for name, value in (tables | norm).items()} | {HEAD_NAME: head}
 
 
 def _names_in_a_block(parameters: Parameters) -> list[str]:
