@@ -28,7 +28,7 @@ def config_json(config: GPTConfig, eos_id: int) -> dict[str, Any]:
         "initializer_range": INITIAL_STDDEV,
         "bos_token_id": eos_id,
         "eos_token_id": eos_id,
-        "tie_word_embeddings": True,
+        "tie_word_embeddings": not config.untied_head,
     }
     if config.model_type == "gpt2":
         published["architectures"] = ["GPT2LMHeadModel"]

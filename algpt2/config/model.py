@@ -1,6 +1,7 @@
 """`GPTConfig`: the shape of a model. Named models live in `presets/*.json`, one file each."""
 
 import dataclasses
+import functools
 from importlib import resources
 from typing import Any
 
@@ -8,7 +9,8 @@ from absl import logging
 
 from algpt2 import storage
 from algpt2.config import huggingface
-from algpt2.config.options import COUNT
+from algpt2.config.layer_sharing import parameter_sets
+from algpt2.config.options import ABOVE_0, COUNT, option, require_rules
 from algpt2.errors import UserError, shown
 from algpt2.storage import json_files
 
@@ -16,6 +18,8 @@ CONFIG_NAME = "config.json"
 # Under this key a checkpoint's config.json holds our fields; its other fields are for Hugging Face transformers.
 OWN_KEY = "algpt2"
 MODEL_TYPES = ("gpt2", "algpt2")
+# The width at which GPT-2's scales were chosen: that of its smallest model.
+GPT2_WIDTH = 768
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +35,14 @@ class GPTConfig:
       d_ff: width of the hidden layer of a block's feed-forward part; None means 4 x d_model.
       embedding_size: width of both embedding tables when they are factorized (ALBERT, arXiv:1909.11942), with a dense
         layer into and out of the residual stream; None means tables of width d_model.
-      share_layers: whether one block's parameters are applied n_layer times.
+      share_layers: whether one block's parameters are applied n_layer times: short for the plan "all" in the two fields
+        that follow, as false is for "none".
+      attention_sharing: which applications share the parameters of their attention and its layer norm, as a plan of
+        `algpt2.config.layer_sharing`; None means as `share_layers` says.
+      feed_forward_sharing: the same for the feed-forward part and its layer norm.
       dropout: probability in [0, 1), of embeddings, attention weights and each block's two outputs.
+
+    Each other field is a variant, which no GPT-2 of OpenAI and no ALGPT-2 of 2020 has; its option says what it is.
 
     Example:
 
@@ -56,7 +66,29 @@ class GPTConfig:
     d_ff: int | None = None
     embedding_size: int | None = None
     share_layers: bool = False
+    attention_sharing: str | None = None
+    feed_forward_sharing: str | None = None
     dropout: float = 0.1
+    untied_head: bool = option(False, "the head is a table of its own, and not the token table")
+    tied_projections: bool = option(
+        False, "the head of a factorized model uses the transposed matrix of the embedding projection"
+    )
+    initialization: str = option(
+        "scaled",
+        "scaled: projections of factorized embeddings keep the variance of their inputs, and kernels whose outputs are "
+        "added to the stream start smaller by sqrt(2 n_layer); original: all start at N(0, .02), as in 2020",
+        ("scaled", "original"),
+    )
+    embedding_norm: bool = option(False, "the sum of both embeddings goes through an RMS norm, before any projection")
+    embedding_scale: float = option(1.0, "by which what enters the first block is multiplied", rule=ABOVE_0)
+    logit_scale: float = option(1.0, "by which the logits are multiplied", rule=ABOVE_0)
+    logits_as_gpt2: bool = option(
+        False, "the logits are multiplied by sqrt(768 / table width) too: they start as large as GPT-2's at any width"
+    )
+    learned_logit_scale: bool = option(False, "the logits are multiplied by a parameter too, which starts at 1")
+    residual_scale: float = option(
+        1.0, "by which the output of each attention and feed-forward part is multiplied", rule=ABOVE_0
+    )
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "seq_len", "n_layer", "n_head", "d_model"):
@@ -64,14 +96,22 @@ class GPTConfig:
         for name in ("d_ff", "embedding_size"):
             if getattr(self, name) is not None:
                 _require_positive_int(name, getattr(self, name))
-        if not isinstance(self.share_layers, bool):
-            raise UserError(f"share_layers must be true or false, received {shown(self.share_layers)}.")
+        for field in dataclasses.fields(self):
+            if isinstance(field.default, bool) and not isinstance(getattr(self, field.name), bool):
+                raise UserError(f"{field.name} must be true or false, received {shown(getattr(self, field.name))}.")
         if isinstance(self.dropout, bool) or not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
             raise UserError(f"dropout must be a fraction in [0, 1), received {shown(self.dropout)}.")
         if self.d_model % self.n_head:
             raise UserError(
                 f"d_model must be a multiple of n_head, received d_model={self.d_model} and n_head={self.n_head}."
             )
+        require_rules(self)
+        if self.tied_projections and (not self.embedding_size or self.untied_head):
+            raise UserError(
+                "tied_projections needs factorized embeddings and the tied head, received "
+                f"embedding_size={shown(self.embedding_size)} and untied_head={shown(self.untied_head)}."
+            )
+        _ = self.attention_sets, self.feed_forward_sets
 
     @property
     def head_size(self) -> int:
@@ -88,25 +128,72 @@ class GPTConfig:
         """The width of the token and position tables."""
         return self.embedding_size or self.d_model
 
+    @functools.cached_property
+    def attention_sets(self) -> tuple[int, ...]:
+        """The number of the set of parameters that the attention of each application uses."""
+        return self._sets("attention_sharing")
+
+    @functools.cached_property
+    def feed_forward_sets(self) -> tuple[int, ...]:
+        """The number of the set of parameters that the feed-forward part of each application uses."""
+        return self._sets("feed_forward_sharing")
+
+    def _sets(self, name: str) -> tuple[int, ...]:
+        plan = getattr(self, name)
+        if plan is not None and not isinstance(plan, str):
+            raise UserError(f"{name} must be a text or null, received {shown(plan)}.")
+        return parameter_sets(name, plan or ("all" if self.share_layers else "none"), self.n_layer)
+
+    @property
+    def n_attention(self) -> int:
+        """How many attentions have parameters of their own."""
+        return max(self.attention_sets) + 1
+
+    @property
+    def n_feed_forward(self) -> int:
+        """How many feed-forward parts have parameters of their own."""
+        return max(self.feed_forward_sets) + 1
+
     @property
     def n_block(self) -> int:
-        """How many blocks have parameters of their own: 1 if they are shared."""
-        return 1 if self.share_layers else self.n_layer
+        """How many blocks have parameters of their own, also those that lack one of the two parts: 1 if all share."""
+        return max(self.n_attention, self.n_feed_forward)
+
+    @property
+    def shares_parameters(self) -> bool:
+        """Whether two layer applications use the same parameters."""
+        return min(self.n_attention, self.n_feed_forward) < self.n_layer
 
     @property
     def model_type(self) -> str:
-        """'algpt2' if blocks are shared or embeddings factorized, else 'gpt2'."""
-        return "algpt2" if self.share_layers or self.embedding_size else "gpt2"
+        """'gpt2' if it computes what OpenAI's GPT-2 does, else 'algpt2'."""
+        return "algpt2" if self.shares_parameters or self.embedding_size or self.variants else "gpt2"
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """The fields by which the model computes what no GPT-2 and no ALGPT-2 of 2020 does, empty for those."""
+        return tuple(field.name for field in dataclasses.fields(self) if self._is_variant(field))
+
+    def _is_variant(self, field: dataclasses.Field) -> bool:
+        is_of_the_forward_pass = bool(field.metadata) and field.name != "initialization"
+        return is_of_the_forward_pass and getattr(self, field.name) != field.default
+
+    @property
+    def head_scale(self) -> float:
+        """By which the logits are multiplied, beside the learned scale."""
+        return self.logit_scale * ((GPT2_WIDTH / self.table_width) ** 0.5 if self.logits_as_gpt2 else 1.0)
 
     def parameter_count(self) -> int:
         """Returns the number of trainable parameters, a shared one counted once."""
         d, f, e = self.d_model, self.feed_forward_size, self.table_width
-        tables = (self.vocab_size + self.seq_len) * e
-        projections = (e * d + d) + (d * e + e) if self.embedding_size else 0
-        attention = (3 * d * d + 3 * d) + (d * d + d)
-        feed_forward = (d * f + f) + (f * d + d)
-        layer_norms = 2 * (2 * d)
-        return tables + projections + self.n_block * (attention + feed_forward + layer_norms) + 2 * d
+        tables = (self.vocab_size + self.seq_len + (self.vocab_size if self.untied_head else 0)) * e
+        head_projection = e if self.tied_projections else d * e + e
+        projections = (e * d + d) + head_projection if self.embedding_size else 0
+        attention = (3 * d * d + 3 * d) + (d * d + d) + 2 * d
+        feed_forward = (d * f + f) + (f * d + d) + 2 * d
+        blocks = self.n_attention * attention + self.n_feed_forward * feed_forward
+        scales = (e if self.embedding_norm else 0) + int(self.learned_logit_scale)
+        return tables + projections + blocks + scales + 2 * d
 
     @classmethod
     def from_preset(cls, name: str) -> "GPTConfig":

@@ -150,7 +150,7 @@ def _next_logits(model: GPT, texts: Texts, cache: Cache) -> tuple[Tensor, Cache]
     slot = texts.length - 1
     ids = ops.slice(texts.ids, (0, slot), (ops.shape(texts.ids)[0], 1))
     hidden, cache = model.call_with_cache(ids, cache, slot, texts.first_slots)
-    return head_logits(hidden[:, 0], model.wte), cache
+    return head_logits(hidden[:, 0], model.head_table), cache
 
 
 def _drawable(logits: Tensor, eos_id: int) -> Tensor:

@@ -153,7 +153,7 @@ class Scorer:
         return tuple(self.strategy.gather(part, axis=0) for part in self.strategy.run(self._replica_scores, arrays))
 
     def _scores_of_rows(self, inputs: Tensor, targets: Tensor, scored: Tensor) -> tuple[Tensor, Tensor]:
-        nats, is_likeliest = scored_head_nats(self.model.hidden_states(inputs), self.model.wte, targets, scored)
+        nats, is_likeliest = scored_head_nats(self.model.hidden_states(inputs), self.model.head_table, targets, scored)
         return nats, tf.cast(is_likeliest, tf.int32)  # several workers gather no booleans
 
 

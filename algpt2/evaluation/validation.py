@@ -82,5 +82,5 @@ class Validator:
         # With several workers the iterator's element spec leaves the number of rows open, and the model needs it.
         rows = self.batch_size // self.strategy.num_replicas_in_sync
         inputs, targets = inputs_and_targets(tf.ensure_shape(records, (rows, self.record_set.seq_len + 1)))
-        nats = head_nats(self.model.hidden_states(inputs), self.model.wte, targets)
+        nats = head_nats(self.model.hidden_states(inputs), self.model.head_table, targets)
         return tf.reduce_sum(nats * weights[:, None])

@@ -128,8 +128,10 @@ def _front_matter(config: GPTConfig, way: WayOut) -> list[str]:
 
 
 def _introduction(config: GPTConfig) -> str:
-    shared, factorized = "one shared block for all layers", "factorized embeddings"
-    features = [*([shared] if config.share_layers else []), *([factorized] if config.embedding_size else [])]
+    shared = "one shared block for all layers" if config.n_block == 1 else "layers that share parameters"
+    features = [shared] if config.shares_parameters else []
+    features += ["factorized embeddings"] if config.embedding_size else []
+    features += [name.replace("_", " ") for name in config.variants]
     kind = f"An ALGPT-2: a GPT-2 with {' and '.join(features)}" if features else "A GPT-2"
     return f"{kind}. These files were made of a checkpoint by ALGPT-2's `data_tools/convert_checkpoint.py`."
 

@@ -31,7 +31,8 @@ Parameters = Mapping[str, np.ndarray]
 
 def plain_config(config: GPTConfig) -> GPTConfig:
     """Returns the config of the GPT-2 whose blocks and tables `plain_parameters` gives."""
-    return dataclasses.replace(config, share_layers=False, embedding_size=None)
+    own_layers = {"share_layers": False, "attention_sharing": None, "feed_forward_sharing": None}
+    return dataclasses.replace(config, **own_layers, embedding_size=None)
 
 
 def plain_parameters(config: GPTConfig, parameters: Parameters) -> dict[str, np.ndarray]:
@@ -44,10 +45,11 @@ def plain_parameters(config: GPTConfig, parameters: Parameters) -> dict[str, np.
       parameters: float32, by the names in a checkpoint.
 
     Raises:
-      UserError: no bias of the last layer norm gives the bias of the head projection.
+      UserError: a variant that no GPT-2 has, or no bias of the last layer norm gives the bias of the head projection.
     """
+    require_no_variants(config)
     body = {
-        f"{PREFIX}h.{layer}.{name}": parameters[f"h.{layer % config.n_block}.{name}"]
+        f"{PREFIX}h.{layer}.{name}": parameters[f"h.{_set_of(config, layer, name)}.{name}"]
         for layer in range(config.n_layer)
         for name in _names_in_a_block(parameters)
     }
@@ -63,6 +65,21 @@ def plain_parameters(config: GPTConfig, parameters: Parameters) -> dict[str, np.
     }
     head = _product(parameters["wte.weight"], parameters["head_projection.weight"].T)
     return body | {PREFIX + name: value for name, value in (tables | norm).items()} | {HEAD_NAME: head}
+
+
+def require_no_variants(config: GPTConfig) -> None:
+    """Raises `UserError` if the model computes what no plain GPT-2 does."""
+    if config.variants:
+        raise UserError(
+            f"a plain GPT-2 has no {', '.join(config.variants)}, and this model does: use --to saved_model, or the "
+            "checkpoint as it is."
+        )
+
+
+def _set_of(config: GPTConfig, layer: int, name: str) -> int:
+    """Returns the number of the block that holds a parameter of a layer."""
+    is_of_attention = name.startswith(("ln_1.", "attn."))
+    return (config.attention_sets if is_of_attention else config.feed_forward_sets)[layer]
 
 
 def _names_in_a_block(parameters: Parameters) -> list[str]:

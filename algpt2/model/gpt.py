@@ -10,7 +10,16 @@ from keras import ops
 
 from algpt2.config.model import GPTConfig
 from algpt2.model.dropout import Dropout
-from algpt2.model.layers import INITIAL_STDDEV, Block, LayerCache, Shape, layer_norm, normal_initializer
+from algpt2.model.layers import (
+    INITIAL_STDDEV,
+    Block,
+    LayerCache,
+    Shape,
+    layer_norm,
+    normal_initializer,
+    rms_norm,
+    scaled,
+)
 from algpt2.model.losses import head_logits
 from algpt2.model.rematerialisation import rematerialised, rematerialised_loop
 from algpt2.model.tensors import Integer, Tensor, TensorLike
@@ -60,10 +69,20 @@ class GPT(keras.Model):
         rng = np.random.default_rng(seed)
         self.wte = self._table("wte", config.vocab_size, rng)
         self.wpe = self._table("wpe", config.seq_len, rng)
+        if config.untied_head:
+            self.lm_head = self._table("lm_head", config.vocab_size, rng)
+        if config.learned_logit_scale:
+            self.logit_scale = self.add_weight(name="logit_scale", shape=(), initializer="ones", autocast=False)
+        if config.tied_projections:
+            shape = (config.embedding_size,)
+            self.head_bias = self.add_weight(name="head_bias", shape=shape, initializer="zeros", autocast=False)
+        if config.embedding_norm:
+            self.embedding_norm = rms_norm(self.dtype_policy, "embedding_norm")
         if config.embedding_size:
             self.embedding_projection = self._projection("embedding_projection", config.d_model, rng)
+        if config.embedding_size and not config.tied_projections:
             self.head_projection = self._projection("head_projection", config.embedding_size, rng)
-        self.h = [Block(config, rng, dtype=self.dtype_policy, name=f"h_{i}") for i in range(config.n_block)]
+        self.h = [Block(config, rng, i, dtype=self.dtype_policy, name=f"h_{i}") for i in range(config.n_block)]
         self.ln_f = layer_norm(self.dtype_policy, "ln_f")
         self.dropout_seeds = keras.random.SeedGenerator(seed)
         self.build((None, config.seq_len))
@@ -89,14 +108,18 @@ class GPT(keras.Model):
     def _projection(self, name: str, width: int, rng: np.random.Generator) -> keras.layers.Dense:
         """E -> D or D -> E; keeps the variance of its input, so that a factorized stream starts as wide as GPT-2's."""
         fan_in = self.config.embedding_size if width == self.config.d_model else self.config.d_model
-        initializer = normal_initializer(fan_in**-0.5, rng)
+        stddev = fan_in**-0.5 if self.config.initialization == "scaled" else INITIAL_STDDEV
+        initializer = normal_initializer(stddev, rng)
         return keras.layers.Dense(width, kernel_initializer=initializer, dtype=self.dtype_policy, name=name)
 
     def build(self, input_shape: Shape) -> None:
         """Creates all parameters; called by the constructor."""
         stream = (*input_shape, self.config.d_model)
+        if self.config.embedding_norm:
+            self.embedding_norm.build((*input_shape, self.config.table_width))
         if self.config.embedding_size:
             self.embedding_projection.build((*input_shape, self.config.embedding_size))
+        if self.config.embedding_size and not self.config.tied_projections:
             self.head_projection.build(stream)
         for block in self.h:
             block.build(stream)
@@ -111,12 +134,12 @@ class GPT(keras.Model):
           dropout_seed: int32 (2,), of which the masks are a pure function. If it is None in training, one is drawn from
             the model's own seed generator, because `fit` passes none.
         """
-        return head_logits(self.hidden_states(ids, training, dropout_seed), self.wte)
+        return head_logits(self.hidden_states(ids, training, dropout_seed), self.head_table)
 
     def call_with_cache(
         self, ids: TensorLike, cache: Cache, slot: Integer, first_slots: TensorLike
     ) -> tuple[Tensor, Cache]:
-        """Returns what the tied head is applied to, (B, L, E or D), and the cache with these tokens. No dropout.
+        """Returns what the head's table is applied to, (B, L, E or D), and the cache with these tokens. No dropout.
 
         A row's tokens lie in slots of the cache, one behind the other; rows may begin in different slots, so that
         texts of different lengths end in the same one.
@@ -134,7 +157,9 @@ class GPT(keras.Model):
         visible = (cached <= slots[:, None]) & (cached >= ops.convert_to_tensor(first_slots)[:, None, None])
         new_cache = []
         for application, layer_cache in enumerate(cache):
-            x, layer_cache = self._block_of(application).call_with_cache(x, layer_cache, slot, visible)
+            attention, feed_forward = self._parts_of(application)
+            x, layer_cache = attention.attend_with_cache(x, layer_cache, slot, visible)
+            x = feed_forward.feed_forward(x, None, application)
             new_cache.append(layer_cache)
         return self._head_input(x), tuple(new_cache)
 
@@ -149,7 +174,7 @@ class GPT(keras.Model):
     def hidden_states(
         self, ids: TensorLike, training: bool = False, dropout_seed: TensorLike | None = None, remat: str = "none"
     ) -> Tensor:
-        """Returns what the tied head is applied to, (B, L, E or D) in the compute dtype.
+        """Returns what the head's table is applied to, (B, L, E or D) in the compute dtype.
 
         Args:
           ids: as in `call`, like `training` and `dropout_seed`.
@@ -181,41 +206,62 @@ class GPT(keras.Model):
         """ids (B, L) at positions (L,) or (B, L) -> (B, L, D)."""
         x = ops.take(self.wte, ids, axis=0) + ops.take(self.wpe, positions, axis=0)
         x = ops.cast(x, self.compute_dtype)
-        return self.embedding_projection(x) if self.config.embedding_size else x
+        x = self.embedding_norm(x) if self.config.embedding_norm else x
+        x = self.embedding_projection(x) if self.config.embedding_size else x
+        return scaled(x, self.config.embedding_scale)
 
     def _apply_blocks(self, x: Tensor, dropout_seed: TensorLike | None, remat: str) -> Tensor:
         """(B, L, D) -> (B, L, D)."""
 
-        def apply(block: Block, x: Tensor, application: Integer) -> Tensor:
-            return block(x, dropout_seed=dropout_seed, application=application)
+        def apply_parts(parts: tuple[Block, Block], x: Tensor, application: Integer) -> Tensor:
+            attention, feed_forward = parts
+            return feed_forward.feed_forward(attention.attend(x, dropout_seed, application), dropout_seed, application)
 
-        if remat == "block" and self.config.share_layers:
-            return rematerialised_loop(functools.partial(apply, self.h[0]), x, self.config.n_layer)
+        if remat == "block" and self.config.n_block == 1:
+            return rematerialised_loop(functools.partial(apply_parts, self._parts_of(0)), x, self.config.n_layer)
         for application in range(self.config.n_layer):
-            apply_own = functools.partial(apply, self._block_of(application))
-            x = rematerialised(apply_own, x, application) if remat == "block" else apply_own(x, application)
+            apply = functools.partial(apply_parts, self._parts_of(application))
+            x = rematerialised(apply, x, application) if remat == "block" else apply(x, application)
         return x
 
-    def _block_of(self, application: int) -> Block:
-        return self.h[application % self.config.n_block]
+    def _parts_of(self, application: int) -> tuple[Block, Block]:
+        """Returns the blocks that hold the attention and the feed-forward part of an application."""
+        config = self.config
+        return self.h[config.attention_sets[application]], self.h[config.feed_forward_sets[application]]
+
+    @property
+    def head_table(self) -> keras.Variable:
+        """The table, float32 (V, E or D), whose product with the hidden states is the logits."""
+        return self.lm_head if self.config.untied_head else self.wte
 
     def _head_input(self, x: Tensor) -> Tensor:
         """(B, L, D) -> (B, L, E), or (B, L, D) if the embeddings are not factorized."""
         x = self.ln_f(x)
-        return self.head_projection(x) if self.config.embedding_size else x
+        if self.config.tied_projections:
+            kernel, bias = self.embedding_projection.kernel, self.head_bias
+            x = ops.matmul(x, ops.cast(ops.transpose(kernel), x.dtype)) + ops.cast(bias, x.dtype)
+        elif self.config.embedding_size:
+            x = self.head_projection(x)
+        x = scaled(x, self.config.head_scale)
+        return x * ops.cast(self.logit_scale, x.dtype) if self.config.learned_logit_scale else x
 
     def named_parameters(self) -> dict[str, keras.Variable]:
-        """Returns every parameter under its published GPT-2 name, in Keras' order; a shared block is `h.0`."""
+        """Returns every parameter under its published GPT-2 name, in Keras' order.
+
+        A set of parameters that is shared is there once: the block of a model with one block is `h.0`.
+        """
+        config = self.config
         named = {"wte.weight": self.wte, "wpe.weight": self.wpe}
-        if self.config.embedding_size:
+        named |= {"lm_head.weight": self.lm_head} if config.untied_head else {}
+        named |= {"logit_scale": self.logit_scale} if config.learned_logit_scale else {}
+        named |= {"head_projection.bias": self.head_bias} if config.tied_projections else {}
+        named |= {"embedding_norm.weight": self.embedding_norm.scale} if config.embedding_norm else {}
+        if config.embedding_size:
             named |= _dense_names("embedding_projection", self.embedding_projection)
+        if config.embedding_size and not config.tied_projections:
             named |= _dense_names("head_projection", self.head_projection)
         for i, block in enumerate(self.h):
-            named |= _layer_norm_names(f"h.{i}.ln_1", block.ln_1) | _layer_norm_names(f"h.{i}.ln_2", block.ln_2)
-            named |= _dense_names(f"h.{i}.attn.c_attn", block.attn.c_attn)
-            named |= _dense_names(f"h.{i}.attn.c_proj", block.attn.c_proj)
-            named |= _dense_names(f"h.{i}.mlp.c_fc", block.mlp.c_fc)
-            named |= _dense_names(f"h.{i}.mlp.c_proj", block.mlp.c_proj)
+            named |= _block_names(f"h.{i}", block)
         return named | _layer_norm_names("ln_f", self.ln_f)
 
     def copy_parameters(self, other: "GPT") -> None:
@@ -243,6 +289,19 @@ class GPT(keras.Model):
     def from_config(cls, config: dict[str, Any]) -> "GPT":
         """Returns a new model from `get_config`'s fields."""
         return cls(**{**config, "config": GPTConfig(**config["config"])})
+
+
+def _block_names(prefix: str, block: Block) -> dict[str, keras.Variable]:
+    """Returns a block's parameters; those of a part that it lacks are not there."""
+    named = _layer_norm_names(f"{prefix}.ln_1", block.ln_1) if block.has_attention else {}
+    named |= _layer_norm_names(f"{prefix}.ln_2", block.ln_2) if block.has_feed_forward else {}
+    if block.has_attention:
+        named |= _dense_names(f"{prefix}.attn.c_attn", block.attn.c_attn)
+        named |= _dense_names(f"{prefix}.attn.c_proj", block.attn.c_proj)
+    if block.has_feed_forward:
+        named |= _dense_names(f"{prefix}.mlp.c_fc", block.mlp.c_fc)
+        named |= _dense_names(f"{prefix}.mlp.c_proj", block.mlp.c_proj)
+    return named
 
 
 def _dense_names(prefix: str, layer: keras.layers.Dense) -> dict[str, keras.Variable]:

@@ -34,6 +34,11 @@ def layer_norm(dtype: keras.DTypePolicy, name: str) -> keras.layers.LayerNormali
     return keras.layers.LayerNormalization(epsilon=LAYER_NORM_EPSILON, dtype=dtype, name=name)
 
 
+def rms_norm(dtype: keras.DTypePolicy, name: str) -> keras.layers.RMSNormalization:
+    """Returns an RMS norm with a gain over the last axis, whose statistics are float32 under every dtype policy."""
+    return keras.layers.RMSNormalization(epsilon=LAYER_NORM_EPSILON, dtype=dtype, name=name)
+
+
 class ConfiguredLayer(keras.layers.Layer):
     """A part of a model with this `GPTConfig`, which Keras can write to a file and make again."""
 
@@ -164,43 +169,85 @@ class FeedForward(ConfiguredLayer):
 
 @keras.saving.register_keras_serializable(package="algpt2")
 class Block(ConfiguredLayer):
-    """A pre-norm transformer block. It is applied several times when layers are shared."""
+    """A pre-norm transformer block. It is applied several times when layers are shared.
 
-    def __init__(self, config: GPTConfig, rng: np.random.Generator, **kwargs: Any):
-        """Makes the block, its parameters not yet created; arguments as of `CausalSelfAttention`."""
+    Its two parts, attention and feed-forward, each with its layer norm, can be shared by different applications. So a
+    block can lack one of them, where the model has more of the other.
+    """
+
+    def __init__(self, config: GPTConfig, rng: np.random.Generator, index: int = 0, **kwargs: Any):
+        """Makes the block, its parameters not yet created.
+
+        Args:
+          config: of the model.
+          rng: from which each kernel's seed is drawn.
+          index: the block's number, which is that of the two sets of parameters that it holds.
+          kwargs: `dtype`, `name` and what else every Keras layer takes.
+        """
         super().__init__(config, **kwargs)
+        self.index = index
+        self.has_attention = index < config.n_attention
+        self.has_feed_forward = index < config.n_feed_forward
         # Keras numbers the variables of a file in this order, which is that of `GPT.named_parameters`.
-        self.ln_1 = layer_norm(self.dtype_policy, "ln_1")
-        self.ln_2 = layer_norm(self.dtype_policy, "ln_2")
-        self.attn = CausalSelfAttention(config, rng, dtype=self.dtype_policy, name="attn")
-        self.mlp = FeedForward(config, rng, dtype=self.dtype_policy, name="mlp")
+        if self.has_attention:
+            self.ln_1 = layer_norm(self.dtype_policy, "ln_1")
+        if self.has_feed_forward:
+            self.ln_2 = layer_norm(self.dtype_policy, "ln_2")
+        if self.has_attention:
+            self.attn = CausalSelfAttention(config, rng, dtype=self.dtype_policy, name="attn")
+        if self.has_feed_forward:
+            self.mlp = FeedForward(config, rng, dtype=self.dtype_policy, name="mlp")
 
     def build(self, input_shape: Shape) -> None:
         """Creates the parameters for inputs of shape (B, L, D)."""
-        for layer in (self.ln_1, self.attn, self.ln_2, self.mlp):
+        layers = [self.ln_1, self.attn] if self.has_attention else []
+        for layer in [*layers, *([self.ln_2, self.mlp] if self.has_feed_forward else [])]:
             layer.build(input_shape)
 
+    def get_config(self) -> dict[str, Any]:
+        """Returns what `from_config` needs."""
+        return {**super().get_config(), "index": self.index}
+
     def call(self, x: Tensor, dropout_seed: TensorLike | None = None, application: Integer = 0) -> Tensor:
-        """Returns the residual stream after this block, (B, L, D).
+        """Returns the residual stream after both parts of this block, (B, L, D).
 
         Args:
           x: the residual stream, (B, L, D).
           dropout_seed: int32 (2,), or None without dropout.
           application: which of the model's block applications this is, from 0: a shared block draws new masks in each.
         """
-        # Site 0 is that of the embeddings.
-        first_site = 1 + DROPOUTS_PER_BLOCK * application
-        attended = self.attn(self.ln_1(x), dropout_seed=dropout_seed, first_site=first_site)
-        x = x + Dropout(self.config.dropout, dropout_seed, first_site + 1)(attended)
-        return x + Dropout(self.config.dropout, dropout_seed, first_site + 2)(self.mlp(self.ln_2(x)))
+        return self.feed_forward(self.attend(x, dropout_seed, application), dropout_seed, application)
 
-    def call_with_cache(
+    def attend(self, x: Tensor, dropout_seed: TensorLike | None, application: Integer) -> Tensor:
+        """Returns the residual stream after the attention; arguments as of `call`."""
+        site = _first_site(application)
+        attended = self.attn(self.ln_1(x), dropout_seed=dropout_seed, first_site=site)
+        return x + self._scaled(Dropout(self.config.dropout, dropout_seed, site + 1)(attended))
+
+    def attend_with_cache(
         self, x: Tensor, cache: LayerCache, slot: Integer, visible: Tensor
     ) -> tuple[Tensor, LayerCache]:
-        """Returns the residual stream, without dropout, and the new cache: see `CausalSelfAttention`."""
+        """Returns what `attend` would without dropout, and the new cache: see `CausalSelfAttention`."""
         attended, cache = self.attn.call_with_cache(self.ln_1(x), cache, slot, visible)
-        x = x + attended
-        return x + self.mlp(self.ln_2(x)), cache
+        return x + self._scaled(attended), cache
+
+    def feed_forward(self, x: Tensor, dropout_seed: TensorLike | None, application: Integer) -> Tensor:
+        """Returns the residual stream after the feed-forward part; arguments as of `call`."""
+        dropout = Dropout(self.config.dropout, dropout_seed, _first_site(application) + 2)
+        return x + self._scaled(dropout(self.mlp(self.ln_2(x))))
+
+    def _scaled(self, contribution: Tensor) -> Tensor:
+        return scaled(contribution, self.config.residual_scale)
+
+
+def scaled(x: Tensor, scale: float) -> Tensor:
+    """Returns x times a scale in the dtype of x; at 1 the graph gets no product."""
+    return x if scale == 1 else x * ops.cast(scale, x.dtype)
+
+
+def _first_site(application: Integer) -> Integer:
+    """Returns the first dropout site of a block application; site 0 is that of the embeddings."""
+    return 1 + DROPOUTS_PER_BLOCK * application
 
 
 def residual_stddev(config: GPTConfig) -> float:
@@ -208,6 +255,7 @@ def residual_stddev(config: GPTConfig) -> float:
 
     There are 2 n_layer such additions, so GPT-2 divides by the square root of that. The outputs of a shared block are
     alike, so their sum grows faster than that of independent blocks; with this division the stream of `algpt2` still
-    leaves its 12 applications with a standard deviation below 1 (docs/design/model.md, initialisation).
+    leaves its 12 applications with a standard deviation below 1 (docs/design/model.md, initialisation). The ALGPT-2 of
+    2020 did not divide.
     """
-    return INITIAL_STDDEV / (2 * config.n_layer) ** 0.5
+    return INITIAL_STDDEV / ((2 * config.n_layer) ** 0.5 if config.initialization == "scaled" else 1.0)

@@ -24,7 +24,8 @@ def training_flops_per_token(config: GPTConfig) -> int:
     once (as the head), the dense layers of a factorized model, and not the position table, which is only looked up. The
     second term is attention's (PaLM, arXiv:2204.02311, appendix B).
     """
-    applied = dataclasses.replace(config, share_layers=False).parameter_count()
+    own = {"share_layers": False, "attention_sharing": None, "feed_forward_sharing": None, "untied_head": False}
+    applied = dataclasses.replace(config, **own, tied_projections=False).parameter_count()
     n = applied - config.seq_len * config.table_width
     return 6 * n + 12 * config.n_layer * config.d_model * config.seq_len
 
@@ -46,15 +47,29 @@ def mfu(config: GPTConfig, tokens_per_second: float, n_replicas: int, device_kin
 
 def parameter_shapes(config: GPTConfig) -> dict[str, tuple[int, ...]]:
     """Returns the shape of every parameter by its name in a checkpoint, as `GPT.named_parameters` has them."""
-    d, f, e = config.d_model, config.feed_forward_size, config.table_width
+    d, e = config.d_model, config.table_width
     shapes = {"wte.weight": (config.vocab_size, e), "wpe.weight": (config.seq_len, e)}
-    if config.embedding_size:
-        shapes |= _dense_shapes("embedding_projection", e, d) | _dense_shapes("head_projection", d, e)
+    shapes |= {"lm_head.weight": (config.vocab_size, e)} if config.untied_head else {}
+    shapes |= {"logit_scale": ()} if config.learned_logit_scale else {}
+    shapes |= {"head_projection.bias": (e,)} if config.tied_projections else {}
+    shapes |= {"embedding_norm.weight": (e,)} if config.embedding_norm else {}
+    shapes |= _dense_shapes("embedding_projection", e, d) if config.embedding_size else {}
+    shapes |= _dense_shapes("head_projection", d, e) if config.embedding_size and not config.tied_projections else {}
     for i in range(config.n_block):
-        shapes |= _layer_norm_shapes(f"h.{i}.ln_1", d) | _layer_norm_shapes(f"h.{i}.ln_2", d)
-        shapes |= _dense_shapes(f"h.{i}.attn.c_attn", d, 3 * d) | _dense_shapes(f"h.{i}.attn.c_proj", d, d)
-        shapes |= _dense_shapes(f"h.{i}.mlp.c_fc", d, f) | _dense_shapes(f"h.{i}.mlp.c_proj", f, d)
+        shapes |= _block_shapes(f"h.{i}", config, i)
     return shapes | _layer_norm_shapes("ln_f", d)
+
+
+def _block_shapes(prefix: str, config: GPTConfig, index: int) -> dict[str, tuple[int, ...]]:
+    d, f, shapes = config.d_model, config.feed_forward_size, {}
+    has_attention, has_feed_forward = index < config.n_attention, index < config.n_feed_forward
+    shapes |= _layer_norm_shapes(f"{prefix}.ln_1", d) if has_attention else {}
+    shapes |= _layer_norm_shapes(f"{prefix}.ln_2", d) if has_feed_forward else {}
+    if has_attention:
+        shapes |= _dense_shapes(f"{prefix}.attn.c_attn", d, 3 * d) | _dense_shapes(f"{prefix}.attn.c_proj", d, d)
+    if has_feed_forward:
+        shapes |= _dense_shapes(f"{prefix}.mlp.c_fc", d, f) | _dense_shapes(f"{prefix}.mlp.c_proj", f, d)
+    return shapes
 
 
 def _dense_shapes(prefix: str, width_in: int, width_out: int) -> dict[str, tuple[int, ...]]:

@@ -176,7 +176,7 @@ class TrainStep:
         inputs, targets = (tf.reshape(ids, (-1, seq_len)) for ids in (inputs, targets))
         with tf.GradientTape() as tape:
             hidden = self.model.hidden_states(inputs, training=True, dropout_seed=seed, remat=self.config.remat)
-            loss = mean_head_nats(hidden, self.model.wte, targets, tokens)
+            loss = mean_head_nats(hidden, self.model.head_table, targets, tokens)
         gradients = tape.gradient(loss, [parameter.value for parameter in self.parameters])
         return loss, [tf.convert_to_tensor(gradient) for gradient in gradients]
 

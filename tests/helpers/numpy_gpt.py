@@ -1,26 +1,48 @@
 """An independent forward pass of GPT-2 and ALGPT-2 in NumPy float64, written from the papers for the tests."""
 
+import dataclasses
 import math
 
 import numpy as np
 
 
-def forward(parameters: dict[str, np.ndarray], ids: np.ndarray, n_layer: int, n_head: int) -> np.ndarray:
-    """Returns logits (B, L, V); a single block is applied n_layer times, and an own head counts."""
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """What the parameters alone do not tell; by default a single block is applied n_layer times, or each is once."""
+
+    attention_sets: tuple[int, ...] | None = None
+    feed_forward_sets: tuple[int, ...] | None = None
+    embedding_scale: float = 1.0
+    logit_scale: float = 1.0
+    residual_scale: float = 1.0
+
+
+def forward(
+    parameters: dict[str, np.ndarray], ids: np.ndarray, n_layer: int, n_head: int, variant: Variant = Variant()
+) -> np.ndarray:
+    """Returns logits (B, L, V); an own head counts, and a factorized model without one uses the transposed matrix."""
     p = {name: value.astype(np.float64) for name, value in parameters.items()}
     x = p["wte.weight"][ids] + p["wpe.weight"][: ids.shape[1]]
+    if "embedding_norm.weight" in p:
+        x = x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-5) * p["embedding_norm.weight"]
     if "embedding_projection.weight" in p:
         x = x @ p["embedding_projection.weight"] + p["embedding_projection.bias"]
+    x = x * variant.embedding_scale
     n_block = len({name.split(".")[1] for name in p if name.startswith("h.")})
+    plain_sets = range(n_layer) if n_block > 1 else [0] * n_layer
     for layer in range(n_layer):
-        prefix = f"h.{layer if n_block > 1 else 0}"
-        x = x + _attention(p, f"{prefix}.attn", _layer_norm(p, f"{prefix}.ln_1", x), n_head)
-        hidden = _dense(p, f"{prefix}.mlp.c_fc", _layer_norm(p, f"{prefix}.ln_2", x))
-        x = x + _dense(p, f"{prefix}.mlp.c_proj", _gelu(hidden))
+        attention = f"h.{(variant.attention_sets or plain_sets)[layer]}"
+        feed_forward = f"h.{(variant.feed_forward_sets or plain_sets)[layer]}"
+        attended = _attention(p, f"{attention}.attn", _layer_norm(p, f"{attention}.ln_1", x), n_head)
+        x = x + attended * variant.residual_scale
+        hidden = _dense(p, f"{feed_forward}.mlp.c_fc", _layer_norm(p, f"{feed_forward}.ln_2", x))
+        x = x + _dense(p, f"{feed_forward}.mlp.c_proj", _gelu(hidden)) * variant.residual_scale
     x = _layer_norm(p, "ln_f", x)
     if "head_projection.weight" in p:
         x = _dense(p, "head_projection", x)
-    return x @ p.get("lm_head.weight", p["wte.weight"]).T
+    elif "head_projection.bias" in p:
+        x = x @ p["embedding_projection.weight"].T + p["head_projection.bias"]
+    return x @ p.get("lm_head.weight", p["wte.weight"]).T * variant.logit_scale * p.get("logit_scale", 1.0)
 
 
 def _dense(p, name, x):
