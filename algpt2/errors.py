@@ -23,6 +23,10 @@ class TrainingStopped(Exception):
     """
 
 
+class Diverged(TrainingStopped):
+    """A run's loss or gradient is not finite, as it would be again with the same settings: exit status 1."""
+
+
 class StorageUnavailable(Exception):
     """Cloud Storage does not answer, or not in time, although the path and the account may be right: exit status 1."""
 

@@ -23,6 +23,7 @@ ROOMS = {
     "tracking": "runs evaluation checkpoints model data config devices storage",
     "training": "tracking runs checkpoints evaluation optim model data config devices storage",
     "preflight": "training tracking runs checkpoints evaluation optim model data config devices storage cli",
+    "studies": "training tracking runs checkpoints evaluation optim model data config devices storage cli",
 }
 BESIDE_THE_ROOMS = {
     **{"errors": "", "progress": "", "standard_streams": ""},
@@ -42,6 +43,7 @@ WITHOUT_TENSORFLOW = [
     "evaluation.wikitext_files",
     "model.sizes",
     "devices.wheels",
+    "studies",
     "cli",
 ]
 

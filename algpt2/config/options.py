@@ -5,7 +5,8 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from algpt2.errors import UserError, shown
@@ -80,14 +81,22 @@ def require_rules(config: Any) -> None:
         require(not isinstance(value, float) or math.isfinite(value), field.name, "a finite number", value)
 
 
-def add_options(parser: argparse.ArgumentParser, config_class: type) -> None:
-    """Adds a flag for every `option` of a dataclass. A flag that is not given leaves no attribute in the namespace."""
+def add_options(
+    parser: argparse.ArgumentParser, config_class: type, defaults: Mapping[str, Any] = MappingProxyType({})
+) -> None:
+    """Adds a flag for every `option` of a dataclass. A flag that is not given leaves no attribute in the namespace.
+
+    Args:
+      parser: gets the flags.
+      config_class: the dataclass.
+      defaults: what the help texts say in the place of the dataclass's defaults, where the script has others.
+    """
     group = parser.add_argument_group(config_class.__name__)
     field_types = typing.get_type_hints(config_class)
     for field in dataclasses.fields(config_class):
         if not field.metadata:
             continue
-        keywords: dict[str, Any] = {"default": argparse.SUPPRESS, "help": _help(field)}
+        keywords: dict[str, Any] = {"default": argparse.SUPPRESS, "help": _help(field, defaults)}
         if field_types[field.name] is bool:
             keywords["action"] = argparse.BooleanOptionalAction
         else:
@@ -104,9 +113,9 @@ def given_options(arguments: argparse.Namespace, config_class: type) -> dict[str
     return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
 
 
-def _help(field: dataclasses.Field) -> str:
-    text = field.metadata["help"]
-    return text if field.default in (None, ()) else f"{text} (default: {field.default})"
+def _help(field: dataclasses.Field, defaults: Mapping[str, Any]) -> str:
+    text, default = field.metadata["help"], defaults.get(field.name, field.default)
+    return text if default in (None, ()) else f"{text} (default: {default})"
 
 
 def _scalar_type(annotation: Any) -> type:

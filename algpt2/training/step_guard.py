@@ -7,7 +7,7 @@ from absl import logging
 
 from algpt2 import storage
 from algpt2.data.input_pipeline import RecordId
-from algpt2.errors import TrainingStopped
+from algpt2.errors import Diverged
 from algpt2.runs.folder import SKIPPED_NAME
 from algpt2.storage.publisher import Publisher
 from algpt2.tracking.metrics import StepFile, StepResults
@@ -58,14 +58,14 @@ class StepGuard:
         """Looks at the results of one graph call, and at the state before it.
 
         Raises:
-          TrainingStopped: an update was made with a loss or norm that is not finite, or too many in a row were skipped.
+          Diverged: an update was made with a loss or norm that is not finite, or too many in a row were skipped.
         """
         if results.skipped.any():
             self._report(first_step, results, max(skips.rows(results.skipped)[1:]))
         finite = (np.isfinite(results.losses) & np.isfinite(results.norms)) | results.skipped
         if not finite.all():
             bad = int(np.argmin(finite))
-            raise TrainingStopped(
+            raise Diverged(
                 f"the loss or the gradient is not finite at step {first_step + bad} (loss {results.losses[bad]}, "
                 f"gradient norm {results.norms[bad]}): nothing was saved after it; lower --learning_rate, raise "
                 "--warmup_steps, or skip such updates with --skip_spikes."
@@ -77,7 +77,7 @@ class StepGuard:
         if self._log:
             self._log.write(first_step, results)
         if in_a_row > self._max_skips:
-            raise TrainingStopped(
+            raise Diverged(
                 f"{in_a_row} updates in a row were skipped, more than --max_skips {self._max_skips}, the last of steps "
                 f"{steps}: nothing was saved after step {first_step}; look at the records with "
                 "data_tools/inspect_tfrecords.py --replay, lower --learning_rate, or go back with --rewind_to."
