@@ -13,7 +13,7 @@ from tqdm import tqdm
 # How often a bar is drawn anew: on a terminal in place, in a log file as one more line.
 SECONDS_BETWEEN_DRAWINGS_ON_TERMINAL = 0.5
 SECONDS_BETWEEN_DRAWINGS_IN_FILE = 10.0
-LIVE_LINE_FORMAT = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} steps{postfix}"
+LIVE_LINE_FORMAT = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {unit}{postfix}"
 
 _bars: "weakref.WeakSet[tqdm]" = weakref.WeakSet()
 _bars_are_hidden: contextvars.ContextVar[bool] = contextvars.ContextVar("bars_are_hidden", default=False)
@@ -60,16 +60,17 @@ def progress_bar(description: str, unit: str, total: int | None = None) -> tqdm:
 
 
 class LiveLine:
-    """A bar of a run's steps that stays the last line of a terminal, while log lines appear above it.
+    """A bar of a run's steps, or the like, that stays the last line of a terminal, while log lines appear above it.
 
     It writes nothing where stderr is not a terminal.
 
     Args:
       first_step: steps that were done before this process began.
       total_steps: the steps of the whole run.
+      unit: what they are.
     """
 
-    def __init__(self, first_step: int, total_steps: int):
+    def __init__(self, first_step: int, total_steps: int, unit: str = "steps"):
         self._bar: tqdm | None = None
         self._redirected = contextlib.ExitStack()
         if sys.stderr.isatty():
@@ -77,6 +78,7 @@ class LiveLine:
                 initial=first_step,
                 total=total_steps,
                 bar_format=LIVE_LINE_FORMAT,
+                unit=unit,
                 file=sys.stderr,
                 dynamic_ncols=True,
                 mininterval=SECONDS_BETWEEN_DRAWINGS_ON_TERMINAL,
@@ -84,9 +86,10 @@ class LiveLine:
             _bars.add(self._bar)
             self._redirect(sys.stderr)
 
-    def advance(self, n_steps: int, text: str) -> None:
-        """Moves the bar on by a number of steps, and shows a text behind it."""
+    def advance(self, n_steps: int, text: str, total: int | None = None) -> None:
+        """Moves the bar on by a number of steps, and shows a text behind it; `total` is how many there are now."""
         if self._bar is not None:
+            self._bar.total = total or self._bar.total
             # `update` may draw the bar, which should have the new text by then.
             self._bar.set_postfix_str(text, refresh=False)
             self._bar.update(n_steps)

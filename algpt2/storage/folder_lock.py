@@ -30,11 +30,16 @@ class DiskLock:
 
 
 @contextlib.contextmanager
-def locked(model_dir: str) -> Iterator[Lock]:
-    """Holds the run's folder while the block runs, and yields what tells whether it is still held.
+def locked(model_dir: str, work: str = "train", flag: str = "--model_dir") -> Iterator[Lock]:
+    """Holds a folder while the block runs, and yields what tells whether it is still held.
 
     On a disk, the operating system lets go of the folder however the process ends. Cloud Storage has no lock that dies
     with its holder; there a `Lease` stands for one, and it can be lost.
+
+    Args:
+      model_dir: the folder, of a run or of what `work` says.
+      work: what is done in it, for the sentence of an error.
+      flag: what names it, for the sentence.
 
     Raises:
       UserError: another process holds it, or nothing can be written there.
@@ -45,23 +50,23 @@ def locked(model_dir: str) -> Iterator[Lock]:
         with Lease(storage.join(model_dir, LOCK_NAME)) as lease:
             yield lease
         return
-    with _opened(os.path.join(model_dir, LOCK_NAME)) as lock:
+    with _opened(os.path.join(model_dir, LOCK_NAME), flag) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise UserError(
-                f"one process at a time may train in a folder, and another one does in {model_dir}: wait for it, stop "
-                "it, or name another --model_dir."
+                f"one process at a time may {work} in a folder, and another one does in {model_dir}: wait for it, "
+                f"stop it, or name another {flag}."
             ) from error
         yield DiskLock()
 
 
-def _opened(path: str) -> BinaryIO:
+def _opened(path: str, flag: str) -> BinaryIO:
     """Opens the file of a lock, whose content does not matter; a pipe in its place is an error, and not waited for."""
     try:
         return open(path, "ab", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK, 0o666))
     except OSError as error:
         raise UserError(
-            f"--model_dir must be a folder in which {path} can be written, and it cannot ({error.strerror}): "
+            f"{flag} must be a folder in which {path} can be written, and it cannot ({error.strerror}): "
             "name another or permit it."
         ) from error

@@ -1,5 +1,6 @@
 """The processes that train cells: started, watched and stopped by the study's process."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -7,7 +8,7 @@ import sys
 import tempfile
 from typing import BinaryIO, NamedTuple
 
-from algpt2 import cli, interrupts, storage
+from algpt2 import cli, storage
 from algpt2.errors import shortened
 from algpt2.studies.cell_process import EXIT_DIVERGED, write_order
 from algpt2.studies.cells import Cell
@@ -46,18 +47,21 @@ class Child:
 
     def __init__(self, cell: Cell, order: CellOrder, log_path: str, threads: int | None):
         self.cell = cell
-        self._log = _Log(log_path)
+        self._log_path = log_path
+        self._local_log = _local_log(log_path)
         self._is_told_to_stop = False
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", MODULE],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log.stream,
-            env=os.environ | (dict.fromkeys(THREAD_VARIABLES, str(threads)) if threads else {}),
-            start_new_session=True,  # Ctrl-C reaches the study's process alone, which then stops this one once.
-        )
-        self._process.stdin.write(write_order(order))
-        self._process.stdin.flush()
+        with open(self._local_log, "ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", MODULE],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=os.environ | (dict.fromkeys(THREAD_VARIABLES, str(threads)) if threads else {}),
+                start_new_session=True,  # Ctrl-C reaches the study's process alone, which then stops this one once.
+            )
+        with contextlib.suppress(BrokenPipeError):  # It has died already, which `wait` tells.
+            self._process.stdin.write(write_order(order))
+            self._process.stdin.flush()
 
     @property
     def stdout(self) -> BinaryIO:
@@ -72,39 +76,37 @@ class Child:
     def wait(self) -> Outcome:
         """Waits for the process to end; returns how it did."""
         status = self._process.wait()
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
         self._process.stdout.close()
-        last_line = self._log.close()
-        was_signalled = self._is_told_to_stop and status == -signal.SIGTERM  # before it could take the signal
+        was_early = self._is_told_to_stop and status == -signal.SIGTERM  # before it could take the signal
         return Outcome(
             is_done=status == cli.EXIT_OK,
-            is_interrupted=status == cli.EXIT_INTERRUPTED or was_signalled,
+            is_interrupted=status == cli.EXIT_INTERRUPTED or was_early,
             diverged=status == EXIT_DIVERGED,
-            reason=_reason(status, last_line),
+            reason=_reason(status, self._end_log()),
         )
 
-
-class _Log:
-    """The file that takes a process's stderr; of one on Cloud Storage a local copy, which is published at the end."""
-
-    def __init__(self, path: str):
-        self._path = path
-        if storage.is_remote(path):
-            self.stream: BinaryIO = tempfile.TemporaryFile()
-        else:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            self.stream = open(path, "a+b")
-
-    def close(self) -> str:
-        """Returns the last line that has something in it."""
-        with self.stream as stream:
-            size = stream.seek(0, os.SEEK_END)
-            stream.seek(0 if storage.is_remote(self._path) else max(0, size - LAST_BYTES))
-            content = stream.read()
-        if storage.is_remote(self._path):
-            storage.write_bytes(self._path, content)
-        lines = content.decode("utf-8", errors="replace").replace("\r", "\n").splitlines()
+    def _end_log(self) -> str:
+        """Publishes a log that lies on Cloud Storage; returns its last line that has something in it."""
+        with open(self._local_log, "rb") as log:
+            log.seek(max(0, os.path.getsize(self._local_log) - LAST_BYTES))
+            lines = log.read().decode("utf-8", errors="replace").replace("\r", "\n").splitlines()
+        if self._local_log != self._log_path:
+            with open(self._local_log, "rb") as log:
+                storage.write_bytes(self._log_path, log.read())
+            os.unlink(self._local_log)
         return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def _local_log(path: str) -> str:
+    """Returns the file on a disk that takes a process's stderr: a temporary one where the log lies on Cloud Storage."""
+    if storage.is_remote(path):
+        descriptor, path = tempfile.mkstemp(suffix=".log")
+        os.close(descriptor)
+    else:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+    return path
 
 
 def _reason(status: int, last_line: str) -> str:

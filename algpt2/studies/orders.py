@@ -10,16 +10,15 @@ from algpt2.config.model import GPTConfig
 from algpt2.config.tracking import TrackingConfig
 from algpt2.config.training import TrainConfig
 from algpt2.data.record_set import RecordSet, open_record_set
-from algpt2.errors import UserError
+from algpt2.errors import UserError, shown
 from algpt2.runs.plan import Run
-from algpt2.studies.cells import Cell
+from algpt2.studies.cells import SELECTION, Cell
 from algpt2.studies.results import RecordsIdentity
 from algpt2.studies.spec import Arm, Spec
 
 # A cell is small and there are many: one validation, at its end, and one checkpoint. Its curves are in metrics.jsonl.
 CADENCE_DEFAULTS = {"eval_every_steps": "the cell's last", "keep_checkpoints": 1}
 TRACKING_DEFAULTS = {"tensorboard": False}
-SEEDS_OF_CHECKS = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +92,8 @@ class Orders:
       output: the study's folder.
 
     Raises:
-      UserError: records that cannot be opened, that an arm names and nobody gives, or the other way round.
+      UserError: records that cannot be opened, that an arm names and nobody gives, or the other way round; or an arm
+        whose model, records and schedule do not fit together.
     """
 
     def __init__(self, spec: Spec, settings: CellSettings, output: str):
@@ -101,6 +101,8 @@ class Orders:
         _require_names_of_records(spec, settings)
         self._opened = functools.cache(open_record_set)
         require_one_tokenizer([self.train_records(arm) for arm in spec.arms], self.val_records())
+        for arm in spec.arms:
+            self._check(arm)
 
     def train_records(self, arm: Arm) -> RecordSet:
         """Returns the training records of an arm."""
@@ -145,8 +147,29 @@ class Orders:
         records = self.train_records(self._spec.arm(cell.arm))
         return self.order(cell).run(records, self.val_records())
 
+    def _check(self, arm: Arm) -> None:
+        try:
+            self.run(Cell(arm.name, arm.learning_rates[0], 0, SELECTION))
+        except UserError as error:
+            raise UserError(f"in the arm {arm.name}, {error}") from error
+
     def _train_path(self, arm: Arm) -> tuple[str, ...]:
         return self._settings.arm_paths[arm.records] if arm.records else self._settings.train_path
+
+
+def read_arm_records(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Returns the paths of each name in texts such as 'legacy=records/legacy'; a name may stand in several.
+
+    Raises:
+      UserError: a text is another.
+    """
+    paths: dict[str, tuple[str, ...]] = {}
+    for text in texts:
+        name, sign, path = text.partition("=")
+        if not (name and sign and path):
+            raise UserError(f"--arm_records must be NAME=PATH, received {shown(text)}: write it so.")
+        paths[name] = (*paths.get(name, ()), path)
+    return paths
 
 
 def require_one_tokenizer(train_records: Sequence[RecordSet], val_records: RecordSet) -> None:

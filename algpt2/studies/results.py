@@ -5,7 +5,6 @@ import typing
 from typing import Any
 
 from algpt2 import storage
-from algpt2.config.model import GPTConfig
 from algpt2.errors import UserError
 from algpt2.model.sizes import training_flops_per_token
 from algpt2.storage import json_files
@@ -131,13 +130,11 @@ def read_results(output: str, spec: Spec) -> dict[Cell, CellResult]:
     Raises:
       UserError: a file is not what `CellResult.write` writes, or is of a cell that is none of this study.
     """
-    results = {}
+    results, arms = {}, {arm.name for arm in spec.arms}
     for path in _result_files(output):
         with json_files.refusing(path, f"be a cell's result as {MADE_BY} writes it", "make it again"):
             result = json_files.build(CellResult, json_files.load_object(path))
-        if not path.endswith(f"/{RESULTS_FOLDER}/{result.cell.name}.json") or result.cell.arm not in {
-            arm.name for arm in spec.arms
-        }:
+        if not path.endswith(f"/{RESULTS_FOLDER}/{result.cell.name}.json") or result.cell.arm not in arms:
             raise UserError(
                 f"the results of a study must be of its cells, and {path} is of {result.cell.name}: move it away."
             )
@@ -166,22 +163,24 @@ def read_study(folder: str) -> Study:
     cells = planned_cells(spec, choices)
     return Study(
         spec=spec,
-        results=tuple(results.get(cell) or result_without_figures(record, cell) for cell in cells),
+        results=tuple(results.get(cell) or missing_result(record, cell) for cell in cells),
         chosen_rates={name: one.chosen for name, one in choices.items() if one.chosen is not None},
         rate_choices=choices,
     )
 
 
 def finished_result(record: StudyRecord, cell: Cell, figures: dict[str, Any]) -> CellResult:
-    """Returns the result of a cell whose run has ended.
+    """Returns the result of a cell whose run has ended: a failed one, if its validation loss is not finite.
 
     Args:
       record: of the study.
       cell: which one.
       figures: the run's `result.json`.
     """
+    if figures["val_bits_per_byte"] is None:
+        return failed_result(record, cell, "its validation loss is not finite", diverged=True)
     return dataclasses.replace(
-        result_without_figures(record, cell),
+        missing_result(record, cell),
         status=FINISHED,
         tokens_per_second=figures["tokens_per_second"],
         val_nats_per_token=figures["val_loss"],
@@ -189,16 +188,19 @@ def finished_result(record: StudyRecord, cell: Cell, figures: dict[str, Any]) ->
     )
 
 
-def result_without_figures(
-    record: StudyRecord, cell: Cell, status: str = MISSING, reason: str | None = None, diverged: bool = False
-) -> CellResult:
-    """Returns what is known of a cell before it has run, or after it failed."""
+def failed_result(record: StudyRecord, cell: Cell, reason: str, diverged: bool) -> CellResult:
+    """Returns the result of a cell that failed, for a reason in one sentence."""
+    return dataclasses.replace(missing_result(record, cell), status=FAILED, reason=reason, diverged=diverged)
+
+
+def missing_result(record: StudyRecord, cell: Cell) -> CellResult:
+    """Returns what is known of a cell that has not run."""
     arm = record.spec.arm(cell.arm)
-    config: GPTConfig = record.spec.model_config(arm)
+    config = record.spec.model_config(arm)
     return CellResult(
         cell=cell,
-        status=status,
-        reason=reason,
+        status=MISSING,
+        reason=None,
         parameters=config.parameter_count(),
         flops=float(record.spec.tokens * training_flops_per_token(config)),
         tokens=record.spec.tokens,
@@ -208,7 +210,6 @@ def result_without_figures(
         train_fingerprint=record.records.of_arm(arm.records),
         val_fingerprint=record.records.val_fingerprint,
         tokenizer_sha256=record.records.tokenizer_sha256,
-        diverged=diverged,
     )
 
 
