@@ -12,35 +12,28 @@ from typing import NamedTuple
 
 from keras import ops
 
+from algpt2.model.attention_bias import CAUSAL, AttentionBias, hidden_where_not
 from algpt2.model.dropout import NO_DROPOUT, Dropout, Mask
 from algpt2.model.ordering import computed_after
-from algpt2.model.tensors import Integer, Tensor
+from algpt2.model.tensors import Tensor
 
 BLOCK_LENGTH = 256
-_MASKED_SCORE = -1e30
 
 
-def causal_mask(n_queries: Integer, n_keys: Integer, first_position: Integer) -> Tensor:
-    """Returns bool (n_queries, n_keys): query i, at position first_position + i, sees keys 0 to that position."""
-    query_position = first_position + ops.arange(n_queries, dtype="int32")[:, None]
-    return ops.arange(n_keys, dtype="int32")[None, :] <= query_position
-
-
-def masked_scores(query: Tensor, key: Tensor, first_position: Integer) -> Tensor:
-    """Returns query key^T / sqrt(K), float32 (B, H, L, S), and hugely negative where a key lies in the future.
+def scaled_scores(query: Tensor, key: Tensor) -> Tensor:
+    """Returns query key^T / sqrt(K), float32 (..., L, S).
 
     Args:
-      query: (B, H, L, K), any floating dtype.
-      key: (B, H, S, K), of the same dtype.
-      first_position: the position of query[:, :, 0], counted from key[:, :, 0].
+      query: (..., L, K), any floating dtype.
+      key: (..., S, K), of the same dtype.
     """
     query = query * ops.cast(query.shape[-1] ** -0.5, query.dtype)
-    scores = ops.cast(ops.matmul(query, _transposed(key)), "float32")
-    mask = causal_mask(ops.shape(query)[2], ops.shape(key)[2], first_position)
-    return ops.where(mask, scores, ops.cast(_MASKED_SCORE, "float32"))
+    return ops.cast(ops.matmul(query, _transposed(key)), "float32")
 
 
-def causal_attention(query: Tensor, key: Tensor, value: Tensor, dropout: Dropout = NO_DROPOUT) -> Tensor:
+def causal_attention(
+    query: Tensor, key: Tensor, value: Tensor, dropout: Dropout = NO_DROPOUT, bias: AttentionBias = CAUSAL
+) -> Tensor:
     """Returns softmax(query key^T / sqrt(K)) value over the keys up to each query's position; softmax in float32.
 
     Args:
@@ -48,12 +41,13 @@ def causal_attention(query: Tensor, key: Tensor, value: Tensor, dropout: Dropout
       key: of the same shape and dtype.
       value: of the same shape and dtype.
       dropout: of the attention weights; it needs an L that is known.
+      bias: what the scores get before the softmax, and which keys are not seen besides those of the future.
 
     Returns:
       (B, H, L, K) in the dtype of `value`.
     """
     if query.shape[2] is None:
-        weights = ops.softmax(masked_scores(query, key, 0), axis=-1)
+        weights = ops.softmax(bias.apply(scaled_scores(query, key)), axis=-1)
         return ops.matmul(ops.cast(weights, value.dtype), value)
     starts = range(0, query.shape[2], BLOCK_LENGTH)
     mask = dropout.mask((*ops.shape(query)[:3], key.shape[2]))
@@ -62,7 +56,8 @@ def causal_attention(query: Tensor, key: Tensor, value: Tensor, dropout: Dropout
         blocks = []
         for start in starts:
             end = start + BLOCK_LENGTH
-            blocks.append(_attend(query[:, :, start:end], key[:, :, :end], value[:, :, :end], start, mask))
+            of_block = query[:, :, start:end], key[:, :, :end], value[:, :, :end]
+            blocks.append(_attend(*of_block, start, mask, bias))
         output, log_denominators = (ops.concatenate(parts, axis=2) for parts in zip(*blocks, strict=True))
 
         def gradient(*upstream: Tensor, **_: object) -> tuple[Tensor, Tensor, Tensor]:
@@ -76,7 +71,7 @@ def causal_attention(query: Tensor, key: Tensor, value: Tensor, dropout: Dropout
             for start in starts:
                 end = start + BLOCK_LENGTH
                 of_block = queries.from_position(start), key[:, :, start:end], value[:, :, start:end]
-                blocks.append(_attend_gradient(*of_block, start, mask))
+                blocks.append(_attend_gradient(*of_block, start, mask, bias))
             d_query, d_key, d_value = zip(*blocks, strict=True)
             return _sum_of_suffixes(d_query), ops.concatenate(d_key, axis=2), ops.concatenate(d_value, axis=2)
 
@@ -85,8 +80,8 @@ def causal_attention(query: Tensor, key: Tensor, value: Tensor, dropout: Dropout
     return ops.custom_gradient(attend)(query, key, value)
 
 
-def cached_attention(query: Tensor, key: Tensor, value: Tensor, visible: Tensor) -> Tensor:
-    """Returns softmax(query key^T / sqrt(K)) value over the keys that are visible; softmax in float32, no dropout.
+def cached_attention(query: Tensor, key: Tensor, value: Tensor, visible: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Returns softmax(query key^T / sqrt(K) + bias) value over the visible keys; softmax in float32, no dropout.
 
     Batch and heads are one axis, so that a cache is multiplied as it lies in memory: XLA copies the cache of every
     layer at every token where it has to reshape what was just written.
@@ -96,15 +91,15 @@ def cached_attention(query: Tensor, key: Tensor, value: Tensor, visible: Tensor)
       key: (B x H, S, K), of the same dtype.
       value: of the shape and dtype of `key`.
       visible: bool (B, L, S), whether each query sees each key.
+      bias: float32 (H, L, S), added to the scaled scores; None adds nothing.
 
     Returns:
       (B x H, L, K) in the dtype of `value`.
     """
-    query = query * ops.cast(query.shape[-1] ** -0.5, query.dtype)
-    scores = ops.cast(ops.matmul(query, ops.transpose(key, (0, 2, 1))), "float32")
+    scores = scaled_scores(query, key)
     n_queries, n_keys = scores.shape[1:]
     by_head = ops.reshape(scores, (-1, ops.shape(scores)[0] // ops.shape(visible)[0], n_queries, n_keys))
-    by_head = ops.where(visible[:, None], by_head, ops.cast(_MASKED_SCORE, "float32"))
+    by_head = hidden_where_not(visible[:, None], by_head if bias is None else by_head + bias)
     weights = ops.cast(ops.softmax(ops.reshape(by_head, (-1, n_queries, n_keys)), axis=-1), value.dtype)
     return ops.matmul(weights, value)
 
@@ -130,9 +125,11 @@ class _QueriesBackward(NamedTuple):
         return _QueriesBackward(*(tensor[:, :, start:] for tensor in self))
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, first_position: int, mask: Mask) -> tuple[Tensor, Tensor]:
+def _attend(
+    query: Tensor, key: Tensor, value: Tensor, first_position: int, mask: Mask, bias: AttentionBias
+) -> tuple[Tensor, Tensor]:
     """Returns the output of a block of queries and the logarithms of their softmax's denominators, (B, H, L, 1)."""
-    scores = masked_scores(query, key, first_position)
+    scores = bias.apply(scaled_scores(query, key), first_query=first_position)
     largest = ops.max(scores, axis=-1, keepdims=True)
     weights = ops.exp(scores - largest)
     total = ops.sum(weights, axis=-1, keepdims=True)
@@ -141,14 +138,14 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, first_position: int, mask
 
 
 def _attend_gradient(
-    queries: _QueriesBackward, key: Tensor, value: Tensor, start: int, mask: Mask
+    queries: _QueriesBackward, key: Tensor, value: Tensor, start: int, mask: Mask, bias: AttentionBias
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Returns what a block of keys adds to the queries' gradient, and the gradients of its keys and values.
 
     `start` is the position of the block's first key; `queries` are all those from there on.
     """
     query, log_denominator, mean_d_weight, d_output = queries
-    weights = ops.exp(masked_scores(query, key, 0) - log_denominator)
+    weights = ops.exp(bias.apply(scaled_scores(query, key), start, start) - log_denominator)
     d_value = ops.matmul(_transposed(mask.apply(ops.cast(weights, value.dtype), (start, start))), d_output)
     d_weights = ops.cast(mask.apply(ops.matmul(d_output, _transposed(value)), (start, start)), "float32")
     d_scores = ops.cast(weights * (d_weights - mean_d_weight) * query.shape[-1] ** -0.5, query.dtype)
@@ -171,5 +168,5 @@ def _sum_of_suffixes(parts: tuple[Tensor, ...]) -> Tensor:
 
 
 def _transposed(x: Tensor) -> Tensor:
-    """(B, H, L, K) -> (B, H, K, L)."""
-    return ops.transpose(x, (0, 1, 3, 2))
+    """(..., L, K) -> (..., K, L)."""
+    return ops.swapaxes(x, -1, -2)
