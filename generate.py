@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
     from algpt2.evaluation.generated_texts import TextGenerator
     from algpt2.evaluation.generation import CachedDecoder
 
-    opened = open_checkpoint(arguments.checkpoint, arguments.ema, tf.distribute.get_strategy())
+    opened = open_checkpoint(arguments.checkpoint, arguments.ema, tf.distribute.get_strategy(), arguments.seq_len)
     generator = TextGenerator(CachedDecoder(opened.model), opened.tokenizer, sampling, generation)
     with out_of_memory("lower --batch_size"):
         if arguments.interactive:

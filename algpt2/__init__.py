@@ -27,7 +27,7 @@ __all__ = ["GPT", "GPTConfig", "Tokenizer", "load_model"]
 _HOMES = {"GPT": "algpt2.model.gpt", "GPTConfig": "algpt2.config.model", "Tokenizer": "algpt2.data.tokenizer"}
 
 
-def load_model(checkpoint: str, dtype: str = "float32", ema: bool = False) -> "GPT":
+def load_model(checkpoint: str, dtype: str = "float32", ema: bool = False, seq_len: int | None = None) -> "GPT":
     """Returns the trained model of a checkpoint, for evaluation or generation.
 
     Args:
@@ -35,14 +35,16 @@ def load_model(checkpoint: str, dtype: str = "float32", ema: bool = False) -> "G
         gs://.
       dtype: the policy of the computation: "float32", or "mixed_bfloat16" on TPU.
       ema: whether to take the moving average of the weights (`--ema_decay`) instead of the last ones.
+      seq_len: positions of the model's windows and texts, if not those of its training; it must have ALiBi.
 
     Raises:
-      UserError: there is no checkpoint, it is damaged, it has no average, or no usable TensorFlow is installed.
+      UserError: there is no checkpoint, it is damaged, it has no average or not as many positions, or no usable
+        TensorFlow is installed.
     """
     _require_tensorflow_backend()
     from algpt2.checkpoints import save_load
 
-    return save_load.load_model(checkpoint, dtype, ema)
+    return save_load.load_model(checkpoint, dtype, ema, seq_len)
 
 
 def __getattr__(name: str) -> Any:

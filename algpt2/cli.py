@@ -61,9 +61,11 @@ def argument_parser(description: str) -> argparse_flags.ArgumentParser:
 
 
 def add_checkpoint_flags(parser: argparse_flags.ArgumentParser) -> None:
-    """Adds the flags that name a trained model: `--checkpoint` and `--ema`."""
+    """Adds the flags that name a trained model and how it is used: `--checkpoint`, `--ema` and `--seq_len`."""
     parser.add_argument("--checkpoint", required=True, metavar="DIR", help="a checkpoint, or a --model_dir with some")
     parser.add_argument("--ema", action="store_true", help="take the moving average of the weights (--ema_decay)")
+    seq_len_help = "positions of a window, or of prompt and text; not the model's own only with position_encoding alibi"
+    parser.add_argument("--seq_len", type=int, help=seq_len_help)
 
 
 def run(main: Callable[[Sequence[str]], int]) -> None:

@@ -30,7 +30,7 @@ def main(argv: Sequence[str]) -> int:
 
     source = DocumentSource(tuple(arguments.data), arguments.text_key, arguments.domain_key)
     strategy = strategies.create_strategy(config.tpu)
-    opened = open_checkpoint(arguments.checkpoint, arguments.ema, strategy)
+    opened = open_checkpoint(arguments.checkpoint, arguments.ema, strategy, arguments.seq_len)
     stride = require_stride(arguments.stride, opened.model.config.seq_len)
     scorer = Scorer(opened.model, config.batch_size, strategy=strategy)
     with out_of_memory("lower --batch_size"):

@@ -32,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
     )
     harness_tasks.require_harness()
     strategy = strategies.create_strategy(config.tpu)
-    checkpoint = open_checkpoint(arguments.checkpoint, arguments.ema, strategy)
+    checkpoint = open_checkpoint(arguments.checkpoint, arguments.ema, strategy, arguments.seq_len)
     tasks = harness_tasks.load_tasks(request)
 
     from algpt2.evaluation.harness_model import HarnessModel

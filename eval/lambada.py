@@ -30,7 +30,7 @@ def main(argv: Sequence[str]) -> int:
 
     passages = read_passages(arguments.data)
     strategy = strategies.create_strategy(config.tpu)
-    checkpoint = open_checkpoint(arguments.checkpoint, arguments.ema, strategy)
+    checkpoint = open_checkpoint(arguments.checkpoint, arguments.ema, strategy, arguments.seq_len)
     scorer = Scorer(checkpoint.model, config.batch_size, strategy=strategy)
     results = {}
     with out_of_memory("lower --batch_size"):

@@ -32,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
 
     text = documents.read_text_file(arguments.data)
     strategy = strategies.create_strategy(config.tpu)
-    opened = open_checkpoint(arguments.checkpoint, arguments.ema, strategy)
+    opened = open_checkpoint(arguments.checkpoint, arguments.ema, strategy, arguments.seq_len)
     stride = require_stride(arguments.stride, opened.model.config.seq_len)
     scorer = Scorer(opened.model, config.batch_size, strategy=strategy)
     variants = [arguments.variant] if arguments.variant else VARIANTS

@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
     file = read_wikitext(arguments.data or download(arguments.download))
     check_text(file.text, protocols)
     strategy = strategies.create_strategy(config.tpu)
-    opened = open_checkpoint(arguments.checkpoint, arguments.ema, strategy)
+    opened = open_checkpoint(arguments.checkpoint, arguments.ema, strategy, arguments.seq_len)
     check_stride(arguments.stride, protocols, opened.model.config.seq_len)
     scorer = Scorer(opened.model, config.batch_size, strategy=strategy)
     with out_of_memory("lower --batch_size"):

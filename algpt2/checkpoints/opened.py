@@ -25,21 +25,24 @@ class OpenedCheckpoint(NamedTuple):
     tokenizer: Tokenizer
 
 
-def open_checkpoint(path: str, ema: bool, strategy: tf.distribute.Strategy) -> OpenedCheckpoint:
+def open_checkpoint(
+    path: str, ema: bool, strategy: tf.distribute.Strategy, seq_len: int | None = None
+) -> OpenedCheckpoint:
     """Returns a checkpoint's model and tokenizer.
 
     Args:
       path: a checkpoint, or a run's folder, which means its newest intact one.
       ema: whether to take the moving average of the weights instead of the last ones.
       strategy: on whose replicas the model's parameters lie.
+      seq_len: positions of windows and texts, if not those of training; the model must have ALiBi.
 
     Raises:
-      UserError: there is no such checkpoint, a file of it is damaged, `ema` asks for an average that it does not have,
-        or its tokenizer has ids that its model does not have.
+      UserError: there is no such checkpoint, a file of it is damaged, `ema` asks for an average or `seq_len` for
+        positions that it does not have, or its tokenizer has ids that its model does not have.
     """
     checkpoint = find_checkpoint(path)
     with strategy.scope():
-        model = load_model(checkpoint, ema=ema)
+        model = load_model(checkpoint, ema=ema, seq_len=seq_len)
     tokenizer = Tokenizer.load(checkpoint.folder)
     if tokenizer.eos_id >= model.config.vocab_size:
         raise UserError(

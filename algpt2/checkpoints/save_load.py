@@ -19,9 +19,9 @@ from algpt2.checkpoints.folder import (
 )
 from algpt2.checkpoints.huggingface_config import config_json
 from algpt2.checkpoints.tensor_files import assign_tensors, read_tensors, write_tensors
-from algpt2.config.model import CONFIG_NAME, GPTConfig, load_config
+from algpt2.config.model import ALIBI, CONFIG_NAME, GPTConfig, load_config
 from algpt2.data.tokenizer_files import TOKENIZER_NAME, eos_id_of
-from algpt2.errors import UserError
+from algpt2.errors import UserError, shown
 from algpt2.model.gpt import GPT
 from algpt2.optim.base import EMA_SLOT, GlobalGradientOptimizer
 from algpt2.optim.moving_average import unbiased_averages
@@ -67,7 +67,9 @@ def restore_checkpoint(checkpoint: Checkpoint, model: GPT, optimizer: GlobalGrad
     return checkpoint.read_state()
 
 
-def load_model(checkpoint: Checkpoint | str, dtype: str = "float32", ema: bool = False) -> GPT:
+def load_model(
+    checkpoint: Checkpoint | str, dtype: str = "float32", ema: bool = False, seq_len: int | None = None
+) -> GPT:
     """Returns the model of a checkpoint, for evaluation or generation.
 
         model = load_model("runs/algpt2")
@@ -78,20 +80,32 @@ def load_model(checkpoint: Checkpoint | str, dtype: str = "float32", ema: bool =
         newest.
       dtype: Keras' name of the dtype policy of the computation. Parameters are float32.
       ema: whether to take the moving average of the weights instead of the last ones.
+      seq_len: positions of the model's windows and texts, if not those of its training; it must have ALiBi.
 
     Raises:
-      UserError: there is no such checkpoint, its files do not have the recorded SHA-256, or it was trained without
-        `ema_decay` and `ema` asks for the average.
+      UserError: there is no such checkpoint, its files do not have the recorded SHA-256, it was trained without
+        `ema_decay` and `ema` asks for the average, or it has a table of positions and `seq_len` asks for others.
     """
     if isinstance(checkpoint, str):
         checkpoint = find_checkpoint(checkpoint)
-    model = GPT(load_config(checkpoint.folder), dtype=dtype)
+    model = GPT(_with_seq_len(load_config(checkpoint.folder), seq_len), dtype=dtype)
     parameters = model.named_parameters()
     if ema:
         assign_tensors(_averages(checkpoint, parameters), parameters, str(checkpoint))
     else:
         _load_into(parameters, checkpoint, MODEL_NAME)
     return model
+
+
+def _with_seq_len(config: GPTConfig, seq_len: int | None) -> GPTConfig:
+    if seq_len in (None, config.seq_len):
+        return config
+    if config.n_position_rows:
+        raise UserError(
+            f"--seq_len must be {config.seq_len} for a model with a table of as many positions, received "
+            f"{shown(seq_len)}: leave it out, or take a model with position_encoding {ALIBI}."
+        )
+    return dataclasses.replace(config, seq_len=seq_len)
 
 
 def _averages(checkpoint: Checkpoint, names: Iterable[str]) -> dict[str, np.ndarray]:

@@ -20,6 +20,7 @@ OWN_KEY = "algpt2"
 MODEL_TYPES = ("gpt2", "algpt2")
 # The width at which GPT-2's scales were chosen: that of its smallest model.
 GPT2_WIDTH = 768
+LEARNED, ALIBI = POSITION_ENCODINGS = ("learned", "alibi")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +29,7 @@ class GPTConfig:
 
     Args:
       vocab_size: rows of the token table.
-      seq_len: the most positions of a sequence, and the rows of the position table.
+      seq_len: positions of a training sequence. With a position table, which has a row for each, also the most.
       n_layer: block applications, whether the blocks are shared or not.
       n_head: attention heads of a block; d_model is a multiple of it.
       d_model: width of the residual stream.
@@ -69,6 +70,12 @@ class GPTConfig:
     attention_sharing: str | None = None
     feed_forward_sharing: str | None = None
     dropout: float = 0.1
+    position_encoding: str = option(
+        LEARNED,
+        "learned: a table of positions, as GPT-2 has; alibi: attention scores fall with the distance (arXiv:2108.12409), "
+        "without a table and so for sequences of any length",
+        POSITION_ENCODINGS,
+    )
     untied_head: bool = option(False, "the head is a table of its own, and not the token table")
     tied_projections: bool = option(
         False, "the head of a factorized model uses the transposed matrix of the embedding projection"
@@ -155,6 +162,11 @@ class GPTConfig:
         return max(self.feed_forward_sets) + 1
 
     @property
+    def n_position_rows(self) -> int:
+        """The rows of the position table: 0 if there is none."""
+        return self.seq_len if self.position_encoding == LEARNED else 0
+
+    @property
     def n_block(self) -> int:
         """How many blocks have parameters of their own, also those that lack one of the two parts: 1 if all share."""
         return max(self.n_attention, self.n_feed_forward)
@@ -186,7 +198,7 @@ class GPTConfig:
     def parameter_count(self) -> int:
         """Returns the number of trainable parameters, a shared one counted once."""
         d, f, e = self.d_model, self.feed_forward_size, self.table_width
-        tables = (self.vocab_size + self.seq_len + (self.vocab_size if self.untied_head else 0)) * e
+        tables = (self.vocab_size + self.n_position_rows + (self.vocab_size if self.untied_head else 0)) * e
         head_projection = e if self.tied_projections else d * e + e
         projections = (e * d + d) + head_projection if self.embedding_size else 0
         attention = (3 * d * d + 3 * d) + (d * d + d) + 2 * d

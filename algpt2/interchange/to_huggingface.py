@@ -10,7 +10,7 @@ from algpt2.checkpoints.huggingface_config import config_json
 from algpt2.checkpoints.tensor_files import read_tensors, write_tensors
 from algpt2.config.model import CONFIG_NAME, OWN_KEY, GPTConfig, load_config
 from algpt2.data.tokenizer import EOS_TOKEN, Tokenizer
-from algpt2.interchange.unrolling import plain_config, plain_parameters
+from algpt2.interchange.unrolling import plain_config, plain_parameters, require_no_variants
 from algpt2.interchange.ways_out import DESCRIPTION
 
 DESCRIPTIONS = {
@@ -33,6 +33,7 @@ def write_huggingface(checkpoint: Checkpoint, folder: str) -> dict[str, Any]:
       UserError: no GPT-2 computes the same.
     """
     config, tokenizer = load_config(checkpoint.folder), Tokenizer.load(checkpoint.folder)
+    require_no_variants(config)
     model_file, source = storage.join(folder, MODEL_NAME), checkpoint.local_file(MODEL_NAME)
     if config.model_type == "gpt2":
         with open(source, "rb") as stream, open(model_file, "wb") as copy:

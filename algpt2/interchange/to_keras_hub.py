@@ -13,6 +13,7 @@ from algpt2.checkpoints.folder import Checkpoint
 from algpt2.config.model import GPTConfig, load_config
 from algpt2.errors import UserError
 from algpt2.interchange.to_huggingface import DESCRIPTIONS, write_huggingface
+from algpt2.interchange.unrolling import require_no_variants
 from algpt2.interchange.ways_out import DESCRIPTION
 from algpt2.storage.local import TEMPORARY_PREFIX
 
@@ -41,6 +42,7 @@ def write_keras_hub(checkpoint: Checkpoint, folder: str) -> dict[str, Any]:
 
 
 def _require_form(config: GPTConfig) -> None:
+    require_no_variants(config)
     if config.embedding_size:
         raise UserError(
             "the head of a keras-hub GPT-2 is its token table, and that of a model with factorized embeddings is "

@@ -29,6 +29,15 @@ LARGEST_RESIDUAL = 1e-5
 Parameters = Mapping[str, np.ndarray]
 
 
+def require_no_variants(config: GPTConfig) -> None:
+    """Raises `UserError` if the model computes what no plain GPT-2 does."""
+    if config.variants:
+        raise UserError(
+            f"a GPT-2 of Hugging Face and of keras-hub has no {', '.join(config.variants)} other than GPT-2's, and this "
+            "model has: use --to saved_model or --to litert."
+        )
+
+
 def plain_config(config: GPTConfig) -> GPTConfig:
     """Returns the config of the GPT-2 whose blocks and tables `plain_parameters` gives."""
     own_layers = {"share_layers": False, "attention_sharing": None, "feed_forward_sharing": None}
@@ -65,15 +74,6 @@ def plain_parameters(config: GPTConfig, parameters: Parameters) -> dict[str, np.
     }
     head = _product(parameters["wte.weight"], parameters["head_projection.weight"].T)
     return body | {PREFIX + name: value for name, value in (tables | norm).items()} | {HEAD_NAME: head}
-
-
-def require_no_variants(config: GPTConfig) -> None:
-    """Raises `UserError` if the model computes what no plain GPT-2 does."""
-    if config.variants:
-        raise UserError(
-            f"a plain GPT-2 has no {', '.join(config.variants)}, and this model does: use --to saved_model, or the "
-            "checkpoint as it is."
-        )
 
 
 def _set_of(config: GPTConfig, layer: int, name: str) -> int:

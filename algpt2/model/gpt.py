@@ -68,7 +68,8 @@ class GPT(keras.Model):
         self.seed = seed
         rng = np.random.default_rng(seed)
         self.wte = self._table("wte", config.vocab_size, rng)
-        self.wpe = self._table("wpe", config.seq_len, rng)
+        if config.n_position_rows:
+            self.wpe = self._table("wpe", config.n_position_rows, rng)
         if config.untied_head:
             self.lm_head = self._table("lm_head", config.vocab_size, rng)
         if config.learned_logit_scale:
@@ -129,7 +130,7 @@ class GPT(keras.Model):
         """Returns the logits of the token after each position, float32 (B, L, V).
 
         Args:
-          ids: int32 (B, L), L at most seq_len.
+          ids: int32 (B, L), L at most seq_len if there is a position table.
           training: whether dropout acts.
           dropout_seed: int32 (2,), of which the masks are a pure function. If it is None in training, one is drawn from
             the model's own seed generator, because `fit` passes none.
@@ -204,7 +205,9 @@ class GPT(keras.Model):
 
     def _embed_at(self, ids: TensorLike, positions: Tensor) -> Tensor:
         """ids (B, L) at positions (L,) or (B, L) -> (B, L, D)."""
-        x = ops.take(self.wte, ids, axis=0) + ops.take(self.wpe, positions, axis=0)
+        x = ops.take(self.wte, ids, axis=0)
+        if self.config.n_position_rows:
+            x = x + ops.take(self.wpe, positions, axis=0)
         x = ops.cast(x, self.compute_dtype)
         x = self.embedding_norm(x) if self.config.embedding_norm else x
         x = self.embedding_projection(x) if self.config.embedding_size else x
@@ -251,7 +254,8 @@ class GPT(keras.Model):
         A set of parameters that is shared is there once: the block of a model with one block is `h.0`.
         """
         config = self.config
-        named = {"wte.weight": self.wte, "wpe.weight": self.wpe}
+        named = {"wte.weight": self.wte}
+        named |= {"wpe.weight": self.wpe} if config.n_position_rows else {}
         named |= {"lm_head.weight": self.lm_head} if config.untied_head else {}
         named |= {"logit_scale": self.logit_scale} if config.learned_logit_scale else {}
         named |= {"head_projection.bias": self.head_bias} if config.tied_projections else {}

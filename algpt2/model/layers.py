@@ -10,8 +10,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from algpt2.config.model import GPTConfig
+from algpt2.config.model import ALIBI, GPTConfig
 from algpt2.model.attention import cached_attention, causal_attention
+from algpt2.model.attention_bias import AttentionBias, alibi_slopes, linear_bias
 from algpt2.model.dropout import Dropout
 from algpt2.model.tensors import Integer, Tensor, TensorLike
 
@@ -79,6 +80,7 @@ class CausalSelfAttention(ConfiguredLayer):
         into, out_of = normal_initializer(INITIAL_STDDEV, rng), normal_initializer(residual_stddev(config), rng)
         self.c_attn = keras.layers.Dense(3 * d_model, kernel_initializer=into, dtype=policy, name="c_attn")
         self.c_proj = keras.layers.Dense(d_model, kernel_initializer=out_of, dtype=policy, name="c_proj")
+        self.slopes = alibi_slopes(config.n_head) if config.position_encoding == ALIBI else None
 
     def build(self, input_shape: Shape) -> None:
         """Creates the parameters for inputs of shape (B, L, D)."""
@@ -93,10 +95,8 @@ class CausalSelfAttention(ConfiguredLayer):
           dropout_seed: int32 (2,), or None without dropout.
           first_site: dropout site of the attention weights.
         """
-        query, key, value = self._query_key_value(x)
-        return self._project(
-            causal_attention(query, key, value, Dropout(self.config.dropout, dropout_seed, first_site))
-        )
+        dropout = Dropout(self.config.dropout, dropout_seed, first_site)
+        return self._project(causal_attention(*self._query_key_value(x), dropout, AttentionBias(self.slopes)))
 
     def call_with_cache(
         self, x: Tensor, cache: LayerCache, slot: Integer, visible: Tensor
@@ -113,7 +113,9 @@ class CausalSelfAttention(ConfiguredLayer):
         key, value = cache = tuple(
             ops.slice_update(old, (0, slot, 0), update) for old, update in zip(cache, new, strict=True)
         )
-        attended = cached_attention(query, key, value, visible)
+        n_slots = key.shape[1]
+        bias = None if self.slopes is None else linear_bias(self.slopes, x.shape[1], n_slots, slot)
+        attended = cached_attention(query, key, value, visible, bias)
         heads = ops.reshape(attended, (-1, self.config.n_head, *attended.shape[1:]))
         return self.c_proj(
             ops.reshape(ops.transpose(heads, (0, 2, 1, 3)), (-1, x.shape[1], self.config.d_model))

@@ -26,7 +26,7 @@ def training_flops_per_token(config: GPTConfig) -> int:
     """
     own = {"share_layers": False, "attention_sharing": None, "feed_forward_sharing": None, "untied_head": False}
     applied = dataclasses.replace(config, **own, tied_projections=False).parameter_count()
-    n = applied - config.seq_len * config.table_width
+    n = applied - config.n_position_rows * config.table_width
     return 6 * n + 12 * config.n_layer * config.d_model * config.seq_len
 
 
@@ -48,7 +48,8 @@ def mfu(config: GPTConfig, tokens_per_second: float, n_replicas: int, device_kin
 def parameter_shapes(config: GPTConfig) -> dict[str, tuple[int, ...]]:
     """Returns the shape of every parameter by its name in a checkpoint, as `GPT.named_parameters` has them."""
     d, e = config.d_model, config.table_width
-    shapes = {"wte.weight": (config.vocab_size, e), "wpe.weight": (config.seq_len, e)}
+    shapes = {"wte.weight": (config.vocab_size, e)}
+    shapes |= {"wpe.weight": (config.n_position_rows, e)} if config.n_position_rows else {}
     shapes |= {"lm_head.weight": (config.vocab_size, e)} if config.untied_head else {}
     shapes |= {"logit_scale": ()} if config.learned_logit_scale else {}
     shapes |= {"head_projection.bias": (e,)} if config.tied_projections else {}

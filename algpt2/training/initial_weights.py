@@ -11,7 +11,7 @@ from algpt2.model.gpt import GPT
 from algpt2.runs.plan import InitialWeights
 
 # Where these agree, a checkpoint fits; the number of layers, whether they are shared, and dropout may differ.
-SAME_FIELDS = ("vocab_size", "seq_len", "d_model", "n_head", "feed_forward_size", "embedding_size")
+SAME_FIELDS = ("vocab_size", "position_encoding", "d_model", "n_head", "feed_forward_size", "embedding_size")
 
 
 def find_initial_weights(initial: InitialWeights, config: GPTConfig, tokenizer_sha256: str) -> Checkpoint:
@@ -28,7 +28,7 @@ def find_initial_weights(initial: InitialWeights, config: GPTConfig, tokenizer_s
             f"records with --tokenizer {folder}."
         )
     source = load_config(folder)
-    for name in SAME_FIELDS:
+    for name in (*SAME_FIELDS, *(["seq_len"] if config.n_position_rows else [])):
         if getattr(source, name) != getattr(config, name):
             raise UserError(
                 f"--initialize_from must have the model's {name} {getattr(config, name)}, and {folder} has "
