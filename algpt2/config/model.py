@@ -72,8 +72,8 @@ class GPTConfig:
     dropout: float = 0.1
     position_encoding: str = option(
         LEARNED,
-        "learned: a table of positions, as GPT-2 has; alibi: attention scores fall with the distance (arXiv:2108.12409), "
-        "without a table and so for sequences of any length",
+        "learned: a table of positions, as GPT-2's; alibi: attention scores that fall with the distance, without a table "
+        "and so for sequences of any length (arXiv:2108.12409)",
         POSITION_ENCODINGS,
     )
     untied_head: bool = option(False, "the head is a table of its own, and not the token table")

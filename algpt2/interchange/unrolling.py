@@ -33,8 +33,8 @@ def require_no_variants(config: GPTConfig) -> None:
     """Raises `UserError` if the model computes what no plain GPT-2 does."""
     if config.variants:
         raise UserError(
-            f"a GPT-2 of Hugging Face and of keras-hub has no {', '.join(config.variants)} other than GPT-2's, and this "
-            "model has: use --to saved_model or --to litert."
+            f"a GPT-2 of Hugging Face or keras-hub has GPT-2's own {', '.join(config.variants)}, and this model has "
+            "another: use --to saved_model or --to litert."
         )
 
 

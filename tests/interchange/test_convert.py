@@ -1,12 +1,13 @@
 """The command from end to end: which way a folder goes, what comes out, and what is refused."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
 
 import pytest
 from command_line import EVALUATE, GENERATE, TRAIN, call, snapshot
-from interchange import read_json, save_randomised, write_huggingface_gpt2
+from interchange import GPT2, read_json, save_randomised, write_huggingface_gpt2
 from safetensors import numpy as safetensors
 
 from algpt2 import storage
@@ -194,3 +195,11 @@ def test_nothing_stays_of_a_form_that_fails(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="no such form"):
         convert(str(tmp_path / "ours"), str(tmp_path / "out"), "huggingface")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("to", ["huggingface", "keras_hub"])
+def test_a_model_with_alibi_is_no_gpt2_of_others_and_does_not_say_so(tmp_path, to):
+    save_randomised(tmp_path / "ours", dataclasses.replace(GPT2, n_layer=1, position_encoding="alibi"))
+    assert read_json(tmp_path, "ours", "config.json")["model_type"] == "algpt2"
+    with pytest.raises(UserError, match="has a table of positions.* alibi: use --to saved_model or --to litert"):
+        convert(str(tmp_path / "ours"), str(tmp_path / "theirs"), to)

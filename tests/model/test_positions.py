@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 from numpy_gpt import forward
-from tiny_models import ALGPT2_CONFIG, GPT2_CONFIG, randomised
+from tiny_models import GPT2_CONFIG, randomised
 from tiny_step import ONE, TWO, require_equal, train
 
 from algpt2.config.model import GPTConfig

@@ -42,6 +42,12 @@ def test_every_parameter_is_the_checkpoints(tmp_path, save, config):
         np.testing.assert_array_equal(found[name], value)
 
 
+def test_a_model_with_alibi_goes_on_with_longer_sequences(tmp_path, save):
+    config = dataclasses.replace(ALGPT2_CONFIG, position_encoding="alibi")
+    parameters, folder = save(tmp_path / "source", 1, config)
+    assert initialised(folder, dataclasses.replace(config, seq_len=32)).keys() == parameters.keys()
+
+
 def test_eighteen_blocks_become_twenty_four_by_doubling_every_third():
     tensors = {"wte.weight": np.array(-1), **{f"h.{i}.ln_1.weight": np.array(i) for i in range(18)}}
     deeper = with_duplicated_blocks(tensors, 18, 24)
@@ -73,6 +79,12 @@ def test_a_deeper_model_takes_blocks_more_than_once(tmp_path, save, source, expe
             False,
             "embedding_size 8, and .* has None",
         ),
+        (
+            dataclasses.replace(GPT2_CONFIG, position_encoding="alibi"),
+            False,
+            "position_encoding alibi, and .* has learned",
+        ),
+        (dataclasses.replace(GPT2_CONFIG, seq_len=32), False, "seq_len 32, and .* has 16"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused(tmp_path, save, config, duplicate_layers, rule):
