@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from importlib import resources
 from typing import Any
 
@@ -20,6 +21,7 @@ OWN_KEY = "algpt2"
 MODEL_TYPES = ("gpt2", "algpt2")
 # The width at which GPT-2's scales were chosen: that of its smallest model.
 GPT2_WIDTH = 768
+MOST_LANES = 8
 LEARNED, ALIBI = POSITION_ENCODINGS = ("learned", "alibi")
 
 
@@ -70,10 +72,22 @@ class GPTConfig:
     attention_sharing: str | None = None
     feed_forward_sharing: str | None = None
     dropout: float = 0.1
+    application_scales: bool = option(
+        False, "the output of each attention and feed-forward part has a scale and a bias for each application"
+    )
+    application_norms: bool = option(False, "the output of each layer norm in a block has them for each application")
+    input_skip: bool = option(False, "a multiple of the embeddings, learned for each application, enters it")
+    previous_skip: bool = option(False, "a multiple of what the application before has added enters each application")
+    hyper_connections: int = option(
+        0, "lanes of the residual stream, mixed anew in each application (arXiv:2409.19606); 0 is one plain stream"
+    )
+    value_embeddings: bool = option(
+        False, "a second token table, whose rows are added to the values of each attention, times a learned number"
+    )
     position_encoding: str = option(
         LEARNED,
-        "learned: a table of positions, as GPT-2's; alibi: attention scores that fall with the distance, without a table "
-        "and so for sequences of any length (arXiv:2108.12409)",
+        "learned: a table of positions, as GPT-2's; alibi: attention scores that fall with the distance, which fit "
+        "sequences of any length (arXiv:2108.12409)",
         POSITION_ENCODINGS,
     )
     untied_head: bool = option(False, "the head is a table of its own, and not the token table")
@@ -117,6 +131,10 @@ class GPTConfig:
             raise UserError(
                 "tied_projections needs factorized embeddings and the tied head, received "
                 f"embedding_size={shown(self.embedding_size)} and untied_head={shown(self.untied_head)}."
+            )
+        if self.hyper_connections not in (0, *range(2, MOST_LANES + 1)):
+            raise UserError(
+                f"hyper_connections must be 0 or from 2 to {MOST_LANES}, received {shown(self.hyper_connections)}."
             )
         _ = self.attention_sets, self.feed_forward_sets
 
@@ -205,7 +223,9 @@ class GPTConfig:
         feed_forward = (d * f + f) + (f * d + d) + 2 * d
         blocks = self.n_attention * attention + self.n_feed_forward * feed_forward
         scales = (e if self.embedding_norm else 0) + int(self.learned_logit_scale)
-        return tables + projections + blocks + scales + 2 * d
+        own = sum(math.prod(shape) for shape in application_shapes(self).values())
+        values = self.vocab_size * d if self.value_embeddings else 0
+        return tables + projections + blocks + scales + 2 * d + own + values
 
     @classmethod
     def from_preset(cls, name: str) -> "GPTConfig":
@@ -225,6 +245,18 @@ class GPTConfig:
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as plain JSON values."""
         return dataclasses.asdict(self)
+
+
+def application_shapes(config: GPTConfig) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of the parameters that belong to an application, by their names below `applications.`."""
+    n, d, lanes = config.n_layer, config.d_model, config.hyper_connections
+    parts = ["ln_1", "ln_2"] if config.application_norms else []
+    parts += ["attn", "mlp"] if config.application_scales else []
+    shapes: dict[str, tuple[int, ...]] = {f"{part}.{name}": (n, d) for part in parts for name in ("scale", "bias")}
+    shapes |= {name: (n, d) for name in ("input_skip", "previous_skip") if getattr(config, name)}
+    if lanes:
+        shapes |= {"lane_inputs": (n, lanes), "lane_mixing": (n, lanes, lanes), "lane_outputs": (n, lanes)}
+    return shapes | ({"value_scale": (n,)} if config.value_embeddings else {})
 
 
 def config_from_dict(fields: dict[str, Any], source: str) -> GPTConfig:

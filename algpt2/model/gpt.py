@@ -9,11 +9,13 @@ import numpy as np
 from keras import ops
 
 from algpt2.config.model import GPTConfig
+from algpt2.model.applications import Applications, Stream, pack, unpack
 from algpt2.model.dropout import Dropout
 from algpt2.model.layers import (
     INITIAL_STDDEV,
     Block,
     LayerCache,
+    Place,
     Shape,
     layer_norm,
     normal_initializer,
@@ -77,6 +79,11 @@ class GPT(keras.Model):
         if config.tied_projections:
             shape = (config.embedding_size,)
             self.head_bias = self.add_weight(name="head_bias", shape=shape, initializer="zeros", autocast=False)
+        if config.value_embeddings:
+            initializer = normal_initializer(INITIAL_STDDEV, rng)
+            shape = (config.vocab_size, config.d_model)
+            self.value_table = self.add_weight(name="value_table", shape=shape, initializer=initializer, autocast=False)
+        self.applications = Applications(config, dtype=self.dtype_policy, name="applications")
         if config.embedding_norm:
             self.embedding_norm = rms_norm(self.dtype_policy, "embedding_norm")
         if config.embedding_size:
@@ -116,6 +123,7 @@ class GPT(keras.Model):
     def build(self, input_shape: Shape) -> None:
         """Creates all parameters; called by the constructor."""
         stream = (*input_shape, self.config.d_model)
+        self.applications.build(stream)
         if self.config.embedding_norm:
             self.embedding_norm.build((*input_shape, self.config.table_width))
         if self.config.embedding_size:
@@ -156,13 +164,14 @@ class GPT(keras.Model):
         x = self._embed_at(ids, ops.maximum(slots - ops.convert_to_tensor(first_slots)[:, None], 0))
         cached = ops.arange(cache[0][0].shape[1], dtype="int32")
         visible = (cached <= slots[:, None]) & (cached >= ops.convert_to_tensor(first_slots)[:, None, None])
-        new_cache = []
+        stream, new_cache = self.applications.begin(x, self._value_embeddings(ids)), []
         for application, layer_cache in enumerate(cache):
             attention, feed_forward = self._parts_of(application)
-            x, layer_cache = attention.attend_with_cache(x, layer_cache, slot, visible)
-            x = feed_forward.feed_forward(x, None, application)
+            x, place = self.applications.input(stream, application), self._place(stream, application, None)
+            result, layer_cache = attention.attend_with_cache(x, layer_cache, slot, visible, place)
+            stream = self.applications.after(stream, x, feed_forward.feed_forward(result, place), application)
             new_cache.append(layer_cache)
-        return self._head_input(x), tuple(new_cache)
+        return self._head_input(self.applications.end(stream)), tuple(new_cache)
 
     def empty_cache(self, batch_size: Integer, n_slots: int) -> Cache:
         """Returns zeros for the keys and values of every layer application, each (B x H, n_slots, K)."""
@@ -189,8 +198,8 @@ class GPT(keras.Model):
             # The generator counts up by one, as the dropout sites within a model do. Its count is hashed, or the masks
             # of one step would come again at other sites in the next.
             dropout_seed = keras.random.randint((2,), 0, 2**31 - 1, dtype="int32", seed=self.dropout_seeds)
-        x = self.embed(ids, 0, dropout_seed)
-        return self._head_input(self._apply_blocks(x, dropout_seed, remat))
+        stream = self.applications.begin(self.embed(ids, 0, dropout_seed), self._value_embeddings(ids))
+        return self._head_input(self.applications.end(self._apply_blocks(stream, dropout_seed, remat)))
 
     def embed(self, ids: TensorLike, position: Integer = 0, dropout_seed: TensorLike | None = None) -> Tensor:
         """Returns the sum of token and position embeddings, (B, L, D), projected from E to D if factorized.
@@ -213,19 +222,40 @@ class GPT(keras.Model):
         x = self.embedding_projection(x) if self.config.embedding_size else x
         return scaled(x, self.config.embedding_scale)
 
-    def _apply_blocks(self, x: Tensor, dropout_seed: TensorLike | None, remat: str) -> Tensor:
-        """(B, L, D) -> (B, L, D)."""
+    def _value_embeddings(self, ids: TensorLike) -> Tensor | None:
+        """ids (B, L) -> (B, L, D), or None if the model has no value embeddings."""
+        if not self.config.value_embeddings:
+            return None
+        return ops.cast(ops.take(self.value_table, ids, axis=0), self.compute_dtype)
 
-        def apply_parts(parts: tuple[Block, Block], x: Tensor, application: Integer) -> Tensor:
+    def _apply_blocks(self, stream: Stream, dropout_seed: TensorLike | None, remat: str) -> Stream:
+        """Returns the stream after all applications."""
+
+        def apply(parts: tuple[Block, Block], stream: Stream, application: Integer) -> Stream:
             attention, feed_forward = parts
-            return feed_forward.feed_forward(attention.attend(x, dropout_seed, application), dropout_seed, application)
+            x, place = self.applications.input(stream, application), self._place(stream, application, dropout_seed)
+            result = feed_forward.feed_forward(attention.attend(x, place), place)
+            return self.applications.after(stream, x, result, application)
 
-        if remat == "block" and self.config.n_block == 1:
-            return rematerialised_loop(functools.partial(apply_parts, self._parts_of(0)), x, self.config.n_layer)
-        for application in range(self.config.n_layer):
-            apply = functools.partial(apply_parts, self._parts_of(application))
-            x = rematerialised(apply, x, application) if remat == "block" else apply(x, application)
-        return x
+        def apply_packed(parts: tuple[Block, Block], packed: Tensor, application: Integer) -> Tensor:
+            return pack(apply(parts, unpack(packed, stream), application))
+
+        all_parts = [self._parts_of(application) for application in range(self.config.n_layer)]
+        if remat == "none":
+            for application, parts in enumerate(all_parts):
+                stream = apply(parts, stream, application)
+            return stream
+        packed = pack(stream)
+        if self.config.n_block == 1:
+            packed = rematerialised_loop(functools.partial(apply_packed, all_parts[0]), packed, self.config.n_layer)
+            return unpack(packed, stream)
+        for application, parts in enumerate(all_parts):
+            packed = rematerialised(functools.partial(apply_packed, parts), packed, application)
+        return unpack(packed, stream)
+
+    def _place(self, stream: Stream, application: Integer, dropout_seed: TensorLike | None) -> Place:
+        more_values = self.applications.values_of(stream, application)
+        return Place(application, dropout_seed, self.applications, more_values)
 
     def _parts_of(self, application: int) -> tuple[Block, Block]:
         """Returns the blocks that hold the attention and the feed-forward part of an application."""
@@ -259,6 +289,8 @@ class GPT(keras.Model):
         named |= {"lm_head.weight": self.lm_head} if config.untied_head else {}
         named |= {"logit_scale": self.logit_scale} if config.learned_logit_scale else {}
         named |= {"head_projection.bias": self.head_bias} if config.tied_projections else {}
+        named |= {"value_table.weight": self.value_table} if config.value_embeddings else {}
+        named |= self.applications.named_parameters()
         named |= {"embedding_norm.weight": self.embedding_norm.scale} if config.embedding_norm else {}
         if config.embedding_size:
             named |= _dense_names("embedding_projection", self.embedding_projection)

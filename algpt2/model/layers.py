@@ -4,13 +4,14 @@ Written with `keras.ops`. Attributes carry GPT-2's published names (`ln_1`, `att
 names in a checkpoint. Shapes: B batch, L positions, S cached slots, D d_model, H heads, K head size.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
 from algpt2.config.model import ALIBI, GPTConfig
+from algpt2.model.applications import Applications
 from algpt2.model.attention import cached_attention, causal_attention
 from algpt2.model.attention_bias import AttentionBias, alibi_slopes, linear_bias
 from algpt2.model.dropout import Dropout
@@ -87,19 +88,30 @@ class CausalSelfAttention(ConfiguredLayer):
         self.c_attn.build(input_shape)
         self.c_proj.build(input_shape)
 
-    def call(self, x: Tensor, dropout_seed: TensorLike | None = None, first_site: Integer = 0) -> Tensor:
+    def call(
+        self,
+        x: Tensor,
+        dropout_seed: TensorLike | None = None,
+        first_site: Integer = 0,
+        more_values: Tensor | None = None,
+    ) -> Tensor:
         """Returns the attention's contribution to the residual stream, (B, L, D).
 
         Args:
           x: (B, L, D).
           dropout_seed: int32 (2,), or None without dropout.
           first_site: dropout site of the attention weights.
+          more_values: what is added to the values, (B, L, D), if anything.
         """
         dropout = Dropout(self.config.dropout, dropout_seed, first_site)
-        return self._project(causal_attention(*self._query_key_value(x), dropout, AttentionBias(self.slopes)))
+        query, key, value = self._query_key_value(x)
+        if more_values is not None:
+            heads = (-1, x.shape[1], self.config.n_head, self.config.head_size)
+            value = value + ops.transpose(ops.reshape(more_values, heads), (0, 2, 1, 3))
+        return self._project(causal_attention(query, key, value, dropout, AttentionBias(self.slopes)))
 
     def call_with_cache(
-        self, x: Tensor, cache: LayerCache, slot: Integer, visible: Tensor
+        self, x: Tensor, cache: LayerCache, slot: Integer, visible: Tensor, more_values: Tensor | None = None
     ) -> tuple[Tensor, LayerCache]:
         """Returns what `call` would without dropout, and the cache with these positions' keys and values in it.
 
@@ -108,8 +120,13 @@ class CausalSelfAttention(ConfiguredLayer):
           cache: keys and values of the slots before, each (B x H, S, K).
           slot: int32 (), that of x[:, 0]; slot + L is at most S.
           visible: bool (B, L, S), whether each token sees each slot.
+          more_values: what is added to the values of `x`, (B, L, D), if anything.
         """
-        query, *new = self._heads_of(self.c_attn(x))
+        projected = self.c_attn(x)
+        if more_values is not None:
+            none = ops.zeros_like(more_values)
+            projected = projected + ops.concatenate([none, none, more_values], axis=-1)
+        query, *new = self._heads_of(projected)
         key, value = cache = tuple(
             ops.slice_update(old, (0, slot, 0), update) for old, update in zip(cache, new, strict=True)
         )
@@ -211,35 +228,61 @@ class Block(ConfiguredLayer):
         return {**super().get_config(), "index": self.index}
 
     def call(self, x: Tensor, dropout_seed: TensorLike | None = None, application: Integer = 0) -> Tensor:
-        """Returns the residual stream after both parts of this block, (B, L, D).
+        """Returns the residual stream after both parts of a plain block, (B, L, D).
 
         Args:
           x: the residual stream, (B, L, D).
           dropout_seed: int32 (2,), or None without dropout.
           application: which of the model's block applications this is, from 0: a shared block draws new masks in each.
         """
-        return self.feed_forward(self.attend(x, dropout_seed, application), dropout_seed, application)
+        place = Place(application, dropout_seed)
+        return self.feed_forward(self.attend(x, place), place)
 
-    def attend(self, x: Tensor, dropout_seed: TensorLike | None, application: Integer) -> Tensor:
-        """Returns the residual stream after the attention; arguments as of `call`."""
-        site = _first_site(application)
-        attended = self.attn(self.ln_1(x), dropout_seed=dropout_seed, first_site=site)
-        return x + self._scaled(Dropout(self.config.dropout, dropout_seed, site + 1)(attended))
+    def attend(self, x: Tensor, place: "Place") -> Tensor:
+        """Returns the residual stream after the attention, (B, L, D)."""
+        site = _first_site(place.application)
+        normed = place.modulated("ln_1", self.ln_1(x))
+        attended = self.attn(normed, dropout_seed=place.dropout_seed, first_site=site, more_values=place.more_values)
+        return x + self._scaled(self._dropped("attn", attended, place, site + 1))
 
     def attend_with_cache(
-        self, x: Tensor, cache: LayerCache, slot: Integer, visible: Tensor
+        self, x: Tensor, cache: LayerCache, slot: Integer, visible: Tensor, place: "Place"
     ) -> tuple[Tensor, LayerCache]:
         """Returns what `attend` would without dropout, and the new cache: see `CausalSelfAttention`."""
-        attended, cache = self.attn.call_with_cache(self.ln_1(x), cache, slot, visible)
-        return x + self._scaled(attended), cache
+        normed = place.modulated("ln_1", self.ln_1(x))
+        attended, cache = self.attn.call_with_cache(normed, cache, slot, visible, place.more_values)
+        return x + self._scaled(place.modulated("attn", attended)), cache
 
-    def feed_forward(self, x: Tensor, dropout_seed: TensorLike | None, application: Integer) -> Tensor:
-        """Returns the residual stream after the feed-forward part; arguments as of `call`."""
-        dropout = Dropout(self.config.dropout, dropout_seed, _first_site(application) + 2)
-        return x + self._scaled(dropout(self.mlp(self.ln_2(x))))
+    def feed_forward(self, x: Tensor, place: "Place") -> Tensor:
+        """Returns the residual stream after the feed-forward part, (B, L, D)."""
+        hidden = self.mlp(place.modulated("ln_2", self.ln_2(x)))
+        return x + self._scaled(self._dropped("mlp", hidden, place, _first_site(place.application) + 2))
+
+    def _dropped(self, part: str, x: Tensor, place: "Place", site: Integer) -> Tensor:
+        return Dropout(self.config.dropout, place.dropout_seed, site)(place.modulated(part, x))
 
     def _scaled(self, contribution: Tensor) -> Tensor:
         return scaled(contribution, self.config.residual_scale)
+
+
+class Place(NamedTuple):
+    """Where in the model a block is applied, and what it finds there.
+
+    Attributes:
+      application: which of the model's block applications this is, from 0.
+      dropout_seed: int32 (2,), or None without dropout.
+      own: the parameters of the applications, or None where the model has none.
+      more_values: what is added to the values of the attention, (B, L, D), or None.
+    """
+
+    application: Integer
+    dropout_seed: TensorLike | None = None
+    own: Applications | None = None
+    more_values: Tensor | None = None
+
+    def modulated(self, part: str, x: Tensor) -> Tensor:
+        """Returns a part's output with the scale and bias of this application, where the model has them."""
+        return self.own.modulated(part, x, self.application) if self.own else x
 
 
 def scaled(x: Tensor, scale: float) -> Tensor:

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from algpt2.config.model import GPTConfig
+from algpt2.config.model import GPTConfig, application_shapes
 from algpt2.devices.chips import peak_flops
 
 # The loss works in chunks of tokens. Each reads the token table and adds to its gradient, so small chunks cost memory
@@ -25,6 +25,7 @@ def training_flops_per_token(config: GPTConfig) -> int:
     second term is attention's (PaLM, arXiv:2204.02311, appendix B).
     """
     own = {"share_layers": False, "attention_sharing": None, "feed_forward_sharing": None, "untied_head": False}
+    own |= {"value_embeddings": False}
     applied = dataclasses.replace(config, **own, tied_projections=False).parameter_count()
     n = applied - config.n_position_rows * config.table_width
     return 6 * n + 12 * config.n_layer * config.d_model * config.seq_len
@@ -53,6 +54,8 @@ def parameter_shapes(config: GPTConfig) -> dict[str, tuple[int, ...]]:
     shapes |= {"lm_head.weight": (config.vocab_size, e)} if config.untied_head else {}
     shapes |= {"logit_scale": ()} if config.learned_logit_scale else {}
     shapes |= {"head_projection.bias": (e,)} if config.tied_projections else {}
+    shapes |= {"value_table.weight": (config.vocab_size, d)} if config.value_embeddings else {}
+    shapes |= {f"applications.{name}": shape for name, shape in application_shapes(config).items()}
     shapes |= {"embedding_norm.weight": (e,)} if config.embedding_norm else {}
     shapes |= _dense_shapes("embedding_projection", e, d) if config.embedding_size else {}
     shapes |= _dense_shapes("head_projection", d, e) if config.embedding_size and not config.tied_projections else {}

@@ -37,19 +37,38 @@ def forward(
     x = x * variant.embedding_scale
     n_block = len({name.split(".")[1] for name in p if name.startswith("h.")})
     plain_sets = range(n_layer) if n_block > 1 else [0] * n_layer
+    own = {name.removeprefix("applications."): value for name, value in p.items() if name.startswith("applications.")}
+    lanes = [x] * (own["lane_inputs"].shape[1] if "lane_inputs" in own else 1)
+    first, added = x, 0.0
     for layer in range(n_layer):
+        of_layer = {name: value[layer] for name, value in own.items()}
+        x = sum(a * lane for a, lane in zip(of_layer.get("lane_inputs", [1.0]), lanes, strict=True))
+        x = x + of_layer.get("input_skip", 0.0) * first + of_layer.get("previous_skip", 0.0) * added
         attention = f"h.{(variant.attention_sets or plain_sets)[layer]}"
         feed_forward = f"h.{(variant.feed_forward_sets or plain_sets)[layer]}"
-        attended = _attention(p, f"{attention}.attn", _layer_norm(p, f"{attention}.ln_1", x), n_head, bias)
-        x = x + attended * variant.residual_scale
-        hidden = _dense(p, f"{feed_forward}.mlp.c_fc", _layer_norm(p, f"{feed_forward}.ln_2", x))
-        x = x + _dense(p, f"{feed_forward}.mlp.c_proj", _gelu(hidden)) * variant.residual_scale
+        normed = _modulated(of_layer, "ln_1", _layer_norm(p, f"{attention}.ln_1", x))
+        more_values = of_layer["value_scale"] * p["value_table.weight"][ids] if "value_scale" in of_layer else 0.0
+        attended = _modulated(of_layer, "attn", _attention(p, f"{attention}.attn", normed, n_head, bias, more_values))
+        y = x + attended * variant.residual_scale
+        normed = _modulated(of_layer, "ln_2", _layer_norm(p, f"{feed_forward}.ln_2", y))
+        hidden = _dense(p, f"{feed_forward}.mlp.c_proj", _gelu(_dense(p, f"{feed_forward}.mlp.c_fc", normed)))
+        added = y + _modulated(of_layer, "mlp", hidden) * variant.residual_scale - x
+        mixing, outputs = of_layer.get("lane_mixing"), of_layer.get("lane_outputs")
+        if mixing is None:
+            lanes = [x + added]
+        else:
+            lanes = [np.tensordot(mixing[k], lanes, 1) + outputs[k] * added for k in range(len(lanes))]
+    x = sum(lanes) / len(lanes)
     x = _layer_norm(p, "ln_f", x)
     if "head_projection.weight" in p:
         x = _dense(p, "head_projection", x)
     elif "head_projection.bias" in p:
         x = x @ p["embedding_projection.weight"].T + p["head_projection.bias"]
     return x @ p.get("lm_head.weight", p["wte.weight"]).T * variant.logit_scale * p.get("logit_scale", 1.0)
+
+
+def _modulated(of_layer, part, x):
+    return x * of_layer.get(f"{part}.scale", 1.0) + of_layer.get(f"{part}.bias", 0.0)
 
 
 def _dense(p, name, x):
@@ -86,10 +105,11 @@ def _slopes(n_head):
     return np.concatenate([_slopes(power), _slopes(2 * power)[0::2][: n_head - power]])
 
 
-def _attention(p, name, x, n_head, bias):
+def _attention(p, name, x, n_head, bias, more_values):
     batch, length, width = x.shape
     size = width // n_head
     qkv = _dense(p, f"{name}.c_attn", x)
+    qkv[..., 2 * width :] += more_values
     output = np.zeros_like(x)
     for b in range(batch):
         for h in range(n_head):

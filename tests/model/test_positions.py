@@ -80,5 +80,5 @@ def test_a_keras_file_keeps_alibi(rng, tmp_path):
 
 @pytest.mark.parametrize("value", ["rotary", None, 1])
 def test_another_position_encoding_is_refused(value):
-    with pytest.raises(UserError, match="position_encoding must be learned or alibi, received"):
+    with pytest.raises(UserError, match="position_encoding must be one of learned, alibi, received"):
         GPTConfig(position_encoding=value)
