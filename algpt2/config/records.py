@@ -2,8 +2,11 @@
 
 import dataclasses
 
-from algpt2.config.options import COUNT, FRACTION_BELOW_1, option
+from algpt2.config.options import COUNT, FRACTION_BELOW_1, option, require
 from algpt2.errors import UserError, shown
+
+STREAM_PACKING, LEGACY_PACKING = "stream", "legacy"
+PACKINGS = (STREAM_PACKING, LEGACY_PACKING)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +22,9 @@ class RecordOptions:
     val_fraction: float = option(0.05, "part of the documents held out as val, from 0 to below 1")
     seed: int = option(0, "decides the order of the documents")
     text_key: str = option("text", "JSON key or Parquet column of the text")
+    packing: str = option(
+        STREAM_PACKING, "how records are cut; legacy loses tokens as in 2020, to study what that costs", choices=PACKINGS
+    )
 
     def __post_init__(self) -> None:
         for name, remedy in (("seq_len", "1024 is GPT-2's"), ("num_shards", "16 suits most corpora")):
@@ -26,6 +32,7 @@ class RecordOptions:
                 raise UserError(f"{name} must be {COUNT.text}, received {shown(value)}: {remedy}.")
         if not FRACTION_BELOW_1.holds(self.val_fraction):
             raise UserError(f"val_fraction must be from 0 to below 1, received {self.val_fraction}: 0.05 is usual.")
+        require(self.packing in PACKINGS, "packing", f"one of {', '.join(PACKINGS)}", self.packing)
 
     @property
     def num_val_shards(self) -> int:

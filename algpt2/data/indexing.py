@@ -50,6 +50,7 @@ def index_tfrecords(folder: str, tokenizer_folder: str, val_pattern: str) -> dic
         train=_split([s for s in shards if not _is_named(s.name, val_pattern)], first.seq_len),
         val=_split([s for s in shards if _is_named(s.name, val_pattern)], first.seq_len),
         record_format=first.record_format,
+        packing=None,
     )
     tokenizer.save(folder)
     write_manifest(folder, manifest)
@@ -125,4 +126,6 @@ def _split(shards: list[Shard], seq_len: int) -> Split:
         target_tokens=sum(shard.records for shard in shards) * seq_len,
         tail_tokens=None,
         shards=tuple(shards),
+        lost_tokens=None,
+        false_eos=None,
     )

@@ -9,6 +9,7 @@ from collections import Counter
 from typing import Any
 
 from algpt2 import storage
+from algpt2.config.records import LEGACY_PACKING, PACKINGS, STREAM_PACKING
 from algpt2.errors import UserError
 from algpt2.storage import json_files
 
@@ -52,11 +53,13 @@ class Shard:
 class Split:
     """The counts of one split (`train` or `val`).
 
-    `input_tokens` counts every token of the packed stream, EOS included; `target_tokens` those that some record
-    predicts (records x seq_len); `tail_tokens` the ids of the unfinished record left at the end, which starts at
-    the last record's last id. So `target_tokens + tail_tokens == input_tokens`. `text_bytes` is the UTF-8 size of
-    the documents. None means unknown: records made elsewhere do not tell what they were cut from
-    (`indexing.py`).
+    `input_tokens` counts every token, with an EOS for each document; `target_tokens` those that some record predicts
+    (records x seq_len); `tail_tokens` the others: those of the unfinished record left at the end, which starts at the
+    last record's last id. So `target_tokens + tail_tokens == input_tokens`. `text_bytes` is the UTF-8 size of the
+    documents. None means unknown: records made elsewhere do not tell what they were cut from (`indexing.py`).
+
+    With the packing `legacy`, the others are `lost_tokens`, the ids of documents that stand in no record, and the EOS
+    of documents that no record predicts; `false_eos` records begin with an EOS in mid-document. Both are 0 otherwise.
 
     Raises:
       ValueError: counts that no split can have, or that contradict each other.
@@ -68,9 +71,12 @@ class Split:
     target_tokens: int
     tail_tokens: int | None
     shards: tuple[Shard, ...]
+    lost_tokens: int | None = 0
+    false_eos: int | None = 0
 
     def __post_init__(self) -> None:
-        for field in ("documents", "text_bytes", "input_tokens", "target_tokens", "tail_tokens"):
+        counted = ("documents", "text_bytes", "input_tokens", "target_tokens", "tail_tokens", "lost_tokens", "false_eos")
+        for field in counted:
             if (count := getattr(self, field)) is not None:
                 _require_count(field, count)
         if None not in (self.input_tokens, self.tail_tokens):
@@ -81,6 +87,8 @@ class Split:
             )
         if None not in (self.documents, self.text_bytes, self.input_tokens):
             self._require_text_to_fit()
+        if None not in (self.tail_tokens, self.lost_tokens, self.false_eos):
+            self._require_losses_to_fit()
 
     @property
     def records(self) -> int:
@@ -109,16 +117,24 @@ class Split:
             f"{self.text_bytes}",
         )
 
+    def _require_losses_to_fit(self) -> None:
+        """Compares what a packing lost: it is among what no record predicts, and a record begins with one EOS."""
+        _require(
+            self.lost_tokens <= self.tail_tokens,
+            f"lost_tokens {self.lost_tokens} are not among the tail_tokens {self.tail_tokens}",
+        )
+        _require(self.false_eos <= self.records, f"{self.records} records have false_eos {self.false_eos}")
+
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
     """Everything training must know about a folder of shards. JSON on disk.
 
     `record_format` is how a record is stored (`tfrecords.py`). `seed` and `val_fraction` are those of
-    `RecordOptions`, None for records made elsewhere.
+    `RecordOptions`, and so is `packing`; they are None for records made elsewhere.
 
     Raises:
-      ValueError: there is no such `record_format`, a value is out of its range, or values contradict each other.
+      ValueError: there is no such `record_format` or `packing`, a value is out of its range, or values contradict each other.
     """
 
     seq_len: int
@@ -131,10 +147,13 @@ class Manifest:
     val: Split
     record_format: str = IDS_FORMAT
     format_version: int = FORMAT_VERSION
+    packing: str | None = STREAM_PACKING
 
     def __post_init__(self) -> None:
         if self.record_format not in RECORD_FORMATS:
             raise ValueError(f"record_format must be one of {RECORD_FORMATS}, received {self.record_format!r}")
+        if self.packing not in (*PACKINGS, None):
+            raise ValueError(f"packing must be one of {PACKINGS}, received {self.packing!r}")
         _require(self.seq_len >= 1, f"its seq_len is {self.seq_len}, less than 1")
         _require(
             0 < self.vocab_size <= LARGEST_VOCAB_SIZE,
@@ -152,6 +171,11 @@ class Manifest:
                 split.target_tokens == split.records * self.seq_len,
                 f"its {name}.target_tokens is {split.target_tokens}, and its shards hold {split.records} records of "
                 f"{self.seq_len}",
+            )
+            _require(
+                self.packing == LEGACY_PACKING or not (split.lost_tokens or split.false_eos),
+                f"its {name} has {split.lost_tokens} lost_tokens and {split.false_eos} false_eos with the packing "
+                f"{self.packing}",
             )
         _require_each_once([shard.name for shard in (*self.train.shards, *self.val.shards)])
 

@@ -1,19 +1,11 @@
-"""Documents' token ids to records of one length, with no token lost and none seen twice as a target."""
+"""Documents' token ids to records of one length; the usual packer loses no token and has none twice as a target."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-
-def pack_documents(documents_ids: Iterable[Sequence[int]], seq_len: int, eos_id: int) -> Iterator[np.ndarray]:
-    """Yields records, int32 (seq_len + 1,), cut from the stream EOS, document, EOS, document, ...
-
-    EOS stands once in front of every document and nowhere else. The next record starts at the last id of the one
-    before, so each id but the first is a target once. What is left at the end is not a record (`record_count`).
-    """
-    packer = Packer(seq_len, eos_id)
-    for ids in documents_ids:
-        yield from packer.add(ids)
+from algpt2.config.records import LEGACY_PACKING
+from algpt2.data.legacy_packing import LegacyPacker
 
 
 def record_count(input_tokens: int, seq_len: int) -> int:
@@ -22,7 +14,11 @@ def record_count(input_tokens: int, seq_len: int) -> int:
 
 
 class Packer:
-    """The state of `pack_documents` between documents: the ids of the unfinished record."""
+    """Cuts records from the stream EOS, document, EOS, document, ..., of which it keeps the unfinished record.
+
+    EOS stands once in front of every document and nowhere else. The next record starts at the last id of the one
+    before, so each id but the first is a target once. What is left at the end is not a record (`record_count`).
+    """
 
     def __init__(self, seq_len: int, eos_id: int):
         self._seq_len = seq_len
@@ -52,3 +48,17 @@ class Packer:
                 self._record[0] = self._record[-1]
                 self._filled = 1
         return records
+
+
+AnyPacker = Packer | LegacyPacker
+
+
+def pack_documents(documents_ids: Iterable[Sequence[int]], packer: AnyPacker) -> Iterator[np.ndarray]:
+    """Yields the records, int32 (seq_len + 1,), that a new packer makes of documents, each without EOS."""
+    for ids in documents_ids:
+        yield from packer.add(ids)
+
+
+def create_packer(packing: str, seq_len: int, eos_id: int) -> AnyPacker:
+    """Returns a new packer of one of `PACKINGS`."""
+    return LegacyPacker(seq_len, eos_id) if packing == LEGACY_PACKING else Packer(seq_len, eos_id)

@@ -1,19 +1,20 @@
 """Documents to a folder of TFRecord shards: tokenise, split, shuffle, pack, write, and the manifest last."""
 
+import functools
 import hashlib
 import itertools
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from algpt2 import storage
-from algpt2.config.records import RecordOptions
+from algpt2.config.records import LEGACY_PACKING, RecordOptions
 from algpt2.data.document_shuffle import DocumentShuffle, content_digest
 from algpt2.data.documents import Document, input_bytes, iterate_documents, require_documents
 from algpt2.data.manifest import Manifest, Split, counts, write_manifest
-from algpt2.data.packing import pack_documents, record_count
+from algpt2.data.packing import AnyPacker, create_packer, pack_documents, record_count
 from algpt2.data.tfrecords import id_dtype, write_shard
 from algpt2.data.tokenizer import Tokenizer
 from algpt2.errors import UserError
@@ -63,6 +64,14 @@ def is_held_out(digest: bytes, val_fraction: float) -> bool:
     return int.from_bytes(place, "big") < val_fraction * 2**64
 
 
+class _Packed(NamedTuple):
+    """What the documents of a split come to: their records, and what the packing loses (`Split`)."""
+
+    records: int
+    lost_tokens: int = 0
+    false_eos: int = 0
+
+
 class _SplitDocuments:
     """The documents of one split: counted and shuffled, then written."""
 
@@ -72,11 +81,6 @@ class _SplitDocuments:
         self._byte_lengths = tokenizer.token_byte_lengths()
         self._shuffle = shuffle
         self._counts = {"documents": 0, "text_bytes": 0, "input_tokens": 0}
-
-    @property
-    def records(self) -> int:
-        """How many records the documents added so far fill."""
-        return record_count(self._counts["input_tokens"], self._options.seq_len)
 
     def add(self, digest: bytes, text_bytes: int, ids: Sequence[int]) -> None:
         """Takes one document: its `content_digest`, the size of its UTF-8, and its ids without EOS.
@@ -92,24 +96,32 @@ class _SplitDocuments:
         self._counts["text_bytes"] += text_bytes
         self._counts["input_tokens"] += 1 + len(ids)  # EOS stands in front of every document
 
+    @functools.cached_property
+    def packed(self) -> _Packed:
+        """What all documents come to; take it after the last one is added. The legacy packing is done once for it."""
+        if self._options.packing != LEGACY_PACKING:
+            return _Packed(record_count(self._counts["input_tokens"], self._options.seq_len))
+        packer = self._create_packer()
+        records = sum(1 for _ in pack_documents(self._shuffle.documents(), packer))
+        return _Packed(records, packer.lost_tokens, packer.false_eos)
+
     def check_records(self, name: str, num_shards: int) -> None:
         """Raises `UserError` if there is less than one record for a shard."""
-        if self.records >= num_shards:
+        if self.packed.records >= num_shards:
             return
-        found = f"the {name} split has {self.records} of {self._options.seq_len} tokens"
+        found = f"the {name} split has {self.packed.records} of {self._options.seq_len} tokens"
         remedy = "use a larger corpus, a smaller --seq_len or fewer --num_shards"
         if name == "val":
             remedy = "use a larger corpus, a smaller --seq_len, or another --val_fraction (0 holds nothing out)"
         raise UserError(f"a split must have at least {num_shards} records, one a shard, and {found}: {remedy}.")
 
     def write(self, name: str, num_shards: int, folder: str) -> Split:
-        """Packs the documents as one stream and writes its records to shards, nearly equal in size."""
-        packed = pack_documents(self._shuffle.documents(), self._options.seq_len, self._tokenizer.eos_id)
-        shards = []
-        with progress_bar(f"writing {name}", "record", self.records if num_shards else 0) as progress:
-            records = _reported(packed, progress)
+        """Packs the documents in their shuffled order and writes the records to shards, nearly equal in size."""
+        total, shards = self.packed.records, []
+        with progress_bar(f"writing {name}", "record", total if num_shards else 0) as progress:
+            records = _reported(pack_documents(self._shuffle.documents(), self._create_packer()), progress)
             for index in range(num_shards):
-                size = self.records // num_shards + (index < self.records % num_shards)
+                size = total // num_shards + (index < total % num_shards)
                 path = storage.join(folder, f"{name}-{index:05d}-of-{num_shards:05d}.tfrecord")
                 shards.append(write_shard(path, itertools.islice(records, size), self._byte_lengths))
         target_tokens = sum(shard.records for shard in shards) * self._options.seq_len
@@ -118,7 +130,12 @@ class _SplitDocuments:
             target_tokens=target_tokens,
             tail_tokens=self._counts["input_tokens"] - target_tokens,
             shards=tuple(shards),
+            lost_tokens=self.packed.lost_tokens,
+            false_eos=self.packed.false_eos,
         )
+
+    def _create_packer(self) -> AnyPacker:
+        return create_packer(self._options.packing, self._options.seq_len, self._tokenizer.eos_id)
 
 
 def _reported(records: Iterable[np.ndarray], progress: Any) -> Iterator[np.ndarray]:
@@ -161,5 +178,6 @@ def _manifest(tokenizer: Tokenizer, options: RecordOptions, splits: dict[str, Sp
         tokenizer_sha256=tokenizer.sha256,
         seed=options.seed,
         val_fraction=options.val_fraction,
+        packing=options.packing,
         **splits,
     )

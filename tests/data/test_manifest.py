@@ -44,19 +44,22 @@ def test_a_manifest_is_read_back_as_it_was_written(tmp_path):
 
 
 def test_unknown_counts_are_read_back_and_shown_as_unknown(tmp_path):
-    train = Split(None, None, None, 16, None, TRAIN.shards)
-    manifest = Manifest(8, 300, 299, "ab" * 32, None, None, train, VAL, record_format="inputs_labels")
+    train = Split(None, None, None, 16, None, TRAIN.shards, None, None)
+    manifest = Manifest(8, 300, 299, "ab" * 32, None, None, train, VAL, record_format="inputs_labels", packing=None)
     write_manifest(str(tmp_path), manifest)
     assert read_manifest(str(tmp_path)) == manifest
     assert counts(manifest)["train"] == {
         **{"documents": None, "text_bytes": None, "input_tokens": None, "tail_tokens": None},
+        **{"lost_tokens": None, "false_eos": None},
         **{"target_tokens": 16, "target_bytes": 30, "records": 2, "shards": 2},
     }
 
 
-def test_a_manifest_without_a_record_format_holds_ids(tmp_path):
+def test_a_manifest_without_a_record_format_holds_ids_packed_as_a_stream(tmp_path):
     fields = old_fields()
-    del fields["record_format"]
+    del fields["record_format"], fields["packing"]
+    for split in ("train", "val"):
+        del fields[split]["lost_tokens"], fields[split]["false_eos"]
     (tmp_path / "manifest.json").write_text(json.dumps(fields))
     assert read_manifest(str(tmp_path)) == MANIFEST
 
@@ -97,6 +100,13 @@ def shard(fields):
         (lambda fields: fields.update(train=None), "its train is null, not an object"),
         (lambda fields: fields.update(record_format="labels"), "record_format must be one of ('ids', 'inputs_labels')"),
         (lambda fields: fields.update(record_format=None), "its record_format is null, not a string"),
+        (lambda fields: fields.update(packing="2020"), "packing must be one of ('stream', 'legacy'), received '2020'"),
+        (
+            lambda fields: fields["train"].update(lost_tokens=1, false_eos=2),
+            "its train has 1 lost_tokens and 2 false_eos with the packing stream",
+        ),
+        (lambda fields: fields["train"].update(lost_tokens=6), "lost_tokens 6 are not among the tail_tokens 5"),
+        (lambda fields: fields["train"].update(false_eos=3), "2 records have false_eos 3"),
         (lambda fields: fields.update(seq_len=0), "its seq_len is 0, less than 1"),
         (lambda fields: fields.update(seq_len=9), "its train.target_tokens is 16, and its shards hold 2 records of 9"),
         (lambda fields: fields.update(vocab_size=2**63), f"its vocab_size is {2**63}, not from 1 to {2**31}"),

@@ -35,20 +35,20 @@ def test_records_and_tail_spell_the_stream_exactly(documents, seq_len):
 def test_the_generator_gives_the_packer_s_records(documents, seq_len):
     packer = Packer(seq_len, EOS)
     expected = [record.tolist() for document in documents for record in packer.add(document)]
-    assert [record.tolist() for record in pack_documents(documents, seq_len, EOS)] == expected
+    assert [record.tolist() for record in pack_documents(documents, Packer(seq_len, EOS))] == expected
 
 
 def test_the_end_of_text_id_stands_in_front_of_every_document_and_nowhere_else():
-    records = [record.tolist() for record in pack_documents([[1, 2], [], [3]], 4, EOS)]
+    records = [record.tolist() for record in pack_documents([[1, 2], [], [3]], Packer(4, EOS))]
     assert records == [[EOS, 1, 2, EOS, EOS]]
 
 
 def test_records_do_not_share_memory():
-    first, second = pack_documents(np.arange(8).reshape(1, 8), 4, EOS)
+    first, second = pack_documents(np.arange(8).reshape(1, 8), Packer(4, EOS))
     first[:] = 0
     assert second.tolist() == [3, 4, 5, 6, 7]
 
 
 def test_uint16_ids_become_int32():
-    (record,) = pack_documents([np.array([65535, 7], dtype="<u2")], 2, EOS)
+    (record,) = pack_documents([np.array([65535, 7], dtype="<u2")], Packer(2, EOS))
     assert record.tolist() == [EOS, 65535, 7]
