@@ -23,7 +23,7 @@ class RecordOptions:
     seed: int = option(0, "decides the order of the documents")
     text_key: str = option("text", "JSON key or Parquet column of the text")
     packing: str = option(
-        STREAM_PACKING, "how records are cut; legacy loses tokens as in 2020, to study what that costs", choices=PACKINGS
+        STREAM_PACKING, "how records are cut; legacy loses tokens as in 2020, to study what it costs", choices=PACKINGS
     )
 
     def __post_init__(self) -> None:

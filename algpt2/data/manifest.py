@@ -75,10 +75,9 @@ class Split:
     false_eos: int | None = 0
 
     def __post_init__(self) -> None:
-        counted = ("documents", "text_bytes", "input_tokens", "target_tokens", "tail_tokens", "lost_tokens", "false_eos")
-        for field in counted:
-            if (count := getattr(self, field)) is not None:
-                _require_count(field, count)
+        for field in dataclasses.fields(self):
+            if field.name != "shards" and (count := getattr(self, field.name)) is not None:
+                _require_count(field.name, count)
         if None not in (self.input_tokens, self.tail_tokens):
             _require(
                 self.target_tokens + self.tail_tokens == self.input_tokens,
@@ -134,7 +133,8 @@ class Manifest:
     `RecordOptions`, and so is `packing`; they are None for records made elsewhere.
 
     Raises:
-      ValueError: there is no such `record_format` or `packing`, a value is out of its range, or values contradict each other.
+      ValueError: there is no such `record_format` or `packing`, a value is out of its range, or values contradict each
+        other.
     """
 
     seq_len: int
@@ -172,8 +172,9 @@ class Manifest:
                 f"its {name}.target_tokens is {split.target_tokens}, and its shards hold {split.records} records of "
                 f"{self.seq_len}",
             )
+            losses = (split.input_tokens, split.documents, split.lost_tokens, split.false_eos)
             _require(
-                self.packing == LEGACY_PACKING or not (split.lost_tokens or split.false_eos),
+                None not in losses if self.packing == LEGACY_PACKING else not any(losses[2:]),
                 f"its {name} has {split.lost_tokens} lost_tokens and {split.false_eos} false_eos with the packing "
                 f"{self.packing}",
             )

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from algpt2 import storage
-from algpt2.data.manifest import IDS_FORMAT, Manifest, Shard, read_manifest
+from algpt2.config.records import LEGACY_PACKING
+from algpt2.data.manifest import IDS_FORMAT, Manifest, Shard, Split, read_manifest
 from algpt2.data.shard_versions import Version, versions_of
 from algpt2.data.tokenizer import Tokenizer
 from algpt2.errors import UserError
@@ -18,8 +19,8 @@ class RecordSet:
     """Shards to read, in order, and what their manifests say of them.
 
     `fingerprint` names the content, wherever it lies: equal fingerprints mean equal records in equal order.
-    `folder` is the first folder, which holds the tokenizer too. `versions` are those of the files whose content was
-    checked, none if it was not.
+    `folder` is the first folder, which holds the tokenizer too. `losses` has a sentence for each folder whose packing
+    lost tokens. `versions` are those of the files whose content was checked, none if it was not.
     """
 
     files: tuple[str, ...]
@@ -30,6 +31,7 @@ class RecordSet:
     eos_id: int
     tokenizer_sha256: str
     record_format: str = IDS_FORMAT
+    losses: tuple[str, ...] = dataclasses.field(default=(), compare=False)
     versions: tuple[Version, ...] = dataclasses.field(default=(), repr=False, compare=False)
 
     @property
@@ -91,6 +93,11 @@ def open_record_set(paths: Sequence[str], split: str, check_content: bool = True
         eos_id=manifest.eos_id,
         tokenizer_sha256=manifest.tokenizer_sha256,
         record_format=manifest.record_format,
+        losses=tuple(
+            _loss(folder, split, getattr(manifest, split))
+            for folder, manifest in manifests.items()
+            if manifest.packing == LEGACY_PACKING
+        ),
         versions=versions,
     )
 
@@ -152,6 +159,15 @@ def _listed_shard(file: str, manifests: dict[str, Manifest]) -> tuple[str, Shard
         if shard.name == name:
             return folder, shard
     raise UserError(f"a shard must be listed in its folder's manifest, and {file} is not: name the folder instead.")
+
+
+def _loss(folder: str, name: str, split: Split) -> str:
+    """Returns what a packing that loses tokens did to a split, as a sentence."""
+    lost = split.lost_tokens / max(1, split.input_tokens - split.documents)
+    return (
+        f"the {name} records in {folder} are packed as in 2020: {lost:.1%} of the text's tokens are in none of them, "
+        f"and {split.false_eos} of {split.records} begin with a false end of text"
+    )
 
 
 def _require_each_once(files: tuple[str, ...]) -> None:

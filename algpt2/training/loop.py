@@ -253,6 +253,9 @@ class Trainer:
             self.state.step,
             self.run.train_config.total_steps,
         )
+        for records in self.run.record_sets():
+            for loss in records.losses:
+                logging.warning("%s", loss)
 
     def _result(self, figures: Metrics) -> dict[str, Any]:
         return {

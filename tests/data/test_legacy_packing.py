@@ -161,3 +161,15 @@ def test_the_manifest_of_legacy_records_counts_what_is_lost_and_inspection_says_
         key: legacy[key] for key in ("packing", "train", "val")
     }
     assert verify(folder)["train"]["lost_tokens"] == legacy["train"]["lost_tokens"]
+
+
+def test_whoever_opens_legacy_records_is_told_what_they_lost(made):
+    from algpt2.data.record_set import open_record_set
+
+    (stream, _), (folder, result) = made["stream"], made["legacy"]
+    assert open_record_set([stream], "train").losses == ()
+    (loss,) = open_record_set([folder], "val").losses
+    val = result["val"]
+    percent = 100 * val["lost_tokens"] / (val["input_tokens"] - val["documents"])
+    assert f"the val records in {folder} are packed as in 2020: {percent:.1f}% of the text's tokens" in loss
+    assert f"and {val['false_eos']} of {val['records']} begin with a false end of text" in loss

@@ -105,6 +105,10 @@ def shard(fields):
             lambda fields: fields["train"].update(lost_tokens=1, false_eos=2),
             "its train has 1 lost_tokens and 2 false_eos with the packing stream",
         ),
+        (
+            lambda fields: (fields.update(packing="legacy"), fields["val"].update(lost_tokens=None)),
+            "its val has None lost_tokens and 0 false_eos with the packing legacy",
+        ),
         (lambda fields: fields["train"].update(lost_tokens=6), "lost_tokens 6 are not among the tail_tokens 5"),
         (lambda fields: fields["train"].update(false_eos=3), "2 records have false_eos 3"),
         (lambda fields: fields.update(seq_len=0), "its seq_len is 0, less than 1"),
