@@ -51,7 +51,7 @@ class Adafactor(GlobalGradientOptimizer):
         Args:
           learning_rate: a number, or a schedule of it.
           beta_1: decay of a moving average of the updates, which is then what is applied; None for none.
-          decay_exponent: of the second moment's decay; negative.
+          decay_exponent: of the second moment's decay; negative, or 0 for the second moment of each update alone.
           clip_threshold: the largest RMS of an update before the learning rate.
           multiply_by_parameter_scale: whether an update is multiplied by max(RMS(parameter), epsilon_2).
           relative_step: whether the learning rate is at most 1 / sqrt(t + 1), as in the paper.

@@ -123,6 +123,13 @@ class GlobalGradientOptimizer(keras.optimizers.Optimizer):
                     state[f"{slot}/{name}"] = variable
         return state
 
+    def rate_of(self, update: int) -> float:
+        """Returns the learning rate of the update with this 0-based number, whichever was the last one."""
+        rate = self._learning_rate
+        if isinstance(rate, LearningRateSchedule):
+            rate = rate(tf.constant(update, self.iterations.dtype))
+        return float(rate)
+
     def state_bytes(self) -> int:
         """Returns the size of all slots, which are float32."""
         variables = [variable for slot in self.slots.values() for variable in slot if variable is not None]

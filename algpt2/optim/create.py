@@ -1,5 +1,8 @@
 """From a run's configuration to its schedule and its optimizer."""
 
+import dataclasses
+from collections.abc import Callable, Mapping
+
 from keras.optimizers.schedules import LearningRateSchedule
 
 from algpt2.config.training import TrainConfig
@@ -9,6 +12,9 @@ from algpt2.optim.adamw import AdamW
 from algpt2.optim.base import GlobalGradientOptimizer, is_decayed
 from algpt2.optim.muon import Muon, matrix_count
 from algpt2.optim.schedules import TokensCosine, WarmupDecay
+
+# Changes an optimizer that is just created; gets the run's settings, and the target tokens of one global batch.
+OptimizerChange = Callable[[GlobalGradientOptimizer, TrainConfig, int], None]
 
 
 def create_schedule(config: TrainConfig, tokens_per_step: int) -> LearningRateSchedule:
@@ -50,6 +56,31 @@ def create_optimizer(config: TrainConfig, model: GPT) -> GlobalGradientOptimizer
         optimizer.exclude_from_weight_decay(var_list=not_decayed)
     optimizer.build(list(parameters.values()))
     return optimizer
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerFactory:
+    """Creates a run's optimizer and then makes changes to it, for studies of what no setting of a run makes.
+
+    changes: by their names, in the order in which they are made; none of them leaves it `create_optimizer`.
+    """
+
+    changes: Mapping[str, OptimizerChange] = dataclasses.field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the changes."""
+        return tuple(self.changes)
+
+    def __call__(self, config: TrainConfig, model: GPT) -> GlobalGradientOptimizer:
+        """Returns the changed optimizer; call it in the strategy's scope."""
+        optimizer = create_optimizer(config, model)
+        for change in self.changes.values():
+            change(optimizer, config, config.batch_size * model.config.seq_len)
+        return optimizer
+
+
+TRAINERS_OWN = OptimizerFactory()
 
 
 def _unbuilt_optimizer(

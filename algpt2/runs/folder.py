@@ -40,12 +40,14 @@ class RunIdentity:
     """What the final weights are a function of.
 
     initial_weights: the path that the first weights came from, None where they were drawn.
+    optimizer_changes: the names of what a study changed in the optimizer; none in a run of the trainer.
     """
 
     model_config: GPTConfig
     train_config: TrainConfig
     train_fingerprint: str
     initial_weights: str | None = None
+    optimizer_changes: tuple[str, ...] = ()
 
     def fixed_differences(self, other: "RunIdentity") -> list[str]:
         """Returns 'name: this value, now the other' for everything that differs and may not."""
@@ -54,6 +56,7 @@ class RunIdentity:
         theirs |= {name: getattr(other.train_config, name) for name in FIXED_FIELDS}
         mine["training records"], theirs["training records"] = self.train_fingerprint[:8], other.train_fingerprint[:8]
         mine["initialize_from"], theirs["initialize_from"] = self.initial_weights, other.initial_weights
+        mine["optimizer changes"], theirs["optimizer changes"] = self.optimizer_changes, other.optimizer_changes
         return [f"{name}: {mine[name]!r}, now {theirs[name]!r}" for name in mine if mine[name] != theirs[name]]
 
     def changes(self, other: "RunIdentity") -> dict[str, list[Any]]:
@@ -77,6 +80,7 @@ class RunRecord:
             "train_config": identity.train_config.to_dict(),
             "train_fingerprint": identity.train_fingerprint,
             "initial_weights": identity.initial_weights,
+            "optimizer_changes": list(identity.optimizer_changes),
             "history": list(self.history),
         }
         storage.write_text(storage.join(model_dir, RUN_NAME), json.dumps(fields, indent=2) + "\n")

@@ -30,6 +30,8 @@ class InitialWeights:
 class Run:
     """Everything a training run is made of. `val_records` None means no validation.
 
+    `optimizer_changes` names what a study changes in the optimizer, which is nothing in a run of the trainer.
+
     Raises:
       UserError: model, records and schedule do not fit together.
     """
@@ -42,6 +44,7 @@ class Run:
     model_dir: str | None
     initial_weights: InitialWeights | None = None
     tracking: TrackingConfig = TrackingConfig()
+    optimizer_changes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for records in self.record_sets():
@@ -67,7 +70,9 @@ class Run:
     def identity(self) -> RunIdentity:
         """What the final weights are a function of."""
         path = self.initial_weights.path if self.initial_weights else None
-        return RunIdentity(self.model_config, self.train_config, self.train_records.fingerprint, path)
+        return RunIdentity(
+            self.model_config, self.train_config, self.train_records.fingerprint, path, self.optimizer_changes
+        )
 
     def record_sets(self) -> list[RecordSet]:
         """Returns the training records and, where there is validation, the validation records."""

@@ -23,6 +23,7 @@ from algpt2.devices.workers import Workers, lost_workers
 from algpt2.errors import Interrupted, TrainingStopped
 from algpt2.model.gpt import GPT
 from algpt2.model.sizes import training_flops_per_token
+from algpt2.optim.create import TRAINERS_OWN, OptimizerFactory
 from algpt2.runs.folder import MADE_BY, RESULT_KINDS, RESULT_NAME, RunRecord, record_changes
 from algpt2.runs.plan import Run
 from algpt2.storage import json_files
@@ -48,7 +49,12 @@ from algpt2.training.step_guard import SkipLog, StepGuard
 from algpt2.training.stop_signals import StopSignals
 
 
-def train(run: Run, strategy: tf.distribute.Strategy, clock: Clock = time.monotonic) -> dict[str, Any]:
+def train(
+    run: Run,
+    strategy: tf.distribute.Strategy,
+    clock: Clock = time.monotonic,
+    create_optimizer: OptimizerFactory = TRAINERS_OWN,
+) -> dict[str, Any]:
     """Runs, or resumes, a run to its last step; returns the final figures, which `result.json` keeps.
 
     Every worker process of the strategy calls it; the chief alone writes.
@@ -57,13 +63,17 @@ def train(run: Run, strategy: tf.distribute.Strategy, clock: Clock = time.monoto
       run: what to train, on what, and where.
       strategy: the devices; see `algpt2.devices.strategies`.
       clock: seconds since some moment, by which `save_every_minutes` is counted.
+      create_optimizer: makes the run's `optimizer_changes`, and no others.
 
     Raises:
+      ValueError: the changes are others than those that the run names.
       UserError: a record is damaged or does not fit the model, or the folder belongs to another run or process.
       TrainingStopped: the loss or gradient is no longer finite, a worker or the folder is lost, or the end cannot be
         saved.
       Interrupted: a signal asked the run to stop, and it has saved.
     """
+    if create_optimizer.names != run.optimizer_changes:
+        raise ValueError(f"the run has the changes {run.optimizer_changes} and the factory {create_optimizer.names}")
     found = require_start(run, strategy)  # What is wrong is refused before anything is written.
     texts = EvaluationTexts(found["prompts"], found["benchmarks"])
     workers = Workers(strategy)
@@ -73,18 +83,23 @@ def train(run: Run, strategy: tf.distribute.Strategy, clock: Clock = time.monoto
         stack.enter_context(lost_workers(workers.count))
         stack.enter_context(reading_errors(*run.record_sets()))
         stack.enter_context(out_of_memory("lower --batch_size, raise --accumulation_steps or give --remat block"))
-        trainer = build_trainer(run, strategy, process, texts, clock)
+        trainer = build_trainer(run, strategy, process, texts, clock, create_optimizer)
         with trainer.stall_watch:
             return trainer.train()
 
 
 def build_trainer(
-    run: Run, strategy: tf.distribute.Strategy, process: Process, texts: EvaluationTexts, clock: Clock = time.monotonic
+    run: Run,
+    strategy: tf.distribute.Strategy,
+    process: Process,
+    texts: EvaluationTexts,
+    clock: Clock = time.monotonic,
+    create_optimizer: OptimizerFactory = TRAINERS_OWN,
 ) -> "Trainer":
     """Restores a run, whose folder is claimed, and returns the trainer that goes on with it."""
     with strategy.scope():
         model = create_model(run.model_config, run.train_config)
-    train_step = TrainStep(strategy, model, run.train_config)
+    train_step = TrainStep(strategy, model, run.train_config, create_optimizer)
     store = CheckpointStore(run.model_dir, Provenance.of(run, train_step.n_replicas), run.cadence)
     timer = SaveTimer(run.cadence.save_every_minutes, clock)
     publisher = run_files.create_publisher(process.claim)

@@ -18,7 +18,7 @@ from algpt2.devices.compilation import graph_function
 from algpt2.model.gpt import GPT
 from algpt2.model.losses import inputs_and_targets, mean_head_nats
 from algpt2.optim.base import clip_by_global_norm
-from algpt2.optim.create import create_optimizer, create_schedule
+from algpt2.optim.create import TRAINERS_OWN, OptimizerFactory
 from algpt2.tracking.metrics import StepResults
 from algpt2.training.input_progress import Batches, InputProgress
 from algpt2.training.spikes import SkipState, is_spike, slide, window_steps
@@ -45,7 +45,13 @@ class TrainStep:
       results, skips = step(batches, 0, 10, SkipState.before_first_step(config))
     """
 
-    def __init__(self, strategy: tf.distribute.Strategy, model: GPT, config: TrainConfig):
+    def __init__(
+        self,
+        strategy: tf.distribute.Strategy,
+        model: GPT,
+        config: TrainConfig,
+        create_optimizer: OptimizerFactory = TRAINERS_OWN,
+    ):
         """Takes a model that was made in the strategy's scope.
 
         Raises:
@@ -60,7 +66,6 @@ class TrainStep:
         with strategy.scope():
             self.optimizer = create_optimizer(config, model)
         self.parameters = list(model.named_parameters().values())
-        self._schedule = create_schedule(config, config.batch_size * model.config.seq_len)
         self._gradients = graph_function(self._local_gradients, config.jit_compile, strategy)
         # With several replicas, the optimizer's `apply` enters the strategy's cross-replica context, which a nested
         # compiled function cannot do, so the update stays in the outer graph.
@@ -89,7 +94,7 @@ class TrainStep:
 
     def learning_rate_of(self, step: int) -> float:
         """Returns the learning rate that the update of a step (0-based) is made with."""
-        return float(self._schedule(tf.constant(step, self.optimizer.iterations.dtype)))
+        return self.optimizer.rate_of(step)
 
     def replica_function(self) -> tuple[Callable[..., tuple[tf.Tensor, ...]], tuple[tf.TensorSpec, ...]]:
         """Returns what each replica runs for one step, for those who compile it themselves, and its arguments."""
