@@ -24,7 +24,7 @@ from algpt2.studies.folder import opened_study, results_in
 from algpt2.studies.listing import Speed, format_stages, list_stages
 from algpt2.studies.orders import CADENCE_DEFAULTS, TRACKING_DEFAULTS, CellSettings, Orders, read_arm_records
 from algpt2.studies.results import StudyRecord
-from algpt2.studies.runner import require_jobs, run_study
+from algpt2.studies.runner import Runner, require_jobs
 from algpt2.studies.spec import Spec, load_spec
 from algpt2.studies.study_run import StudyRun
 
@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
     record = StudyRecord(spec, orders.records_identity())
     with opened_study(arguments.output, record) as results:
         study = StudyRun(arguments.output, record, orders, arms, results, arguments.delete_checkpoints)
-        run_study(study, arguments.jobs)
+        Runner(study, arguments.jobs).run()
     cli.print_json(study.summary())
     return cli.EXIT_FAILURE if study.summary()["failed"] else cli.EXIT_OK
 

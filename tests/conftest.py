@@ -159,7 +159,7 @@ def records_folder(tmp_path_factory) -> str:
 @pytest.fixture(scope="session")
 def scripts():
     """The globals of every script, loaded as Python would run it, but for its last line."""
-    folders = ("data_tools", "eval", "benchmarks", "docs/reference")
+    folders = ("data_tools", "eval", "ablations", "benchmarks", "docs/reference")
     files = [
         REPOSITORY / TRAIN,
         REPOSITORY / GENERATE,

@@ -16,7 +16,7 @@ from training_process import write_config
 LINE = "error: interrupted\n"
 SCRIPTS = sorted(
     str(file.relative_to(REPOSITORY))
-    for folder in (".", "data_tools", "eval", "docs/reference")
+    for folder in (".", "data_tools", "eval", "ablations", "docs/reference")
     for file in (REPOSITORY / folder).glob("*.py")
     if "cli.run(main)" in file.read_text()
 )

@@ -11,7 +11,7 @@ from places import REPOSITORY
 
 SCRIPTS = sorted(
     str(file.relative_to(REPOSITORY))
-    for folder in (".", "data_tools", "eval", "docs/reference")
+    for folder in (".", "data_tools", "eval", "ablations", "docs/reference")
     for file in (REPOSITORY / folder).glob("*.py")
     if "cli.run(main)" in file.read_text()
 )

@@ -19,6 +19,7 @@ FILES = {
     "preflight": "batch_search hlo_loops memory_estimate tpu_compiler",
     "runs": "folder plan request",
     "storage": "*",
+    "studies": "*",
     "tracking": "comparison metrics report throughput",
     "training": "stop_signals",
 }

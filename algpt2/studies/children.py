@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from typing import BinaryIO, NamedTuple
 
 from algpt2 import cli, storage
@@ -14,7 +15,7 @@ from algpt2.studies.cell_process import EXIT_DIVERGED, write_order
 from algpt2.studies.cells import Cell
 from algpt2.studies.orders import CellOrder
 
-MODULE = "algpt2.studies.cell_process"
+CELL_COMMAND = (sys.executable, "-m", "algpt2.studies.cell_process")
 LAST_BYTES = 1 << 14
 THREAD_VARIABLES = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
@@ -43,16 +44,24 @@ class Child:
       order: what it is told.
       log_path: the file that gets its stderr, after what is there.
       threads: how many it computes with; None for as many as there are cores.
+      command: the program that trains.
     """
 
-    def __init__(self, cell: Cell, order: CellOrder, log_path: str, threads: int | None):
+    def __init__(
+        self,
+        cell: Cell,
+        order: CellOrder,
+        log_path: str,
+        threads: int | None = None,
+        command: Sequence[str] = CELL_COMMAND,
+    ):
         self.cell = cell
         self._log_path = log_path
         self._local_log = _local_log(log_path)
         self._is_told_to_stop = False
         with open(self._local_log, "ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", MODULE],
+                command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

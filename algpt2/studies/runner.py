@@ -4,7 +4,7 @@ import os
 import selectors
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from absl import logging
@@ -13,7 +13,7 @@ from algpt2 import interrupts
 from algpt2.errors import Interrupted, UserError
 from algpt2.progress import LiveLine
 from algpt2.studies.cells import Cell
-from algpt2.studies.children import Child, Outcome
+from algpt2.studies.children import CELL_COMMAND, Child, Outcome
 from algpt2.studies.results import FINISHED
 from algpt2.studies.study_run import StudyRun
 
@@ -38,39 +38,36 @@ def require_jobs(jobs: int, tpu: str | None) -> None:
         )
 
 
-def run_study(study: StudyRun, jobs: int) -> None:
-    """Runs the cells that are left.
-
-    Args:
-      study: gets what they come to.
-      jobs: how many run at a time; they share the cores.
-
-    Raises:
-      UserError: a cell's folder holds another run.
-      Interrupted: a signal stopped the study, after the cells that were running have saved.
-    """
-    study.take_finished_runs()
-    Runner(study, jobs).run()
-
-
 class Runner:
-    """Keeps as many cells running as there are to be at a time.
+    """Keeps as many cells of a study running as there are to be at a time.
 
     Args:
       study: which cells there are; gets what they come to.
-      jobs: how many run at a time.
+      jobs: how many run at a time; they share the cores.
+      command: the program that trains a cell.
       clock: seconds since some moment, by which the time left is told.
     """
 
-    def __init__(self, study: StudyRun, jobs: int, clock: Callable[[], float] = time.monotonic):
-        self._study, self._jobs = study, jobs
+    def __init__(
+        self,
+        study: StudyRun,
+        jobs: int = 1,
+        command: Sequence[str] = CELL_COMMAND,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self._study, self._jobs, self._command, self._clock = study, jobs, command, clock
         self._threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None
         self._running: dict[Cell, Child] = {}
-        self._clock = clock
         self._began, self._ended = clock(), 0
 
     def run(self) -> None:
-        """Runs cells until none is left, or until a signal comes."""
+        """Runs the cells that are left.
+
+        Raises:
+          UserError: a cell's folder holds another run.
+          Interrupted: a signal stopped the study, after the cells that were running have saved.
+        """
+        self._study.take_finished_runs()
         with _StopSignals(self._running) as stop, selectors.DefaultSelector() as selector:
             n_left = len(self._study.left())
             line = LiveLine(len(self._study.planned()) - n_left, len(self._study.planned()), unit="cells")
@@ -94,7 +91,7 @@ class Runner:
                 return
             if cell not in self._running:
                 log_path = cell.log_path(self._study.output)
-                child = Child(cell, self._study.orders.order(cell), log_path, self._threads)
+                child = Child(cell, self._study.orders.order(cell), log_path, self._threads, self._command)
                 self._running[cell] = child
                 selector.register(child.stdout, selectors.EVENT_READ, child)
 

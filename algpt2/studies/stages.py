@@ -63,25 +63,30 @@ def planned_cells(spec: Spec, choices: Mapping[str, RateChoice]) -> list[Cell]:
 
     Args:
       spec: of the study.
-      choices: the `RateChoice` of each arm by its name; more cells follow when one that is open is made.
+      choices: the `RateChoice` of each arm whose cells are meant, by its name; more cells follow when one that is open
+        is made.
     """
     return [*_selection_cells(spec, choices), *_confirmation_cells(spec, choices)]
 
 
 def _selection_cells(spec: Spec, choices: Mapping[str, RateChoice]) -> Iterator[Cell]:
     for seed in spec.selection_seeds:
-        for arm in spec.arms:
-            rates = choices[arm.name].rates
+        for name in _in_order(spec, choices):
+            rates = choices[name].rates
             if len(rates) > 1 or not spec.confirmation_seeds:  # else nothing would depend on them
-                yield from (Cell(arm.name, rate, seed, SELECTION) for rate in rates)
+                yield from (Cell(name, rate, seed, SELECTION) for rate in rates)
 
 
 def _confirmation_cells(spec: Spec, choices: Mapping[str, RateChoice]) -> Iterator[Cell]:
     for seed in spec.confirmation_seeds:
-        for arm in spec.arms:
-            rate = choices[arm.name].chosen
+        for name in _in_order(spec, choices):
+            rate = choices[name].chosen
             if rate is not None:
-                yield Cell(arm.name, rate, seed, CONFIRMATION)
+                yield Cell(name, rate, seed, CONFIRMATION)
+
+
+def _in_order(spec: Spec, choices: Mapping[str, RateChoice]) -> list[str]:
+    return [arm.name for arm in spec.arms if arm.name in choices]
 
 
 def _mean_score(spec: Spec, arm: Arm, rate: float, scores: Scores) -> float | None:

@@ -15,7 +15,7 @@ DOCUMENTS = sorted(
 )
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 QUOTED = re.compile(r"`([^`\s]+)`")
-FOLDERS = ("algpt2", "benchmarks", "data_tools", "docs", "eval", "tests")
+FOLDERS = ("ablations", "algpt2", "benchmarks", "data_tools", "docs", "eval", "tests")
 
 
 def prose_of(text):

@@ -7,13 +7,15 @@ import json
 import re
 from pathlib import Path
 
+from places import REPOSITORY
+
 from algpt2 import cli
 
 DEMO, TOKENIZER = "data_tools/make_demo_corpus.py", "data_tools/train_tokenizer.py"
 RECORDS, INSPECT = "data_tools/make_tfrecords.py", "data_tools/inspect_tfrecords.py"
 TRAIN, COMPARE = "train_tfrecords.py", "data_tools/compare_runs.py"
 EVALUATE, GENERATE = "eval/wikitext.py", "generate.py"
-REPORT = "data_tools/report.py"
+REPORT, STUDY = "data_tools/report.py", "ablations/run.py"
 
 VOCAB_SIZE, SEQ_LEN, STEPS = 300, 16, 30
 WORDS = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta")
@@ -36,6 +38,10 @@ GOOD = {
     },
     COMPARE: {"run": ["{good}/gpt2", "{good}/algpt2"], "val_path": "{good}/records"},
     REPORT: {"RUN": ["{good}/gpt2", "{good}/algpt2"], "output": "{out}"},
+    STUDY: {
+        **{"SPEC": str(REPOSITORY / "tests" / "helpers" / "tiny_study.toml"), "output": "{out}"},
+        **{"train_path": "{good}/records", "val_path": "{good}/records"},
+    },
     EVALUATE: {"checkpoint": "{good}/algpt2", "data": "{good}/heldout.txt", "protocol": "raw"},
     GENERATE: {"checkpoint": "{good}/algpt2", "prompt": "alpha beta", "max_new_tokens": 5},
 }
