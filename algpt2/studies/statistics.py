@@ -1,15 +1,16 @@
 """Means and differences over seeds with their intervals: SciPy's t-distribution and tests (the extra `studies`)."""
 
+import dataclasses
 from collections.abc import Sequence
 from types import ModuleType
-from typing import NamedTuple
 
 from algpt2.errors import UserError
 
 CONFIDENCE = 0.95
 
 
-class Estimate(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Estimate:
     """A mean over n seeds and the ends of its 95% interval, which are None where one seed gives none."""
 
     mean: float

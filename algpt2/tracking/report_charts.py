@@ -3,7 +3,7 @@
 import base64
 import dataclasses
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from algpt2.errors import UserError
@@ -18,6 +18,7 @@ FEW_POINTS = 25  # a curve of at most so many has a marker at each of them
 MOST_POINTS = 300  # the points of a longer curve are averages of neighbours
 STEEP_START = 0.02  # in this first fraction of the longest run, falling curves may lie above the chart
 WIDEST, NARROWEST = 2.6, 1.3
+WIDTH_INCHES, HEIGHT_INCHES = 7.0, 3.6
 BASELINE_COLOUR = "#666666"
 BASELINE_DASHES = ("dashed", "dotted", "dashdot")
 SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": "algpt2", "font.family": "sans-serif", "font.size": 11}
@@ -92,17 +93,35 @@ def svg_data_uri(chart: Chart, curves: Sequence[Curve]) -> str:
     Raises:
       UserError: matplotlib is not installed.
     """
+    return data_uri(svg(lambda axes: _draw(axes, chart, curves)))
+
+
+def svg(draw: Callable[["Axes"], None], height_inches: float = HEIGHT_INCHES) -> bytes:
+    """Returns an SVG image, on white so that it can be read on a dark page too; equal drawings give equal bytes.
+
+    Args:
+      draw: what draws on the image's axes.
+      height_inches: of the image, which is `WIDTH_INCHES` wide.
+
+    Raises:
+      UserError: matplotlib is not installed.
+    """
     try:
         import matplotlib
         from matplotlib.figure import Figure
     except ImportError as error:
         raise UserError("a report's charts need matplotlib: run `pip install -e '.[report]'`.") from error
     with matplotlib.rc_context(SETTINGS):
-        figure = Figure(figsize=(7, 3.6), layout="constrained")
-        _draw(figure.add_subplot(), chart, curves)
+        figure = Figure(figsize=(WIDTH_INCHES, height_inches), layout="constrained")
+        draw(figure.add_subplot())
         stream = io.BytesIO()
         figure.savefig(stream, format="svg", metadata={"Date": None})
-    return "data:image/svg+xml;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
+    return stream.getvalue()
+
+
+def data_uri(image: bytes) -> str:
+    """Returns an SVG image as an address that a page can hold within itself."""
+    return "data:image/svg+xml;base64," + base64.b64encode(image).decode("ascii")
 
 
 def _draw(axes: "Axes", chart: Chart, curves: Sequence[Curve]) -> None:
@@ -110,7 +129,7 @@ def _draw(axes: "Axes", chart: Chart, curves: Sequence[Curve]) -> None:
         if not curve.points:
             continue
         tokens, values = zip(*curve.thinned().points, strict=True)
-        width = _width(index, len(curves))
+        width = line_width(index, len(curves))
         marker = "o" if len(tokens) <= FEW_POINTS else None
         axes.plot(tokens, values, color=colour(index), linewidth=width, marker=marker, markersize=width + 2)
     for number, baseline in enumerate(chart.baselines):
@@ -127,7 +146,7 @@ def _draw_baseline(axes: "Axes", baseline: Baseline, dashes: str) -> None:
     axes.text(0.01, baseline.value, baseline.model, color=BASELINE_COLOUR, transform=place, va="bottom", fontsize=9)
 
 
-def _width(index: int, n_curves: int) -> float:
+def line_width(index: int, n_curves: int) -> float:
     """Returns a line's width: later ones are thinner, so that a line beneath one still shows on both sides of it."""
     return WIDEST - (WIDEST - NARROWEST) * index / (n_curves - 1) if n_curves > 1 else NARROWEST
 
@@ -157,6 +176,11 @@ def _label(axes: "Axes", chart: Chart) -> None:
     elif chart.from_zero:
         axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(short_number if chart.key == "tokens_per_second" else "{x:g}")
+    add_grid(axes)
+
+
+def add_grid(axes: "Axes") -> None:
+    """Draws a pale grid behind the curves, and no frame at the top and at the right."""
     axes.grid(color="#e4e4e4", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
