@@ -52,7 +52,7 @@ def cell_settings(study: Study) -> dict[str, Settings]:
 
     That is its arm, rate, seed and stage, its parameters, and every field of model and training that an arm names.
     """
-    fields = {arm.name: dict(_fields(study, arm.name)) for arm in study.spec.arms}
+    fields = {arm.name: dict(_fields_of_arm(study, arm.name)) for arm in study.spec.arms}
     of_numbers = {name for name in _names(fields) if all(_is_number(of_arm[name]) for of_arm in fields.values())}
     settings = {}
     for one in finished(study):
@@ -68,7 +68,7 @@ def cell_settings(study: Study) -> dict[str, Settings]:
     return settings
 
 
-def _fields(study: Study, name: str) -> Iterator[tuple[str, Any]]:
+def _fields_of_arm(study: Study, name: str) -> Iterator[tuple[str, Any]]:
     """Yields the value that an arm has of each field that any arm names."""
     spec, arm = study.spec, study.spec.arm(name)
     model, training = spec.model_config(arm), spec.train_config(arm, arm.learning_rates[0], seed=0)
