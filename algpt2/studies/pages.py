@@ -12,7 +12,7 @@ PLOTS_FOLDER = "plots"
 PAGE_STYLE = f"""{STYLE}
 h1 {{ max-width: 40em; }}
 p, li {{ max-width: 60em; }}
-td.prose {{ text-align: left; white-space: normal; min-width: 16em; }}
+th.prose, td.prose {{ text-align: left; white-space: normal; min-width: 16em; }}
 th:first-child, td:first-child {{ text-align: left; color: #1a1a1a; }}
 td {{ vertical-align: top; }}
 """
@@ -88,15 +88,13 @@ def _html_blocks(part: Section) -> Iterator[str]:
 
 
 def _html_table(table: Table) -> str:
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in table.head)
-    rows = "".join(f"<tr>{''.join(_html_cells(table, row))}</tr>" for row in table.rows)
-    return f"<table><tr>{head}</tr>{rows}</table>"
+    rows = [("th", table.head), *(("td", row) for row in table.rows)]
+    return f"<table>{''.join(f'<tr>{_html_cells(table, kind, row)}</tr>' for kind, row in rows)}</table>"
 
 
-def _html_cells(table: Table, row: Sequence[str]) -> Iterator[str]:
-    for number, cell in enumerate(row):
-        kind = ' class="prose"' if number in table.prose else ""
-        yield f"<td{kind}>{html.escape(cell)}</td>"
+def _html_cells(table: Table, kind: str, row: Sequence[str]) -> str:
+    classes = [' class="prose"' if number in table.prose else "" for number in range(len(row))]
+    return "".join(f"<{kind}{one}>{html.escape(cell)}</{kind}>" for one, cell in zip(classes, row, strict=True))
 
 
 def _figure(chart: Chart) -> str:

@@ -85,6 +85,13 @@ def ratio_interval(numerators: Sequence[float], denominators: Sequence[float]) -
     (Fieller 1954, "Some problems in interval estimation", J. R. Stat. Soc. B 16; Franz, arXiv:0710.2024): its ends are
     the roots of a parabola in r.
 
+    Example:
+
+    >>> from algpt2.studies.statistics import ratio_interval
+    >>> estimate = ratio_interval([0.09, 0.105, 0.095], [0.22, 0.23, 0.24])
+    >>> f"{estimate.mean:.2f} from {estimate.low:.2f} to {estimate.high:.2f}"
+    '0.42 from 0.34 to 0.50'
+
     Args:
       numerators: one for each seed.
       denominators: those of the same seeds, in the same order.
