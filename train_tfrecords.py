@@ -72,6 +72,11 @@ def _add_data_flags(parser: argparse.ArgumentParser) -> None:
     )
     data.add_argument("--seq_len", type=int, help="positions of the model (default: the config's)")
     data.add_argument(
+        "--document_mask",
+        action="store_true",
+        help="let a token see only its own document: sets the model's document_eos_id to that of --train_path",
+    )
+    data.add_argument(
         "--model_dir",
         metavar="DIR",
         help="the run's folder, on disk or gs://; holding this run, it resumes (default: a new one, runs/CONFIG-TIME)",

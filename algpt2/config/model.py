@@ -86,9 +86,14 @@ class GPTConfig:
     )
     position_encoding: str = option(
         LEARNED,
-        "learned: a table of positions, as GPT-2's; alibi: attention scores that fall with the distance, which fit "
-        "sequences of any length (arXiv:2108.12409)",
+        "learned: a table of positions, as GPT-2's; alibi: attention scores that fall with the distance, without a "
+        "table and so for sequences of any length (arXiv:2108.12409)",
         POSITION_ENCODINGS,
+    )
+    document_eos_id: int | None = option(
+        None,
+        "the id that stands in front of each document: with it a token sees only its own document, and without it all "
+        "that stand before it in its row",
     )
     untied_head: bool = option(False, "the head is a table of its own, and not the token table")
     tied_projections: bool = option(
@@ -127,6 +132,8 @@ class GPTConfig:
                 f"d_model must be a multiple of n_head, received d_model={self.d_model} and n_head={self.n_head}."
             )
         require_rules(self)
+        if self.document_eos_id is not None:
+            self._require_id("document_eos_id", self.document_eos_id)
         if self.tied_projections and (not self.embedding_size or self.untied_head):
             raise UserError(
                 "tied_projections needs factorized embeddings and the tied head, received "
@@ -137,6 +144,10 @@ class GPTConfig:
                 f"hyper_connections must be 0 or from 2 to {MOST_LANES}, received {shown(self.hyper_connections)}."
             )
         _ = self.attention_sets, self.feed_forward_sets
+
+    def _require_id(self, name: str, value: Any) -> None:
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < self.vocab_size:
+            raise UserError(f"{name} must be an id below vocab_size {self.vocab_size}, received {shown(value)}.")
 
     @property
     def head_size(self) -> int:

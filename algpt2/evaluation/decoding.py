@@ -136,11 +136,12 @@ def _take_in(model: GPT, texts: Texts, cache: Cache) -> Cache:
     last = texts.length - 1
     n_slots = texts.ids.shape[1]
     chunk = min(CHUNK_SLOTS, -(-n_slots // CACHE_LENGTHS))
+    documents = model.documents_of(texts.ids)
 
     def step(n_cached: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
         slot = ops.minimum(n_cached, ops.maximum(last - chunk, 0))
         ids = ops.slice(texts.ids, (0, slot), (ops.shape(texts.ids)[0], chunk))
-        _, cache = model.call_with_cache(ids, cache, slot, texts.first_slots)
+        _, cache = model.call_with_cache(ids, cache, slot, texts.first_slots, documents)
         return slot + chunk, cache
 
     return tf.while_loop(lambda n_cached, _: n_cached < last, step, (texts.n_cached, cache))[1]
@@ -149,7 +150,7 @@ def _take_in(model: GPT, texts: Texts, cache: Cache) -> Cache:
 def _next_logits(model: GPT, texts: Texts, cache: Cache) -> tuple[Tensor, Cache]:
     slot = texts.length - 1
     ids = ops.slice(texts.ids, (0, slot), (ops.shape(texts.ids)[0], 1))
-    hidden, cache = model.call_with_cache(ids, cache, slot, texts.first_slots)
+    hidden, cache = model.call_with_cache(ids, cache, slot, texts.first_slots, model.documents_of(texts.ids))
     return head_logits(hidden[:, 0], model.head_table), cache
 
 

@@ -145,8 +145,21 @@ class GPT(keras.Model):
         """
         return head_logits(self.hidden_states(ids, training, dropout_seed), self.head_table)
 
+    def documents_of(self, ids: TensorLike) -> Tensor | None:
+        """Returns the number of the document that each token is of, int32 (B, L); None if attention crosses documents.
+
+        A document begins with the id `document_eos_id`. What stands before the first of them in a row, such as the rest
+        of a document that the row before began, is a document too.
+
+        Args:
+          ids: int32 (B, L).
+        """
+        if self.config.document_eos_id is None:
+            return None
+        return ops.cumsum(ops.cast(ops.equal(ids, self.config.document_eos_id), "int32"), axis=1)
+
     def call_with_cache(
-        self, ids: TensorLike, cache: Cache, slot: Integer, first_slots: TensorLike
+        self, ids: TensorLike, cache: Cache, slot: Integer, first_slots: TensorLike, documents: TensorLike | None
     ) -> tuple[Tensor, Cache]:
         """Returns what the head's table is applied to, (B, L, E or D), and the cache with these tokens. No dropout.
 
@@ -159,15 +172,20 @@ class GPT(keras.Model):
           slot: int32 (), that of ids[:, 0]; slot + L is at most the slots of the cache.
           first_slots: int32 (B,), the slot of each row's first token, which has position 0. What stands before it is
             never seen.
+          documents: int32 (B, slots of the cache), `documents_of` the ids in all slots.
         """
         slots = slot + ops.arange(ids.shape[1], dtype="int32")
         x = self._embed_at(ids, ops.maximum(slots - ops.convert_to_tensor(first_slots)[:, None], 0))
         cached = ops.arange(cache[0][0].shape[1], dtype="int32")
         visible = (cached <= slots[:, None]) & (cached >= ops.convert_to_tensor(first_slots)[:, None, None])
+        if documents is not None:
+            of_tokens = ops.slice(documents, (0, slot), ops.shape(ids))
+            visible = visible & (of_tokens[:, :, None] == documents[:, None, :])
         stream, new_cache = self.applications.begin(x, self._value_embeddings(ids)), []
         for application, layer_cache in enumerate(cache):
             attention, feed_forward = self._parts_of(application)
-            x, place = self.applications.input(stream, application), self._place(stream, application, None)
+            x = self.applications.input(stream, application)
+            place = self._place(Place(0, own=self.applications), stream, application)
             result, layer_cache = attention.attend_with_cache(x, layer_cache, slot, visible, place)
             stream = self.applications.after(stream, x, feed_forward.feed_forward(result, place), application)
             new_cache.append(layer_cache)
@@ -199,7 +217,8 @@ class GPT(keras.Model):
             # of one step would come again at other sites in the next.
             dropout_seed = keras.random.randint((2,), 0, 2**31 - 1, dtype="int32", seed=self.dropout_seeds)
         stream = self.applications.begin(self.embed(ids, 0, dropout_seed), self._value_embeddings(ids))
-        return self._head_input(self.applications.end(self._apply_blocks(stream, dropout_seed, remat)))
+        place = Place(0, dropout_seed, self.applications, documents=self.documents_of(ids))
+        return self._head_input(self.applications.end(self._apply_blocks(stream, place, remat)))
 
     def embed(self, ids: TensorLike, position: Integer = 0, dropout_seed: TensorLike | None = None) -> Tensor:
         """Returns the sum of token and position embeddings, (B, L, D), projected from E to D if factorized.
@@ -228,12 +247,12 @@ class GPT(keras.Model):
             return None
         return ops.cast(ops.take(self.value_table, ids, axis=0), self.compute_dtype)
 
-    def _apply_blocks(self, stream: Stream, dropout_seed: TensorLike | None, remat: str) -> Stream:
+    def _apply_blocks(self, stream: Stream, first_place: Place, remat: str) -> Stream:
         """Returns the stream after all applications."""
 
         def apply(parts: tuple[Block, Block], stream: Stream, application: Integer) -> Stream:
             attention, feed_forward = parts
-            x, place = self.applications.input(stream, application), self._place(stream, application, dropout_seed)
+            x, place = self.applications.input(stream, application), self._place(first_place, stream, application)
             result = feed_forward.feed_forward(attention.attend(x, place), place)
             return self.applications.after(stream, x, result, application)
 
@@ -253,9 +272,9 @@ class GPT(keras.Model):
             packed = rematerialised(functools.partial(apply_packed, parts), packed, application)
         return unpack(packed, stream)
 
-    def _place(self, stream: Stream, application: Integer, dropout_seed: TensorLike | None) -> Place:
+    def _place(self, first_place: Place, stream: Stream, application: Integer) -> Place:
         more_values = self.applications.values_of(stream, application)
-        return Place(application, dropout_seed, self.applications, more_values)
+        return first_place._replace(application=application, more_values=more_values)
 
     def _parts_of(self, application: int) -> tuple[Block, Block]:
         """Returns the blocks that hold the attention and the feed-forward part of an application."""

@@ -94,6 +94,7 @@ class CausalSelfAttention(ConfiguredLayer):
         dropout_seed: TensorLike | None = None,
         first_site: Integer = 0,
         more_values: Tensor | None = None,
+        documents: TensorLike | None = None,
     ) -> Tensor:
         """Returns the attention's contribution to the residual stream, (B, L, D).
 
@@ -102,13 +103,15 @@ class CausalSelfAttention(ConfiguredLayer):
           dropout_seed: int32 (2,), or None without dropout.
           first_site: dropout site of the attention weights.
           more_values: what is added to the values, (B, L, D), if anything.
+          documents: int32 (B, L), the number of the document that each position is of, which alone it sees; None where
+            a position sees all before it.
         """
         dropout = Dropout(self.config.dropout, dropout_seed, first_site)
         query, key, value = self._query_key_value(x)
         if more_values is not None:
             heads = (-1, x.shape[1], self.config.n_head, self.config.head_size)
             value = value + ops.transpose(ops.reshape(more_values, heads), (0, 2, 1, 3))
-        return self._project(causal_attention(query, key, value, dropout, AttentionBias(self.slopes)))
+        return self._project(causal_attention(query, key, value, dropout, AttentionBias(self.slopes, documents)))
 
     def call_with_cache(
         self, x: Tensor, cache: LayerCache, slot: Integer, visible: Tensor, more_values: Tensor | None = None
@@ -227,22 +230,35 @@ class Block(ConfiguredLayer):
         """Returns what `from_config` needs."""
         return {**super().get_config(), "index": self.index}
 
-    def call(self, x: Tensor, dropout_seed: TensorLike | None = None, application: Integer = 0) -> Tensor:
+    def call(
+        self,
+        x: Tensor,
+        dropout_seed: TensorLike | None = None,
+        application: Integer = 0,
+        documents: TensorLike | None = None,
+    ) -> Tensor:
         """Returns the residual stream after both parts of a plain block, (B, L, D).
 
         Args:
           x: the residual stream, (B, L, D).
           dropout_seed: int32 (2,), or None without dropout.
           application: which of the model's block applications this is, from 0: a shared block draws new masks in each.
+          documents: int32 (B, L) or None, as of `CausalSelfAttention`.
         """
-        place = Place(application, dropout_seed)
+        place = Place(application, dropout_seed, documents=documents)
         return self.feed_forward(self.attend(x, place), place)
 
     def attend(self, x: Tensor, place: "Place") -> Tensor:
         """Returns the residual stream after the attention, (B, L, D)."""
         site = _first_site(place.application)
         normed = place.modulated("ln_1", self.ln_1(x))
-        attended = self.attn(normed, dropout_seed=place.dropout_seed, first_site=site, more_values=place.more_values)
+        attended = self.attn(
+            normed,
+            dropout_seed=place.dropout_seed,
+            first_site=site,
+            more_values=place.more_values,
+            documents=place.documents,
+        )
         return x + self._scaled(self._dropped("attn", attended, place, site + 1))
 
     def attend_with_cache(
@@ -273,12 +289,14 @@ class Place(NamedTuple):
       dropout_seed: int32 (2,), or None without dropout.
       own: the parameters of the applications, or None where the model has none.
       more_values: what is added to the values of the attention, (B, L, D), or None.
+      documents: int32 (B, L) or None, as of `CausalSelfAttention`.
     """
 
     application: Integer
     dropout_seed: TensorLike | None = None
     own: Applications | None = None
     more_values: Tensor | None = None
+    documents: TensorLike | None = None
 
     def modulated(self, part: str, x: Tensor) -> Tensor:
         """Returns a part's output with the scale and bias of this application, where the model has them."""

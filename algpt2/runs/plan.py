@@ -147,3 +147,9 @@ def _require_fit(config: GPTConfig, records: RecordSet) -> None:
             f"the model's vocab_size must be at least the tokenizer's, and {records.folder} was made with "
             f"{records.vocab_size}, the model has {config.vocab_size}: choose another --config_path or tokenizer."
         )
+    if config.document_eos_id not in (None, records.eos_id):
+        raise UserError(
+            f"the model's document_eos_id must be the id in front of each document, which is {records.eos_id} in "
+            f"{records.folder}, received {config.document_eos_id}: set it to that, or leave it out and give "
+            "--document_mask."
+        )

@@ -93,7 +93,9 @@ class RunRequest:
                 f"--model_type must be the type of --config_path, which is {config.model_type}, "
                 f"received {self.flags.model_type}: leave the flag out."
             )
-        return config if self.flags.seq_len is None else dataclasses.replace(config, seq_len=self.flags.seq_len)
+        if self.flags.seq_len is not None:
+            config = dataclasses.replace(config, seq_len=self.flags.seq_len)
+        return dataclasses.replace(config, document_eos_id=self._eos_id()) if self.flags.document_mask else config
 
     def train_config(self, train_records: RecordSet | None) -> TrainConfig:
         """Returns the begun run's settings, or the defaults, with the flags in their place."""
@@ -136,6 +138,15 @@ class RunRequest:
         if self.flags.duplicate_layers and not path:
             raise UserError("--duplicate_layers needs --initialize_from, and it was not given: leave the flag out.")
         return InitialWeights(path, self.flags.duplicate_layers) if path else None
+
+    def _eos_id(self) -> int:
+        """Returns the id in front of each document of --train_path, by the manifest."""
+        if not self.flags.train_path:
+            raise UserError(
+                "--document_mask takes the id in front of each document from --train_path, and it was not given: give "
+                "it, or write document_eos_id into the file of --config_path."
+            )
+        return open_record_set(self.flags.train_path, "train", check_content=False).eos_id
 
     def _open_records(self, paths: list[str], split: str) -> RecordSet:
         """Reads no shard on a disk for --dry_run and --rehearse, which only count records."""

@@ -10,7 +10,8 @@ from algpt2.errors import UserError
 from algpt2.model.gpt import GPT
 from algpt2.runs.plan import InitialWeights
 
-# Where these agree, a checkpoint fits; the number of layers, whether they are shared, and dropout may differ.
+# Where these agree, a checkpoint fits. The number of layers, whether they are shared, dropout, and whether attention
+# crosses documents may differ.
 SAME_FIELDS = ("vocab_size", "position_encoding", "d_model", "n_head", "feed_forward_size", "embedding_size")
 
 

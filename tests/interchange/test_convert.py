@@ -197,9 +197,12 @@ def test_nothing_stays_of_a_form_that_fails(tmp_path, monkeypatch):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("to", ["huggingface", "keras_hub"])
-def test_a_model_with_alibi_is_no_gpt2_of_others_and_does_not_say_so(tmp_path, to):
-    save_randomised(tmp_path / "ours", dataclasses.replace(GPT2, n_layer=1, position_encoding="alibi"))
+@pytest.mark.parametrize(
+    ("to", "field"),
+    [("huggingface", {"position_encoding": "alibi"}), ("keras_hub", {"document_eos_id": 269})],
+)
+def test_a_model_that_attends_differently_is_no_gpt2_of_others_and_does_not_say_so(tmp_path, to, field):
+    save_randomised(tmp_path / "ours", dataclasses.replace(GPT2, n_layer=1, **field))
     assert read_json(tmp_path, "ours", "config.json")["model_type"] == "algpt2"
-    with pytest.raises(UserError, match="own position_encoding, and this model has another: use --to saved_model"):
+    with pytest.raises(UserError, match=f"has GPT-2's own {list(field)[0]}, .*: use --to saved_model or --to litert"):
         convert(str(tmp_path / "ours"), str(tmp_path / "theirs"), to)

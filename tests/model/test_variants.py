@@ -84,7 +84,7 @@ def test_a_cache_gives_the_hidden_states_of_the_whole_text(variant, rng):
     cache, first_slots = model.empty_cache(2, 8), np.zeros(2, "int32")
     parts = []
     for start, end in ((0, 4), (4, 5), (5, 6)):
-        hidden, cache = model.call_with_cache(ids[:, start:end], cache, start, first_slots)
+        hidden, cache = model.call_with_cache(ids[:, start:end], cache, start, first_slots, model.documents_of(ids))
         parts.append(hidden)
     np.testing.assert_allclose(np.concatenate(parts, axis=1), model.hidden_states(ids), atol=1e-4, rtol=1e-4)
 
