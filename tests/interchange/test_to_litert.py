@@ -13,11 +13,11 @@ from algpt2.interchange.convert import convert
 from algpt2.interchange.ways_out import WAYS_OUT
 
 
-@pytest.fixture(scope="module")
-def written(tmp_path_factory):
+@pytest.fixture(scope="module", params=[{}, {"position_encoding": "alibi", "document_eos_id": 7}])
+def written(tmp_path_factory, request):
     """Our model, and the folder that it was written to."""
     folder = tmp_path_factory.mktemp("litert")
-    model = save_randomised(folder / "ours", dataclasses.replace(ALGPT2, n_layer=2))
+    model = save_randomised(folder / "ours", dataclasses.replace(ALGPT2, n_layer=2, **request.param))
     convert(str(folder / "ours"), str(folder / "theirs"), "litert")
     return model, folder / "theirs"
 
@@ -29,6 +29,7 @@ def test_it_gives_the_logits_of_a_text_of_the_models_length(written):
     interpreter.allocate_tensors()
     (given,), (result,) = interpreter.get_input_details(), interpreter.get_output_details()
     ids = random_ids(ALGPT2, batch=1)
+    ids[:, 5] = 7
     interpreter.set_tensor(given["index"], ids)
     interpreter.invoke()
     np.testing.assert_allclose(interpreter.get_tensor(result["index"]), model(ids), atol=1e-5)

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from interchange import ALGPT2, GPT2, random_ids, save_randomised, tiny_tokenizer
+from tiny_models import randomised
 
 from algpt2.config.sampling import SamplingConfig
 from algpt2.data.tokenizer import Tokenizer
 from algpt2.evaluation.generation import CachedDecoder, generate_ids
 from algpt2.interchange.convert import convert
+from algpt2.interchange.to_saved_model import Graphs
 
 VARIANTS = {"gpt2": dataclasses.replace(GPT2, n_layer=1), "algpt2": dataclasses.replace(ALGPT2, n_layer=2)}
 # Without `site`, so that no installed link leads to our package.
@@ -125,3 +127,20 @@ def test_the_tokenizer_lies_beside_it_and_the_card_names_its_functions(variants)
     card = (folder / "README.md").read_text()
     assert "| functions.logits | ids int32 (batch, length up to 12) -> float32 (batch, length, 275) |" in card
     assert "-> int32 (batch, max_new_tokens), id 269 from where a text ends |" in card
+
+
+def test_its_graphs_know_distances_and_documents():
+    """A prompt has the border of two documents within it, and new tokens see the second one alone."""
+    eos_id = tiny_tokenizer().eos_id
+    config = dataclasses.replace(ALGPT2, n_layer=1, position_encoding="alibi", document_eos_id=eos_id)
+    model, ids = randomised(config), random_ids(config, 2) % eos_id
+    ids[:, 3] = eos_id
+    graphs = Graphs(model, eos_id)
+    for length in (2, 7, 12):
+        np.testing.assert_allclose(graphs.logits(ids[:, :length]), model(ids[:, :length]), atol=1e-5)
+    new = graphs.generate(ids[:, :6], [6, 5], 3, 0.0, 0, 1.0, 0).numpy()
+    for row, length in enumerate((6, 5)):
+        text = ids[row, 3:length].tolist()
+        for token in new[row]:
+            text.append(int(np.argmax(model(np.array([text]))[0, -1, : eos_id + 1])))
+            assert text[-1] == token

@@ -125,6 +125,19 @@ def test_a_packed_row_is_its_documents_one_by_one_forward_and_backward(rng, monk
         assert np.linalg.norm(gradient - expected) <= 1e-5 * np.linalg.norm(expected) + 1e-6, name
 
 
+def test_eight_blocks_of_a_row_of_2048_are_one_large_block(rng, monkeypatch):
+    config = dataclasses.replace(BOTH, seq_len=2048, n_layer=1)
+    ids = random_ids(rng, 1, 2048)
+    ids[:, [300, 1000, 1001]] = EOS_ID
+    model = randomised(config)
+    hidden, gradients = hidden_states_and_gradients(model, ids, np.roll(ids, -1))
+    monkeypatch.setattr(attention, "BLOCK_LENGTH", 2048)
+    expected, expected_gradients = hidden_states_and_gradients(model, ids, np.roll(ids, -1))
+    np.testing.assert_allclose(hidden, expected, atol=1e-5)
+    for name, gradient in gradients.items():
+        assert np.linalg.norm(gradient - expected_gradients[name]) <= 1e-4 * np.linalg.norm(gradient) + 1e-6, name
+
+
 def test_two_replicas_with_rematerialised_blocks_train_both_as_one_replica_does():
     expected = train(ONE, BOTH, n_steps=2, jit_compile=False)
     require_equal(train(TWO, BOTH, n_steps=2, jit_compile=False, remat="block"), expected)

@@ -70,6 +70,15 @@ def test_records_of_a_larger_vocabulary_than_the_models_are_refused(split):
         run(**{split: record_set(vocab_size=65)})
 
 
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_documents_that_begin_with_another_id_than_the_models_are_refused_with_theirs(split):
+    masked = dataclasses.replace(GPT2_CONFIG, document_eos_id=62)
+    assert run(masked, record_set(eos_id=62), record_set(eos_id=62)).model_config == masked
+    sets = {"train": record_set(eos_id=62), "val": record_set(eos_id=62), split: record_set()}
+    with pytest.raises(UserError, match="document_eos_id must be .* which is 63 in data, received 62: .*document_mask"):
+        run(masked, **sets)
+
+
 def test_a_model_may_have_more_rows_than_the_tokenizer_has_ids():
     assert run(train=record_set(vocab_size=50)).train_records.vocab_size == 50
 

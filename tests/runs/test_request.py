@@ -1,12 +1,15 @@
 """What a command line leaves out: the run's folder has a name then, and settings have defaults that fit the rest."""
 
+import dataclasses
 import json
 from datetime import datetime
 
 import pytest
 from command_line import GOOD, TRAIN, call, to_arguments
 
+from algpt2.config.model import GPTConfig
 from algpt2.config.training import DEFAULT_LEARNING_RATE
+from algpt2.data.tokenizer import Tokenizer
 from algpt2.errors import UserError
 from algpt2.runs.request import RunRequest
 
@@ -71,6 +74,16 @@ def test_to_rewind_a_folder_must_be_named(scripts):
     outcome = call(scripts[TRAIN]["main"], ["--rewind_to", "10"])
     assert (outcome.status, outcome.stdout) == (2, "")
     assert "--rewind_to needs --model_dir" in outcome.sentence
+
+
+def test_a_document_mask_takes_the_eos_of_the_records(scripts, records_folder):
+    parse = scripts[TRAIN]["parse"]
+    flags = ["--config_path", "gpt2-tiny", "--document_mask"]
+    config = RunRequest(parse([*flags, "--train_path", records_folder])).model_config()
+    eos_id = Tokenizer.load(records_folder).eos_id
+    assert config == dataclasses.replace(GPTConfig.from_preset("gpt2-tiny"), document_eos_id=eos_id)
+    with pytest.raises(UserError, match="--document_mask takes the id .* from --train_path, and it was not given"):
+        RunRequest(parse(flags)).model_config()
 
 
 @pytest.fixture
