@@ -13,6 +13,9 @@ from command_line import GOOD, STUDY, to_arguments
 from places import REPOSITORY
 from tiny_study import SPEC
 
+from algpt2.studies.report import make_report
+from algpt2.studies.results import read_study
+
 TIMEOUT_SECONDS = 200
 # As long as it takes to be killed within.
 STEPS = 300
@@ -40,6 +43,14 @@ def results(output):
     """Returns the results' files of a study without what depends on the clock."""
     files = {path.relative_to(output): json.loads(path.read_text()) for path in sorted(output.glob("results/*/*"))}
     return {path: {**fields, "tokens_per_second": None} for path, fields in files.items()}
+
+
+def report_without_speed(output):
+    """Returns the files of a study's report, without the section at their end that tells what a clock measured."""
+    pytest.importorskip("matplotlib")
+    files = make_report(read_study(str(output))).files
+    assert any(b"Speed" in content for content in files.values())
+    return {name: content.split(b"Speed")[0] for name, content in files.items()}
 
 
 def is_alive(process_id):
@@ -70,5 +81,6 @@ def test_a_killed_study_leaves_no_process_and_goes_on_to_the_same_results(record
         not in killed.joinpath("cells", "shared", "lr-0.01-seed-11.log").read_text().rpartition("replicas")[2]
     )
     assert results(killed) == results(whole)
+    assert report_without_speed(killed) == report_without_speed(whole)
     (result,) = results(whole).values()
     assert result["val_bits_per_byte"] > 0

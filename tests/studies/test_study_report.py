@@ -1,11 +1,9 @@
 import base64
 import json
 import re
-import runpy
 
 import pytest
 from command_line import call
-from places import REPOSITORY
 from small_study import SPEC, bits_of, changed, confirmation_seed_missing, write_study
 
 from algpt2.errors import UserError
@@ -16,6 +14,7 @@ from algpt2.studies.statistics import Estimate
 pytest.importorskip("matplotlib")
 pytest.importorskip("scipy")
 
+SCRIPT = "ablations/report.py"
 PLOTS = ("rates", "parameters", "flops", "differences", "gaps")
 LARGEST_PLOT_BYTES = 60_000
 
@@ -23,12 +22,6 @@ LARGEST_PLOT_BYTES = 60_000
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
     return make_report(write_study(tmp_path_factory.mktemp("study")))
-
-
-@pytest.fixture(scope="module")
-def main():
-    """What `ablations/report.py` does with its arguments."""
-    return runpy.run_path(str(REPOSITORY / "ablations/report.py"))["main"]
 
 
 def row_of(report, heading, first_cell):
@@ -174,24 +167,24 @@ def test_a_report_replaces_a_report_and_nothing_else(tmp_path, report):
     assert (tmp_path / "report.md").read_text() == "my own notes"
 
 
-def test_the_script_prints_tables_and_json_and_writes_the_files(main, tmp_path):
+def test_the_script_prints_tables_and_json_and_writes_the_files(scripts, tmp_path):
     write_study(tmp_path)
-    outcome = call(main, [str(tmp_path)])
+    outcome = call(scripts[SCRIPT]["main"], [str(tmp_path)])
     assert outcome.result["differences"][0]["bits_per_byte"]["n"] == 3
     assert outcome.result["gaps"][0]["closed"]["mean"] == pytest.approx(1 - 0.29 / 0.69)
     assert len(outcome.result["cells"]) == 24
     assert "| shared - gpt2" in outcome.stderr
     assert all((tmp_path / file).is_file() for file in outcome.result["files"])
-    again = call(main, [str(tmp_path)])
+    again = call(scripts[SCRIPT]["main"], [str(tmp_path)])
     assert json.loads(again.stdout) == json.loads(outcome.stdout)
 
 
-def test_the_script_refuses_a_folder_without_a_study_and_cells_that_differ(main, tmp_path):
-    outcome = call(main, [str(tmp_path)])
+def test_the_script_refuses_a_folder_without_a_study_and_cells_that_differ(scripts, tmp_path):
+    outcome = call(scripts[SCRIPT]["main"], [str(tmp_path)])
     assert outcome.status == 2
     assert "must hold study.json" in outcome.sentence
     write_study(tmp_path, bits=bits_of, change=changed("wide", val_fingerprint="x"))
-    outcome = call(main, [str(tmp_path)])
+    outcome = call(scripts[SCRIPT]["main"], [str(tmp_path)])
     assert outcome.status == 2
     assert "must have the same validation data" in outcome.sentence
     assert not (tmp_path / "report.md").exists()
