@@ -113,12 +113,17 @@ def test_checkpoints_of_finished_cells_are_deleted_where_that_is_asked_for(write
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_lets_the_cells_save_and_the_command_can_go_on(number, write, records_folder, tmp_path):
+def test_a_signal_to_the_whole_group_lets_the_cells_save_and_the_command_can_go_on(
+    number, write, records_folder, tmp_path
+):
+    """As Ctrl-C at a terminal does, which must reach a cell once: a second signal would end it unsaved."""
     output = tmp_path / "out"
     command = [sys.executable, fake_study.__file__, write(f"[{WAITING}]"), records_folder, output]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     wait_for(output / "cells" / "gpt2" / f"lr-{WAITING}-seed-11" / STARTED, process)
-    process.send_signal(number)
+    os.killpg(process.pid, number)
     stdout, stderr = process.communicate(timeout=TIMEOUT_SECONDS)
     assert (process.returncode, stdout) == (75, "")
     assert f"error: {number.name} stopped the study with 4 cells left" in stderr

@@ -53,6 +53,12 @@ def test_the_grid_grows_down_and_stops_at_its_bound_which_is_told():
     assert (made.chosen, made.at_edge) == (0.000111111, True)
 
 
+def test_a_rate_that_is_better_the_greater_it_is_stops_at_the_bound():
+    made = study_of(lambda rate: -rate)
+    assert made.rates == (0.001, 0.003, 0.009, 0.027)
+    assert (made.chosen, made.at_edge) == (0.027, True)
+
+
 def test_a_bound_of_0_leaves_the_grid_as_it_is():
     spec = parse_spec(SELECTING.replace("tokens", "most_extra_rates = 0\ntokens", 1))
     made = choice(scores(lambda rate: rate, spec.learning_rates), spec)
