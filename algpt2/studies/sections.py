@@ -63,19 +63,14 @@ def sections(analysis: Analysis, speeds: Sequence[Speed]) -> list[Section]:
 
 def _arms(analysis: Analysis) -> Section:
     head = (
-        *(
-            "arm",
-            "parameters",
-            "training FLOPs",
-            "tokens",
-            "peak memory of a core",
-            "learning rate",
-            "place in the grid",
-        ),
-        *("validation bits per byte", "95% interval", "n"),
+        *("arm", "parameters", "training FLOPs", "tokens", "peak memory of a core", "learning rate"),
+        *("place in the grid", "validation bits per byte", "95% interval", "s.d.", "n"),
     )
-    sentences = ["Means over seeds at each arm's chosen rate, with Student's 95% interval; n seeds."]
-    if analysis.stage == SELECTION:
+    sentences = [
+        _rule(analysis),
+        "Means over n seeds at each arm's chosen rate, with Student's 95% interval and one seed's standard deviation.",
+    ]
+    if analysis.stage == SELECTION and any(arm.choice != "given" for arm in analysis.arms):
         sentences.append(
             "The study has no confirmation seeds: these are the cells by which the rates were chosen, so a mean is the "
             "best of several and lower than fresh seeds would give."
@@ -103,18 +98,23 @@ def _arm_row(arm: ArmFigures) -> tuple[str, ...]:
         UNKNOWN if arm.learning_rate is None else f"{arm.learning_rate:g}",
         arm.choice,
         *_mean_and_interval(arm.bits_per_byte),
+        _deviation(arm.bits_per_byte),
         str(len(arm.seeds)),
     )
 
 
+def _rule(analysis: Analysis) -> str:
+    return f"Decision rule, written before the runs: {analysis.decision}"
+
+
 def _differences(analysis: Analysis) -> Section:
     head = (
-        *("first - second", "bits per byte", "95% interval", "nats per token", "95% interval"),
+        *("first - second", "bits per byte", "95% interval", "s.d.", "nats per token", "95% interval"),
         *("p", "p after Holm", "n", "what it says"),
     )
     tests = sum(one.p is not None for one in analysis.differences)
     sentences = (
-        f"Decision rule, written before the runs: {analysis.decision}",
+        _rule(analysis),
         "Differences of the same seed, so of the same batches in the same order; a positive one says that the first "
         "arm is worse. The intervals are for one pair each; Holm's correction is over "
         f"{tests} paired t-test{'' if tests == 1 else 's'}.",
@@ -127,7 +127,7 @@ def _differences(analysis: Analysis) -> Section:
     return Section(
         "Differences",
         sentences,
-        Table(head, rows, frozenset({8})),
+        Table(head, rows, frozenset({9})),
         _charts(("differences", "Differences, with 95% intervals", intervals_chart(intervals, label, lines=(0,)))),
         tuple(_notes((_pair_name(one), one) for one in analysis.differences)),
     )
@@ -137,6 +137,7 @@ def _difference_row(one: Difference) -> tuple[str, ...]:
     return (
         _pair_name(one),
         *_mean_and_interval(one.bits_per_byte, sign="+"),
+        _deviation(one.bits_per_byte),
         *_mean_and_interval(one.nats_per_token, sign="+"),
         _p(one.p),
         _p(one.p_holm),
@@ -151,7 +152,7 @@ def _gaps(analysis: Analysis) -> Section:
         *("gap closed", "95% interval", "by seed", "n", "what it says"),
     )
     sentences = (
-        f"Decision rule, written before the runs: {analysis.decision}",
+        _rule(analysis),
         "Gap closed = 1 - (changed - changed control) / (arm - control), a ratio of means over seeds with Fieller's "
         "95% interval, which knows that the gap in the denominator is noisy too. It is left out where there is no gap "
         "to close.",
@@ -263,6 +264,10 @@ def _mean_and_interval(estimate: Estimate | None, digits: int = 4, sign: str = "
     if estimate.low is None:
         return mean, "none"
     return mean, f"{estimate.low:{sign}.{digits}f} to {estimate.high:{sign}.{digits}f}"
+
+
+def _deviation(estimate: Estimate | None) -> str:
+    return UNKNOWN if estimate is None or estimate.standard_deviation is None else f"{estimate.standard_deviation:.4f}"
 
 
 def _p(p: float | None) -> str:

@@ -11,12 +11,21 @@ CONFIDENCE = 0.95
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """A mean over n seeds and the ends of its 95% interval, which are None where one seed gives none."""
+    """A figure over n seeds.
+
+    Attributes:
+      mean: over the seeds, or a ratio of such means.
+      low: end of its 95% interval, None where one seed gives none.
+      high: the other end.
+      n: seeds.
+      standard_deviation: of one seed's value; None for one seed, and for a ratio.
+    """
 
     mean: float
     low: float | None
     high: float | None
     n: int
+    standard_deviation: float | None = None
 
     @property
     def contains_zero(self) -> bool | None:
@@ -43,7 +52,7 @@ def mean_interval(values: Sequence[float]) -> Estimate:
     if n == 1:
         return Estimate(mean, None, None, n)
     half = _t_quantile(n) * float(_scipy_stats().sem(values))
-    return Estimate(mean, mean - half, mean + half, n)
+    return Estimate(mean, mean - half, mean + half, n, float(np.std(values, ddof=1)))
 
 
 def paired_p(first: Sequence[float], second: Sequence[float]) -> float | None:

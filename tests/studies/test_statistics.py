@@ -18,7 +18,8 @@ def test_an_interval_is_that_of_the_textbook():
     """Worked by hand: mean 2, standard deviation 1, so the half-width is 4.30265 / sqrt(3)."""
     half = T_2 / math.sqrt(3)
     estimate = mean_interval([1.0, 3.0, 2.0])
-    assert dataclasses.astuple(estimate) == (2.0, pytest.approx(2 - half, 1e-5), pytest.approx(2 + half, 1e-5), 3)
+    expected = (2.0, pytest.approx(2 - half, 1e-5), pytest.approx(2 + half, 1e-5), 3, 1.0)
+    assert dataclasses.astuple(estimate) == expected
 
 
 def test_an_interval_is_scipys():
@@ -31,7 +32,7 @@ def test_an_interval_is_scipys():
 def test_one_seed_has_no_interval_and_equal_seeds_one_without_width():
     assert mean_interval([1.5]) == Estimate(1.5, None, None, 1)
     assert mean_interval([1.5]).contains_zero is None
-    assert mean_interval([1.5, 1.5, 1.5]) == Estimate(1.5, 1.5, 1.5, 3)
+    assert mean_interval([1.5, 1.5, 1.5]) == Estimate(1.5, 1.5, 1.5, 3, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +98,7 @@ def test_a_ratio_with_a_denominator_that_is_known_has_the_interval_of_its_numera
     numerators = [1.0, 3.0, 2.0]
     half = T_2 / math.sqrt(3)
     estimate = ratio_interval(numerators, [2.0, 2.0, 2.0])
-    expected = (1.0, pytest.approx(1 - half / 2, 1e-5), pytest.approx(1 + half / 2, 1e-5), 3)
+    expected = (1.0, pytest.approx(1 - half / 2, 1e-5), pytest.approx(1 + half / 2, 1e-5), 3, None)
     assert dataclasses.astuple(estimate) == expected
 
 

@@ -36,11 +36,11 @@ def without_speed(report):
 
 
 def test_the_tables_say_mean_interval_and_n(report):
-    assert row_of(report, "Arms", "gpt2")[-3:] == ["1.8533", "1.8154 to 1.8913", "3"]
+    assert row_of(report, "Arms", "gpt2")[-4:] == ["1.8533", "1.8154 to 1.8913", "0.0153", "3"]
     assert row_of(report, "Learning rates", "gpt2")[1:] == ["0.001", "2.0500", "none", "1", "0", "0", ""]
     pair = row_of(report, "Differences", "shared - gpt2")
     assert pair[1] == "+0.2300"
-    assert pair[3] == "+0.5520"
+    assert pair[3:5] == ["0.0100", "+0.5520"]
     assert pair[-2:] == ["3", "the interval does not contain zero: shared is worse than gpt2"]
     gap = row_of(report, "Gaps closed", "shared - gpt2")
     assert gap[6] == "0.580"
@@ -55,9 +55,15 @@ def test_an_interval_that_contains_zero_is_told_in_words(report):
 
 def test_the_decision_rule_stands_beside_the_tables_that_it_judges(report):
     rule = "Decision rule, written before the runs: A change is kept if its interval does not contain zero."
-    assert report.files["report.md"].decode().count(rule) == 2
-    assert report.files["report.html"].decode().count(rule) == 2
-    assert report.text.count(rule) == 2
+    assert report.files["report.md"].decode().count(rule) == 3
+    assert report.files["report.html"].decode().count(rule) == 3
+    assert report.text.count(rule) == 3
+
+
+def test_a_study_without_pairs_tells_its_rule_too(tmp_path):
+    text = make_report(write_study(tmp_path, SPEC.partition("[[pairs]]")[0])).text
+    assert text.count("Decision rule, written before the runs: A change is kept") == 1
+    assert "DIFFERENCES" not in text
 
 
 def test_failed_and_missing_cells_are_listed_with_their_reasons(tmp_path):
@@ -84,6 +90,8 @@ def test_one_seed_and_selection_cells_are_told_to_say_little(tmp_path):
     screening = make_report(write_study(tmp_path / "screening", SPEC.replace("[11, 12, 13]", "[]")))
     assert "these are the cells by which the rates were chosen" in screening.text
     assert "these are the cells by which the rates were chosen" not in one.text
+    given = SPEC.replace("[11, 12, 13]", "[]").replace("[1e-3, 3e-3, 1e-2]", "[3e-3]")
+    assert "these are the cells" not in make_report(write_study(tmp_path / "given", given)).text
 
 
 def test_other_training_data_is_told_beside_the_difference(tmp_path):
