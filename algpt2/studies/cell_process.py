@@ -21,6 +21,7 @@ from algpt2.devices import wheels
 from algpt2.errors import Diverged
 from algpt2.storage import json_files
 from algpt2.studies.orders import CellOrder
+from algpt2.studies.original_bugs import optimizer_factory
 
 EXIT_DIVERGED = 3
 STDIN = 0
@@ -57,7 +58,7 @@ def _train(order: CellOrder) -> None:
 
     run = order.run(open_record_set(order.train_path, "train"), open_record_set(order.val_path, "val"))
     strategies.require_readable_by_tpu(order.tpu, run.data_paths())
-    train(run, strategies.create_strategy(order.tpu))
+    train(run, strategies.create_strategy(order.tpu), create_optimizer=optimizer_factory(order.bugs))
 
 
 def _end_with_stdin() -> None:

@@ -34,6 +34,7 @@ class CellOrder:
       val_path: the same of its validation records.
       model_dir: its folder.
       tpu: a TPU, as `--tpu` names it.
+      bugs: names of `algpt2.studies.original_bugs` that it is trained with.
     """
 
     model_config: GPTConfig
@@ -44,6 +45,7 @@ class CellOrder:
     val_path: tuple[str, ...]
     model_dir: str
     tpu: str | None
+    bugs: tuple[str, ...]
 
     def run(self, train_records: RecordSet, val_records: RecordSet) -> Run:
         """Returns the run, on records that are open.
@@ -59,6 +61,7 @@ class CellOrder:
             val_records=val_records,
             model_dir=self.model_dir,
             tracking=self.tracking,
+            optimizer_changes=self.bugs,
         )
 
 
@@ -140,6 +143,7 @@ class Orders:
             val_path=self._settings.val_path,
             model_dir=cell.run_folder(self._output),
             tpu=self._settings.tpu,
+            bugs=arm.bugs,
         )
 
     def run(self, cell: Cell) -> Run:

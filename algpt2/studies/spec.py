@@ -12,6 +12,7 @@ from algpt2.config.options import ABOVE_0, COUNT
 from algpt2.config.training import SEED, TrainConfig
 from algpt2.errors import UserError, shown
 from algpt2.storage import json_files
+from algpt2.studies.original_bugs import require_bugs
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -48,6 +49,7 @@ class Arm:
       training: fields of `TrainConfig`.
       learning_rates: the grid, in ascending order; one rate means that nothing is selected.
       records: a name that the command line gives to other training records; None means the study's.
+      bugs: names of `algpt2.studies.original_bugs` that it is trained with.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Arm:
     training: Fields
     learning_rates: tuple[float, ...]
     records: str | None
+    bugs: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,6 +200,7 @@ class _ArmFields:
     training: Fields = dataclasses.field(default_factory=dict)
     learning_rates: tuple[float, ...] | None = None
     records: str | None = None
+    bugs: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -223,7 +227,7 @@ class _Document:
     def _arms(self, rates: tuple[float, ...]) -> Iterator[Arm]:
         for name, fields in self.arms.items():
             own = rates if fields.learning_rates is None else _sorted_floats(fields.learning_rates)
-            yield Arm(name, fields.model, fields.training, own, fields.records)
+            yield Arm(name, fields.model, fields.training, own, fields.records, fields.bugs)
 
 
 def _sorted_floats(rates: tuple[float, ...]) -> tuple[float, ...]:
@@ -316,7 +320,8 @@ def _check_arms(spec: Spec) -> None:
 def _what_arm_is(spec: Spec, arm: Arm) -> Any:
     try:
         train_config = spec.train_config(arm, arm.learning_rates[0], seed=0)
-        return spec.model_config(arm), train_config, arm.learning_rates, arm.records
+        require_bugs(arm.bugs, train_config)
+        return spec.model_config(arm), train_config, arm.learning_rates, arm.records, arm.bugs
     except UserError as error:
         raise UserError(f"in the arm {arm.name}, {error}") from error
 

@@ -49,6 +49,15 @@ def test_an_arm_with_records_of_its_own_is_trained_on_these(records_folder):
     assert identity.of_arm("legacy") != identity.of_arm(None)
 
 
+def test_the_bugs_of_an_arm_are_those_of_its_run(records_folder):
+    text = SPEC.replace("batch_size = 4,", 'batch_size = 4, optimizer = "adafactor",')
+    text = text.replace("[arms.shared]", '[arms.shared]\nbugs = ["adafactor_without_memory"]')
+    made = orders(records_folder, text)
+    assert read_order(write_order(made.order(CELL))).bugs == ("adafactor_without_memory",)
+    assert made.run(CELL).identity.optimizer_changes == ("adafactor_without_memory",)
+    assert made.run(dataclasses.replace(CELL, arm="gpt2")).identity.optimizer_changes == ()
+
+
 def test_records_that_an_arm_names_must_be_given_and_no_others(records_folder):
     text = SPEC.replace("share_layers = true }", 'share_layers = true }\nrecords = "legacy"')
     with pytest.raises(UserError, match="add --arm_records legacy=PATH"):

