@@ -55,14 +55,15 @@ def _is_at(result: CellResult, arm: str, rate: float | None, stage: str) -> bool
 
 
 def _arm_figures(study: Study, name: str, results: SeedResults, seeds: Sequence[int]) -> ArmFigures:
-    one = next(one for one in study.results if one.cell.arm == name)
+    one, arm = next(one for one in study.results if one.cell.arm == name), study.spec.arm(name)
     return ArmFigures(
         arm=name,
         parameters=one.parameters,
         training_flops=one.flops,
         tokens=one.tokens,
         rehearsed_peak_bytes=one.rehearsed_peak_bytes,
-        records=study.spec.arm(name).records,
+        records=arm.records,
+        bugs=arm.bugs,
         learning_rate=study.chosen_rates.get(name),
         choice=_choice(study, name),
         bits_per_byte=_mean(_bits(one) for one in results.values()),

@@ -17,6 +17,7 @@ class ArmFigures:
       tokens: that one cell is trained on.
       rehearsed_peak_bytes: peak memory of a TPU's core, where a rehearsal is at hand.
       records: the name that the spec has for its training records, None if they are the study's.
+      bugs: of 2020, that it is trained with.
       learning_rate: the chosen one.
       choice: how it was chosen, in words.
       bits_per_byte: validation loss over the seeds.
@@ -31,6 +32,7 @@ class ArmFigures:
     tokens: int
     rehearsed_peak_bytes: int | None
     records: str | None
+    bugs: tuple[str, ...]
     learning_rate: float | None
     choice: str
     bits_per_byte: Estimate | None

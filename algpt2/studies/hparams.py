@@ -50,7 +50,8 @@ def write_hparams(study: Study, folder: str) -> list[str]:
 def cell_settings(study: Study) -> dict[str, Settings]:
     """Returns what tells each finished cell from the others, by the cell's name.
 
-    That is its arm, rate, seed and stage, its parameters, and every field of model and training that an arm names.
+    That is its arm, rate, seed and stage, its parameters, every field of model and training that an arm names, and its
+    bugs of 2020 where an arm has some.
     """
     fields = {arm.name: dict(_fields_of_arm(study, arm.name)) for arm in study.spec.arms}
     of_numbers = {name for name in _names(fields) if all(_is_number(of_arm[name]) for of_arm in fields.values())}
@@ -75,6 +76,8 @@ def _fields_of_arm(study: Study, name: str) -> Iterator[tuple[str, Any]]:
     for prefix, config in (("model", model), ("training", training)):
         for field in dict.fromkeys(field for one in spec.arms for field in getattr(one, prefix)):
             yield f"{prefix}.{field}", getattr(config, field)
+    if any(one.bugs for one in spec.arms):
+        yield "bugs", ", ".join(arm.bugs)
 
 
 def _names(fields: Mapping[str, Mapping[str, Any]]) -> set[str]:

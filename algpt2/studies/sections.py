@@ -75,16 +75,20 @@ def _arms(analysis: Analysis) -> Section:
             "The study has no confirmation seeds: these are the cells by which the rates were chosen, so a mean is the "
             "best of several and lower than fresh seeds would give."
         )
-    notes = [note for arm in analysis.arms if (note := missing_seeds_note(arm.arm, arm.seeds, arm.missing_seeds))]
-    notes += [
-        f"{arm.arm}: trained on other records than the study's, `{arm.records}`."
-        for arm in analysis.arms
-        if arm.records is not None
-    ]
+    notes = [note for arm in analysis.arms for note in _arm_notes(arm)]
     if any(arm.bits_per_byte and arm.bits_per_byte.low is None for arm in analysis.arms):
         notes.append("One seed gives no interval.")
     rows = tuple(_arm_row(arm) for arm in analysis.arms)
     return Section("Arms", tuple(sentences), Table(head, rows, frozenset({6})), notes=tuple(notes))
+
+
+def _arm_notes(arm: ArmFigures) -> Iterable[str]:
+    if note := missing_seeds_note(arm.arm, arm.seeds, arm.missing_seeds):
+        yield note
+    if arm.records is not None:
+        yield f"{arm.arm}: trained on other records than the study's, `{arm.records}`."
+    if arm.bugs:
+        yield f"{arm.arm}: trained with {', '.join(f'`{bug}`' for bug in arm.bugs)} of 2020."
 
 
 def _arm_row(arm: ArmFigures) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from small_study import SPEC, bits_of, changed, confirmation_seed_missing, write
 
 from algpt2.errors import UserError
 from algpt2.studies.charts import Points, upper_limit
+from algpt2.studies.hparams import cell_settings
 from algpt2.studies.report import make_report, write_report
 from algpt2.studies.statistics import Estimate
 
@@ -100,6 +101,16 @@ def test_other_training_data_is_told_beside_the_difference(tmp_path):
     assert "wide - gpt2: the training data differs" in text
     assert "wide: trained on other records than the study's, `legacy`." in text
     assert "shared - gpt2: the training data differs" not in text
+
+
+def test_bugs_of_2020_that_an_arm_has_are_told_beside_it(tmp_path):
+    bug = "adafactor_without_memory"
+    spec = SPEC.replace("[arms.wide]", f'[arms.wide]\ntraining = {{ optimizer = "adafactor" }}\nbugs = ["{bug}"]')
+    study = write_study(tmp_path, spec)
+    assert f"- wide: trained with `{bug}` of 2020." in make_report(study).text
+    settings = cell_settings(study)
+    assert settings["wide/lr-0.003-seed-11"]["bugs"] == bug
+    assert settings["gpt2/lr-0.003-seed-11"]["bugs"] == ""
 
 
 def test_equal_results_make_equal_bytes_and_a_clock_only_changes_the_last_section(tmp_path, report):
