@@ -49,6 +49,16 @@ def test_a_terminal_shows_the_place_and_other_lines_stand_whole_above_it(monkeyp
     assert shown.endswith("the end\n")
 
 
+def test_other_things_than_steps_are_counted_and_may_become_more(monkeypatch):
+    stream = Terminal()
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_DRAWINGS_ON_TERMINAL", 0)
+    with contextlib.redirect_stderr(stream):
+        line = LiveLine(1, 4, unit="cells")
+        line.advance(1, "gpt2", total=8)
+        line.close()
+    assert stream.getvalue().split("\r")[-1].rstrip().endswith("2/8 cells, gpt2")
+
+
 def test_elsewhere_there_are_those_lines_alone(monkeypatch):
     lines = shown_on(monkeypatch, io.StringIO()).splitlines()
     for line, end in zip(lines, ["step 30 happened", "two parts", "the end"], strict=True):

@@ -94,6 +94,8 @@ class Runner:
                 child = Child(cell, self._study.orders.order(cell), log_path, self._threads, self._command)
                 self._running[cell] = child
                 selector.register(child.stdout, selectors.EVENT_READ, child)
+                if stop.received:  # It came while the process was started, and so did not reach it.
+                    child.stop()
 
     def _take_ended(self, selector: selectors.BaseSelector, stop: "_StopSignals", line: LiveLine) -> None:
         for key, _ in selector.select(SECONDS_BETWEEN_LOOKS):

@@ -76,6 +76,14 @@ def test_help_shows_text_default_and_choices(parser):
     assert text.endswith("which names")
 
 
+def test_help_shows_the_default_of_a_script_that_has_another():
+    parser = argparse.ArgumentParser()
+    add_options(parser, Sample, {"count": "as many as there are"})
+    text = " ".join(parser.format_help().split())
+    assert "--count COUNT how many (default: as many as there are)" in text
+    assert "which kind (default: a)" in text
+
+
 @dataclasses.dataclass(frozen=True)
 class Ruled:
     count: int = option(3, "how many", rule=at_least(1))

@@ -1,6 +1,6 @@
-"""Stands for the process of a cell, without TensorFlow: `python fake_cell.py` reads its order as the real one does.
+"""Stands for the process of a cell: `python fake_cell.py` reads its order as the real one does, and trains nothing.
 
-What it comes to depends on its rate and seed alone.
+What it comes to depends on its rate and seed alone. It imports nothing of the package, so it takes a moment.
 """
 
 import json
@@ -10,13 +10,12 @@ import sys
 import time
 from pathlib import Path
 
-from algpt2.data.record_set import open_record_set
-from algpt2.runs.folder import RESULT_NAME, RunIdentity, begin_run_folder
-from algpt2.studies.cell_process import EXIT_DIVERGED, CellOrder, read_order
-
 CRASHING, DIVERGING, KILLED, WAITING = 0.5, 0.25, 0.125, 0.0625
 BEST = 0.03
 STARTED = "started"
+# The environment variable with the fingerprint of the training records, which the real process computes.
+FINGERPRINT = "FAKE_CELL_FINGERPRINT"
+EXIT_DIVERGED, EXIT_INTERRUPTED = 3, 75
 
 
 def bits_per_byte(learning_rate: float, seed: int) -> float:
@@ -26,16 +25,23 @@ def bits_per_byte(learning_rate: float, seed: int) -> float:
 
 def main() -> int:
     """Does as the order's rate says; leaves a file where it was started."""
-    order = read_order(sys.stdin.buffer.readline())
-    fingerprint = open_record_set(order.train_path, "train", check_content=False).fingerprint
-    begin_run_folder(order.model_dir, RunIdentity(order.model_config, order.train_config, fingerprint))
+    order = json.loads(sys.stdin.readline())
+    folder, config = Path(order["model_dir"]), order["train_config"]
+    folder.mkdir(parents=True, exist_ok=True)
+    run = {"model_config": order["model_config"], "train_config": config, "train_fingerprint": os.environ[FINGERPRINT]}
+    (folder / "run.json").write_text(json.dumps(run))
     print("a line of chatter", file=sys.stderr)
-    Path(order.model_dir, STARTED).touch()
-    return _end(order)
+    (folder / STARTED).touch()
+    if status := end_of(config["learning_rate"]):
+        return status
+    bits = bits_per_byte(config["learning_rate"], config["seed"])
+    result = {"step": config["total_steps"], "tokens_per_second": 1000.0}
+    (folder / "result.json").write_text(json.dumps({**result, "val_loss": 2 * bits, "val_bits_per_byte": bits}))
+    return 0
 
 
-def _end(order: CellOrder) -> int:
-    rate = order.train_config.learning_rate
+def end_of(rate: float) -> int:
+    """Returns the status that a cell of this rate ends with, if it gets so far."""
     if rate == CRASHING:
         raise ValueError("the disk is full")
     if rate == DIVERGING:
@@ -44,12 +50,8 @@ def _end(order: CellOrder) -> int:
     if rate == KILLED:
         os.kill(os.getpid(), signal.SIGKILL)
     if rate == WAITING:
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_INTERRUPTED))
         time.sleep(60)
-    bits = bits_per_byte(rate, order.train_config.seed)
-    result = {"parameters": order.model_config.parameter_count(), "step": order.train_config.total_steps}
-    result |= {"tokens_per_second": 1000.0, "val_loss": 2 * bits, "val_bits_per_byte": bits}
-    Path(order.model_dir, RESULT_NAME).write_text(json.dumps(result))
     return 0
 
 

@@ -1,7 +1,10 @@
 """A study whose cells are those of `fake_cell.py`: `python fake_study.py SPEC RECORDS OUTPUT` runs it as a command."""
 
+import os
 import sys
 from pathlib import Path
+
+from fake_cell import FINGERPRINT
 
 from algpt2 import cli
 from algpt2.config.tracking import TrackingConfig
@@ -21,6 +24,7 @@ def run_fake_study(spec_path, records, output, only=None, jobs=1, command=COMMAN
     paths = CellSettings((records,), (records,), {}, {}, TrackingConfig(tensorboard=False))
     orders = Orders(spec, paths, str(output))
     record = StudyRecord(spec, orders.records_identity())
+    os.environ[FINGERPRINT] = record.records.train_fingerprint
     with opened_study(str(output), record) as results:
         arms = only or tuple(arm.name for arm in spec.arms)
         study = StudyRun(str(output), record, orders, arms, results, **settings)

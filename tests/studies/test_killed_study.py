@@ -89,3 +89,15 @@ def test_a_killed_study_leaves_no_process_and_goes_on_to_the_same_results(record
     assert report_without_speed(killed) == report_without_speed(whole)
     (result,) = results(whole).values()
     assert result["val_bits_per_byte"] > 0
+
+
+def test_a_cell_that_diverges_is_a_result_and_the_status_is_1(records_folder, tmp_path):
+    spec, output = tmp_path / "study.toml", tmp_path / "out"
+    spec.write_text(SPEC.replace("[1e-2]", "[1e30]").replace("[11, 12]", "[11]"))
+    process = started(command(spec, records_folder, output))
+    stdout, stderr = process.communicate(timeout=TIMEOUT_SECONDS)
+    assert process.returncode == 1, stderr
+    assert "the loss or the gradient is not finite" in json.loads(stdout)["failed"][0]["reason"]
+    assert "shared/lr-1e+30-seed-11 failed: the loss or the gradient is not finite" in stderr
+    (result,) = results(output).values()
+    assert (result["status"], result["diverged"], result["val_bits_per_byte"]) == ("failed", True, None)

@@ -67,6 +67,13 @@ def test_a_validation_loss_that_is_not_finite_is_a_failure():
     assert (result.status, result.diverged) == ("failed", True)
 
 
+def test_a_study_on_cloud_storage_is_read_like_one_on_a_disk(bucket):
+    record, output = record_of(), f"{bucket}/results/study"
+    record.write(output)
+    finished(Cell("gpt2", 0.01, 11, CONFIRMATION), 1.25, record).write(output)
+    assert [result.status for result in read_study(output).results] == ["finished", "missing", "missing", "missing"]
+
+
 def test_a_folder_without_a_study_is_refused(tmp_path):
     with pytest.raises(UserError, match="must hold study.json"):
         read_study(str(tmp_path))
