@@ -23,6 +23,7 @@ setup(
         "numpy",
         "safetensors",
         "tokenizers>=0.21",
+        "tomli; python_version < '3.11'",
         "tqdm",
     ],
     extras_require={
@@ -44,6 +45,7 @@ setup(
         "eval": ["lm-eval>=0.4.13"],
         "formats": ["pyarrow", "zstandard"],
         "report": ["matplotlib"],
+        "studies": ["matplotlib", "scipy"],
         # It imports pkg_resources, which setuptools 82 no longer has.
         "tensorboard": ["tensorboard", "setuptools<82"],
         "wandb": ["wandb>=0.31"],
@@ -57,6 +59,7 @@ setup(
             "pytest-timeout",
             "pytest-xdist",
             "ruff",
+            "scipy",
             "tensorboard",
             "wandb>=0.31",
             "wrapt",
