@@ -99,6 +99,14 @@ class TrainConfig:
     seq_len_warmup_steps: int = option(
         0, "steps over which --initial_seq_len doubles up to the model's seq_len", rule=count(0)
     )
+    initial_n_layer: int | None = option(
+        None, "begin with so many layer applications, the model's first ones", rule=COUNT
+    )
+    depth_warmup_steps: int = option(
+        0,
+        "steps over which --initial_n_layer grows by as many layers at a time up to the model's n_layer",
+        rule=count(0),
+    )
     multiply_by_parameter_scale: bool = option(True, "adafactor: scale updates by the parameter's RMS")
     relative_step: bool = option(False, "adafactor: learning rate at most 1/sqrt(step)")
     min_dim_size_to_factor: int = option(128, "adafactor: smallest matrix side that is factored", rule=COUNT)
@@ -114,7 +122,8 @@ class TrainConfig:
         require_rules(self)
         self._require_one_warmup()
         self._require_decay_tokens_with_their_decay()
-        self._require_seq_len_warmup_as_a_pair()
+        self._require_pair("initial_seq_len", "seq_len_warmup_steps")
+        self._require_pair("initial_n_layer", "depth_warmup_steps")
         if self.warmup_tokens is None:
             self._require_warmup_within_run("warmup_steps", self.warmup_steps, "steps", 1)
 
@@ -132,12 +141,12 @@ class TrainConfig:
                 f"decay={self.decay} and decay_tokens={self.decay_tokens}: give both or neither."
             )
 
-    def _require_seq_len_warmup_as_a_pair(self) -> None:
-        initial, steps = self.initial_seq_len, self.seq_len_warmup_steps
+    def _require_pair(self, name_of_initial: str, name_of_steps: str) -> None:
+        initial, steps = getattr(self, name_of_initial), getattr(self, name_of_steps)
         if (initial is None) != (steps == 0):
             raise UserError(
-                "initial_seq_len and seq_len_warmup_steps must be given together, received "
-                f"initial_seq_len={initial} and seq_len_warmup_steps={steps}: give both or neither."
+                f"{name_of_initial} and {name_of_steps} must be given together, received "
+                f"{name_of_initial}={initial} and {name_of_steps}={steps}: give both or neither."
             )
 
     def _require_warmup_within_run(self, name: str, warmup: float, unit: str, units_per_step: int) -> None:

@@ -200,7 +200,12 @@ class GPT(keras.Model):
         )
 
     def hidden_states(
-        self, ids: TensorLike, training: bool = False, dropout_seed: TensorLike | None = None, remat: str = "none"
+        self,
+        ids: TensorLike,
+        training: bool = False,
+        dropout_seed: TensorLike | None = None,
+        remat: str = "none",
+        n_layer: int | None = None,
     ) -> Tensor:
         """Returns what the head's table is applied to, (B, L, E or D) in the compute dtype.
 
@@ -209,6 +214,7 @@ class GPT(keras.Model):
           training: whether dropout acts.
           dropout_seed: int32 (2,) or None.
           remat: what the backward pass computes anew instead of keeping it: "none" or "block".
+          n_layer: how many applications are made, the first ones; None means all.
         """
         if not training:
             dropout_seed = None
@@ -218,7 +224,8 @@ class GPT(keras.Model):
             dropout_seed = keras.random.randint((2,), 0, 2**31 - 1, dtype="int32", seed=self.dropout_seeds)
         stream = self.applications.begin(self.embed(ids, 0, dropout_seed), self._value_embeddings(ids))
         place = Place(0, dropout_seed, self.applications, documents=self.documents_of(ids))
-        return self._head_input(self.applications.end(self._apply_blocks(stream, place, remat)))
+        stream = self._apply_blocks(stream, place, remat, n_layer or self.config.n_layer)
+        return self._head_input(self.applications.end(stream))
 
     def embed(self, ids: TensorLike, position: Integer = 0, dropout_seed: TensorLike | None = None) -> Tensor:
         """Returns the sum of token and position embeddings, (B, L, D), projected from E to D if factorized.
@@ -247,8 +254,8 @@ class GPT(keras.Model):
             return None
         return ops.cast(ops.take(self.value_table, ids, axis=0), self.compute_dtype)
 
-    def _apply_blocks(self, stream: Stream, first_place: Place, remat: str) -> Stream:
-        """Returns the stream after all applications."""
+    def _apply_blocks(self, stream: Stream, first_place: Place, remat: str, n_layer: int) -> Stream:
+        """Returns the stream after the first `n_layer` applications."""
 
         def apply(parts: tuple[Block, Block], stream: Stream, application: Integer) -> Stream:
             attention, feed_forward = parts
@@ -259,14 +266,14 @@ class GPT(keras.Model):
         def apply_packed(parts: tuple[Block, Block], packed: Tensor, application: Integer) -> Tensor:
             return pack(apply(parts, unpack(packed, stream), application))
 
-        all_parts = [self._parts_of(application) for application in range(self.config.n_layer)]
+        all_parts = [self._parts_of(application) for application in range(n_layer)]
         if remat == "none":
             for application, parts in enumerate(all_parts):
                 stream = apply(parts, stream, application)
             return stream
         packed = pack(stream)
         if self.config.n_block == 1:
-            packed = rematerialised_loop(functools.partial(apply_packed, all_parts[0]), packed, self.config.n_layer)
+            packed = rematerialised_loop(functools.partial(apply_packed, all_parts[0]), packed, n_layer)
             return unpack(packed, stream)
         for application, parts in enumerate(all_parts):
             packed = rematerialised(functools.partial(apply_packed, parts), packed, application)

@@ -6,7 +6,7 @@ from typing import Any
 
 from algpt2.config.cadence import Cadence
 from algpt2.config.model import GPTConfig
-from algpt2.config.seq_len_warmup import require_doublings
+from algpt2.config.step_shape import require_shapes
 from algpt2.config.tracking import TrackingConfig
 from algpt2.config.training import TrainConfig
 from algpt2.data.record_set import RecordSet
@@ -110,8 +110,8 @@ class Run:
 
 
 def require_lengths_fit(model_config: GPTConfig, train_config: TrainConfig) -> None:
-    """Raises `UserError` unless the warm-ups, of the sequence length and of the learning rate, fit model and run."""
-    require_doublings(train_config, model_config.seq_len)
+    """Raises `UserError` unless the warm-ups, of length, depth and learning rate, fit model and run."""
+    require_shapes(train_config, model_config)
     train_config.warmup_updates(train_config.batch_size * model_config.seq_len)
 
 

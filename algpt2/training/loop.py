@@ -11,7 +11,7 @@ import tensorflow as tf
 from absl import logging
 
 from algpt2 import storage
-from algpt2.config.seq_len_warmup import seq_len_at, steps_until_longer
+from algpt2.config.step_shape import shape_at, steps_until_next_shape
 from algpt2.data.input_pipeline import record_ids, train_batches
 from algpt2.data.input_stream import InputStream
 from algpt2.data.reading_errors import InputOutage, reading_errors
@@ -177,12 +177,12 @@ class Trainer:
         """Makes the steps up to the next thing to do."""
         self.record_watch.begin_epoch(self.run.epoch_of(self.state.step))
         before, n_steps = self.state, self._steps_until_next_stop()
-        seq_len = seq_len_at(before.step, self.run.train_config, self.run.model_config.seq_len)
+        shape = shape_at(before.step, self.run.train_config, self.run.model_config)
         try:
             with (
                 reading_errors(self.run.train_records),
                 self.log.meter.measuring(n_steps) as measured,
-                self.stall_watch.steps(n_steps, graph=seq_len) as counts,
+                self.stall_watch.steps(n_steps, graph=shape) as counts,
             ):
                 results, skips = self.train_step(batches, before.step, n_steps, before.skips)
         except InputOutage:
@@ -218,7 +218,7 @@ class Trainer:
         step, config = self.state.step, self.run.train_config
         stops = [
             self.run.cadence.steps_until_next_stop(step, config.total_steps),
-            steps_until_longer(step, config, self.run.model_config.seq_len),
+            steps_until_next_shape(step, config, self.run.model_config),
             *(evaluation.steps_until_due(step) for evaluation in self.evaluations),
         ]
         return min(stop for stop in stops if stop is not None)

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from algpt2.config.model import GPTConfig
-from algpt2.config.seq_len_warmup import seq_len_at
+from algpt2.config.step_shape import StepShape, shape_at
 from algpt2.config.training import TrainConfig
 from algpt2.devices.compilation import graph_function
 from algpt2.model.gpt import GPT
@@ -82,12 +82,12 @@ class TrainStep:
         Args:
           iterator: gives global batches, int32 (batch, seq_len + 1), to each replica its rows.
           first_step: 0-based number of the first step.
-          n_steps: how many steps; all must have the same sequence length.
+          n_steps: how many steps; all must have the same shape.
           skips: the state that the step before `first_step` left.
         """
-        seq_len = seq_len_at(first_step, self.config, self.model.config.seq_len)
+        shape = shape_at(first_step, self.config, self.model.config)
         first, count = tf.constant(first_step, tf.int32), tf.constant(n_steps, tf.int32)
-        outputs, window = self._loop(iterator, first, count, tf.constant(skips.window), seq_len)
+        outputs, window = self._loop(iterator, first, count, tf.constant(skips.window), shape)
         losses, norms, skipped, input_seconds = (output.numpy() for output in outputs)
         results = StepResults(losses, norms, skipped, float(np.sum(input_seconds)))
         return results, skips.after(skipped, window.numpy())
@@ -98,24 +98,24 @@ class TrainStep:
 
     def replica_function(self) -> tuple[Callable[..., tuple[tf.Tensor, ...]], tuple[tf.TensorSpec, ...]]:
         """Returns what each replica runs for one step, for those who compile it themselves, and its arguments."""
-        seq_len = self.model.config.seq_len
-        shape = (self.micro_batch_size * self.config.accumulation_steps, seq_len + 1)
+        whole = StepShape(self.model.config.seq_len, self.model.config.n_layer)
+        batch_shape = (self.micro_batch_size * self.config.accumulation_steps, whole.seq_len + 1)
         window = tf.TensorSpec((2, window_steps(self.config)), tf.float32)
 
         def replica_step(records: tf.Tensor, step: tf.Tensor, window: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            return self._replica_step(records, step, window, seq_len)
+            return self._replica_step(records, step, window, whole)
 
-        return replica_step, (tf.TensorSpec(shape, tf.int32), tf.TensorSpec((), tf.int32), window)
+        return replica_step, (tf.TensorSpec(batch_shape, tf.int32), tf.TensorSpec((), tf.int32), window)
 
     def _steps(
-        self, iterator: Batches, first_step: tf.Tensor, n_steps: tf.Tensor, window: tf.Tensor, seq_len: int
+        self, iterator: Batches, first_step: tf.Tensor, n_steps: tf.Tensor, window: tf.Tensor, shape: StepShape
     ) -> tuple[list[tf.Tensor], tf.Tensor]:
         """Returns losses, norms, skipped and input seconds, each (n_steps,), and the window after the last step."""
         losses = tf.TensorArray(tf.float32, size=n_steps)
         norms = tf.TensorArray(tf.float32, size=n_steps)
         skips = tf.TensorArray(tf.bool, size=n_steps)
         input_seconds = tf.TensorArray(tf.float64, size=n_steps)
-        replica_step = functools.partial(self._replica_step, seq_len=seq_len)
+        replica_step = functools.partial(self._replica_step, shape=shape)
         for i in tf.range(n_steps):
             records, seconds = self.input_progress.timed_next(iterator)
             results = self.strategy.run(replica_step, args=(records, first_step + i, window))
@@ -128,12 +128,12 @@ class TrainStep:
         return [losses.stack(), norms.stack(), skips.stack(), input_seconds.stack()], window
 
     def _replica_step(
-        self, records: tf.Tensor, step: tf.Tensor, window: tf.Tensor, seq_len: int
+        self, records: tf.Tensor, step: tf.Tensor, window: tf.Tensor, shape: StepShape
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Returns the global loss, the global gradient's norm, and whether the update was skipped."""
         context = tf.distribute.get_replica_context()
         replica = tf.cast(context.replica_id_in_sync_group, tf.int32)
-        loss, gradients = self._gradients(records, step, replica, seq_len)
+        loss, gradients = self._gradients(records, step, replica, shape)
         if self.n_replicas > 1:
             loss, *gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, [loss, *gradients])
         return loss, *self._update(loss, gradients, window)
@@ -150,18 +150,18 @@ class TrainStep:
         return norm, tf.constant(False) if skip is None else skip
 
     def _local_gradients(
-        self, records: tf.Tensor, step: tf.Tensor, replica: tf.Tensor, seq_len: int
+        self, records: tf.Tensor, step: tf.Tensor, replica: tf.Tensor, shape: StepShape
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """int32 (b x accumulation_steps, L + 1) -> this replica's share of the global mean loss, and its gradients."""
         n_micro, length = self.config.accumulation_steps, records.shape[-1]
         # The iterators of several workers do not know statically how many rows they give, and XLA must.
         records = tf.ensure_shape(records, (n_micro * self.micro_batch_size, length))
         if n_micro == 1:
-            return self._micro_batch_gradients(records, step, tf.constant(0), replica, seq_len)
+            return self._micro_batch_gradients(records, step, tf.constant(0), replica, shape)
         micro_batches = tf.reshape(records, (n_micro, self.micro_batch_size, length))
 
         def add_micro_batch(i: tf.Tensor, loss: tf.Tensor, *gradients: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            more_loss, more = self._micro_batch_gradients(micro_batches[i], step, i, replica, seq_len)
+            more_loss, more = self._micro_batch_gradients(micro_batches[i], step, i, replica, shape)
             return i + 1, loss + more_loss, *(a + b for a, b in zip(gradients, more, strict=True))
 
         zeros = [tf.zeros(parameter.shape) for parameter in self.parameters]
@@ -171,18 +171,22 @@ class TrainStep:
         return loss, gradients
 
     def _micro_batch_gradients(
-        self, records: tf.Tensor, step: tf.Tensor, micro_batch: tf.Tensor, replica: tf.Tensor, seq_len: int
+        self, records: tf.Tensor, step: tf.Tensor, micro_batch: tf.Tensor, replica: tf.Tensor, shape: StepShape
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """int32 (b, L + 1) -> a micro-batch's share of the global mean loss, and its gradients."""
         inputs, targets = inputs_and_targets(records)
         seed = dropout_seed(self.config.seed, step, micro_batch, replica)
         tokens = self.config.batch_size * inputs.shape[1]
-        # While sequences are short, each record is cut into pieces of seq_len: (b, L) -> (b L / seq_len, seq_len).
-        inputs, targets = (tf.reshape(ids, (-1, seq_len)) for ids in (inputs, targets))
+        # While sequences are short, each record is cut into pieces of seq_len, S: (b, L) -> (b L / S, S).
+        inputs, targets = (tf.reshape(ids, (-1, shape.seq_len)) for ids in (inputs, targets))
         with tf.GradientTape() as tape:
-            hidden = self.model.hidden_states(inputs, training=True, dropout_seed=seed, remat=self.config.remat)
+            hidden = self.model.hidden_states(
+                inputs, training=True, dropout_seed=seed, remat=self.config.remat, n_layer=shape.n_layer
+            )
             loss = mean_head_nats(hidden, self.model.head_table, targets, tokens)
-        gradients = tape.gradient(loss, [parameter.value for parameter in self.parameters])
+        # Layers that have not joined yet have no gradient.
+        zero = tf.UnconnectedGradients.ZERO
+        gradients = tape.gradient(loss, [parameter.value for parameter in self.parameters], unconnected_gradients=zero)
         return loss, [tf.convert_to_tensor(gradient) for gradient in gradients]
 
 

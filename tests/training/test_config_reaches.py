@@ -132,6 +132,14 @@ TESTED_ELSEWHERE = {
         "tests/config/test_seq_len_warmup.py",
         "test_the_length_doubles_at_equal_distances_and_then_stays",
     ),
+    "initial_n_layer": (
+        "tests/training/test_step.py",
+        "test_few_layers_first_train_the_model_that_has_no_others",
+    ),
+    "depth_warmup_steps": (
+        "tests/config/test_depth_warmup.py",
+        "test_layers_join_at_equal_distances_until_all_are_there",
+    ),
 }
 # Further optimizers and schedules in which a field acts.
 AND_ALSO = [

@@ -233,6 +233,26 @@ def test_short_sequences_first_train_on_every_token_of_the_batch_in_pieces(devic
     assert results.norms[0] == pytest.approx(norm.numpy(), rel=1e-4)
 
 
+@pytest.mark.parametrize(("share_layers", "devices", "remat"), [(True, ONE, "block"), (False, TWO, "none")])
+def test_few_layers_first_train_the_model_that_has_no_others(share_layers, devices, remat):
+    """The first step of a model of four layers, of which two have joined, against a model of these two."""
+    four = dataclasses.replace(GPT2_CONFIG, n_layer=4, share_layers=share_layers)
+    rows = random_rows()[:BATCH_SIZE]
+    settings = {"initial_n_layer": 2, "depth_warmup_steps": 2, "weight_decay": 0.0, "remat": remat}
+    step, results, _ = run_steps(devices, four, rows, 1, **settings, jit_compile=False)
+    initial, two = create_model(four, step.config).named_parameters(), GPT(dataclasses.replace(four, n_layer=2))
+    for name, parameter in two.named_parameters().items():
+        parameter.assign(initial[name])
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(token_nats(two(rows[:, :-1]), rows[:, 1:]))
+    norm = tf.linalg.global_norm(tape.gradient(loss, [p.value for p in two.named_parameters().values()]))
+    assert results.losses[0] == pytest.approx(loss.numpy(), rel=1e-5)
+    assert results.norms[0] == pytest.approx(norm.numpy(), rel=1e-4)
+    if not share_layers:
+        name = "h.3.mlp.c_fc.weight"
+        np.testing.assert_array_equal(step.model.named_parameters()[name], initial[name])
+
+
 def test_steps_measure_the_time_that_input_takes_to_come():
     strategy, config = strategy_of(ONE), TrainConfig(total_steps=4, batch_size=BATCH_SIZE, jit_compile=False)
     step = TrainStep(strategy, create_model(ONE_LAYER, config), config)
