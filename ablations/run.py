@@ -11,6 +11,7 @@ if __name__ == "__main__":
 
 import argparse
 import dataclasses
+import functools
 import sys
 from collections.abc import Sequence
 
@@ -20,9 +21,11 @@ from algpt2.config.options import add_options, given_options
 from algpt2.config.tracking import TrackingConfig
 from algpt2.devices import wheels
 from algpt2.errors import UserError
+from algpt2.preflight import rehearsal
 from algpt2.studies.folder import opened_study, results_in
 from algpt2.studies.listing import Speed, format_stages, list_stages
 from algpt2.studies.orders import CADENCE_DEFAULTS, TRACKING_DEFAULTS, CellSettings, Orders, read_arm_records
+from algpt2.studies.rehearsed import format_peaks, peaks_of, rehearse_arms
 from algpt2.studies.results import StudyRecord
 from algpt2.studies.runner import Runner, require_jobs
 from algpt2.studies.spec import Spec, load_spec
@@ -36,6 +39,8 @@ def main(argv: Sequence[str]) -> int:
     arms = tuple(spec.arm(name).name for name in arguments.only or [arm.name for arm in spec.arms])
     if arguments.list:
         return _list(spec, arms, arguments)
+    if arguments.rehearse:
+        return _rehearse(spec, arms, arguments)
     wheels.require_tensorflow()
     require_jobs(arguments.jobs, arguments.tpu)
     orders = Orders(spec, _settings(arguments), arguments.output)
@@ -92,6 +97,11 @@ def _add_run_flags(parser: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--delete_checkpoints", action="store_true", help="delete a cell's checkpoints once its result is written"
     )
+    run.add_argument(
+        "--rehearse",
+        metavar="POD",
+        help="compile each arm's step for a TPU like v3-8 without one, keep its memory in --output, and stop",
+    )
     run.add_argument("--list", action="store_true", help="print what the stages take, and stop; needs SPEC alone")
     run.add_argument("--tokens_per_second", type=float, help="--list: speed by which hours are counted")
     run.add_argument("--flops_per_second", type=float, help="--list: the same, as differing models have it alike")
@@ -104,6 +114,18 @@ def _list(spec: Spec, arms: Sequence[str], arguments: argparse.Namespace) -> int
     print(format_stages(rows), file=sys.stderr)
     cli.print_json([dataclasses.asdict(row) for row in rows])
     return cli.EXIT_OK
+
+
+def _rehearse(spec: Spec, arms: Sequence[str], arguments: argparse.Namespace) -> int:
+    results_in(arguments.output, spec)  # A folder of another study is refused before minutes of compilations.
+    wheels.load_tensorflow()
+    rehearse = functools.partial(rehearsal.rehearse, pod_name=arguments.rehearse, search=False)
+    found = rehearse_arms(spec, arms, rehearse)
+    if arguments.output:
+        peaks_of(found).write(arguments.output)
+    print(format_peaks(found), file=sys.stderr)
+    cli.print_json({name: one.figures() for name, one in found.items()})
+    return cli.EXIT_OK if all(one.fits for one in found.values()) else cli.EXIT_USER_ERROR
 
 
 def _settings(arguments: argparse.Namespace) -> CellSettings:

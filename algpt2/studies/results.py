@@ -9,6 +9,7 @@ from algpt2.errors import UserError
 from algpt2.model.sizes import training_flops_per_token
 from algpt2.storage import json_files
 from algpt2.studies.cells import RESULTS_FOLDER, Cell
+from algpt2.studies.rehearsed import read_peaks
 from algpt2.studies.spec import Spec, parse_spec
 from algpt2.studies.stages import RateChoice, Scores, choose_rate, planned_cells
 
@@ -76,8 +77,9 @@ class CellResult:
         return self.status == FINISHED or self.diverged
 
     def write(self, output: str) -> None:
-        """Writes the result's file into a study's folder, whole or not at all."""
-        storage.write_text(self.cell.result_path(output), json_files.dumps(dataclasses.asdict(self), indent=2) + "\n")
+        """Writes the result's file into a study's folder, whole or not at all; a rehearsal has a file of its own."""
+        fields = {name: value for name, value in dataclasses.asdict(self).items() if name != "rehearsed_peak_bytes"}
+        storage.write_text(self.cell.result_path(output), json_files.dumps(fields, indent=2) + "\n")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +150,7 @@ def scores_of(results: typing.Mapping[Cell, CellResult]) -> Scores:
 
 
 def read_study(folder: str) -> Study:
-    """Returns a study and its results by `study.json` and the results' files of a folder; the runs need not be there.
+    """Returns a study and its results by the files of a folder, of which the runs need not be there.
 
     Raises:
       UserError: the folder holds no study, or a file in it is not what a study writes.
@@ -158,12 +160,14 @@ def read_study(folder: str) -> Study:
         raise UserError(
             f"a study's folder must hold {STUDY_NAME}, and {folder} does not: name the --output of {MADE_BY}."
         )
-    spec, results = record.spec, read_results(folder, record.spec)
+    spec, results, peaks = record.spec, read_results(folder, record.spec), read_peaks(folder)
     choices = {arm.name: choose_rate(spec, arm, scores_of(results)) for arm in spec.arms}
     cells = planned_cells(spec, choices)
+    found = [results.get(cell) or missing_result(record, cell) for cell in cells]
+    peak_bytes = peaks.peak_bytes if peaks else {}
     return Study(
         spec=spec,
-        results=tuple(results.get(cell) or missing_result(record, cell) for cell in cells),
+        results=tuple(dataclasses.replace(one, rehearsed_peak_bytes=peak_bytes.get(one.cell.arm)) for one in found),
         chosen_rates={name: one.chosen for name, one in choices.items() if one.chosen is not None},
         rate_choices=choices,
     )
