@@ -46,6 +46,11 @@ def test_comments_and_the_order_of_rates_do_not_make_another_study():
     assert parse_spec(SELECTING.replace("0.1 bits", "0.2 bits")) != spec
 
 
+def test_a_cell_may_have_more_tokens_than_a_run_has_steps():
+    spec = parse_spec(SPEC.replace("1280", str(64 * 10**9)))
+    assert spec.train_config(spec.arms[0], 0.01, 1).total_steps == 10**9
+
+
 def test_gaps_name_their_arms():
     assert parse_spec(SPEC + ARM + GAP).gaps == (Gap("shared", "gpt2", "wide", "gpt2"),)
 
@@ -67,6 +72,7 @@ CASES = {
     "an empty question": ('"What does sharing cost?"', '" "', "question must be a text"),
     "an empty rule": ('"Sharing is kept if it costs less than 0.1 bits per byte."', '""', "decision must be a text"),
     "tokens that are no whole batches": ("1280", "1300", "1280 is the nearest"),
+    "no tokens": ("1280", "0", "tokens must be above 0"),
     "fewer tokens than a batch": ("1280", "5", "64 is the nearest"),
     "no seeds": ("[11, 12]", "[]", "must have seeds"),
     "a seed twice": ("[11, 12]", "[11, 11]", "different from each other"),
