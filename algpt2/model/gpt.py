@@ -10,6 +10,7 @@ from keras import ops
 
 from algpt2.config.model import GPTConfig
 from algpt2.model.applications import Applications, Stream, pack, unpack
+from algpt2.model.attention_bias import causal_mask
 from algpt2.model.dropout import Dropout
 from algpt2.model.layers import (
     INITIAL_STDDEV,
@@ -156,7 +157,11 @@ class GPT(keras.Model):
         """
         if self.config.document_eos_id is None:
             return None
-        return ops.cumsum(ops.cast(ops.equal(ids, self.config.document_eos_id), "int32"), axis=1)
+        # By a product, because XLA computes a cumulative sum anew within every operation that reads it.
+        length = ops.shape(ids)[1]
+        begins = ops.cast(ops.equal(ids, self.config.document_eos_id), "float32")
+        begun = ops.cast(causal_mask(length, length, 0), "float32")
+        return ops.cast(ops.matmul(begins, ops.transpose(begun)), "int32")
 
     def call_with_cache(
         self, ids: TensorLike, cache: Cache, slot: Integer, first_slots: TensorLike, documents: TensorLike | None
