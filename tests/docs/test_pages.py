@@ -7,7 +7,18 @@ from pathlib import Path
 import pytest
 from places import REPOSITORY
 
-GUIDES = ("data", "training", "resuming", "tpu", "evaluation", "zero-shot", "generation", "interchange", "keras")
+GUIDES = (
+    "data",
+    "training",
+    "resuming",
+    "tpu",
+    "evaluation",
+    "zero-shot",
+    "generation",
+    "interchange",
+    "keras",
+    "studies",
+)
 # Their lines are longer: a page that a benchmark writes, and a diary.
 DOCUMENTS = sorted(
     str(file.relative_to(REPOSITORY))
