@@ -53,11 +53,11 @@ def causal_attention(
     mask = dropout.mask((*ops.shape(query)[:3], key.shape[2]))
 
     def attend(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, object]:
-        blocks, bias_of_queries = [], bias.computed_after(query)
+        blocks = []
         for start in starts:
             end = start + BLOCK_LENGTH
             of_block = query[:, :, start:end], key[:, :, :end], value[:, :, :end]
-            blocks.append(_attend(*of_block, start, mask, bias_of_queries))
+            blocks.append(_attend(*of_block, start, mask, bias))
         output, log_denominators = (ops.concatenate(parts, axis=2) for parts in zip(*blocks, strict=True))
 
         def gradient(*upstream: Tensor, **_: object) -> tuple[Tensor, Tensor, Tensor]:
@@ -67,11 +67,11 @@ def causal_attention(
             # as queries and keys are there. Either way they would take memory until they are used.
             query_again = computed_after(query, d_output)
             queries = _QueriesBackward(query_again, log_denominators, mean_d_weight, d_output)
-            blocks, bias_again = [], bias.computed_after(d_output)
+            blocks = []
             for start in starts:
                 end = start + BLOCK_LENGTH
                 of_block = queries.from_position(start), key[:, :, start:end], value[:, :, start:end]
-                blocks.append(_attend_gradient(*of_block, start, mask, bias_again))
+                blocks.append(_attend_gradient(*of_block, start, mask, bias))
             d_query, d_key, d_value = zip(*blocks, strict=True)
             return _sum_of_suffixes(d_query), ops.concatenate(d_key, axis=2), ops.concatenate(d_value, axis=2)
 

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 from keras import ops
 
-from algpt2.model.ordering import computed_after
 from algpt2.model.tensors import Integer, Tensor, TensorLike
 
 _MASKED_SCORE = -1e30
@@ -37,7 +36,7 @@ def causal_mask(n_queries: Integer, n_keys: Integer, first_position: Integer) ->
     return ops.arange(n_keys, dtype="int32")[None, :] <= query_position
 
 
-def linear_bias(slopes: TensorLike, n_queries: Integer, n_keys: Integer, first_position: Integer) -> Tensor:
+def linear_bias(slopes: np.ndarray, n_queries: Integer, n_keys: Integer, first_position: Integer) -> Tensor:
     """Returns ALiBi's bias, float32 (H, n_queries, n_keys): -slope x (position of the query - position of the key).
 
     Args:
@@ -48,7 +47,7 @@ def linear_bias(slopes: TensorLike, n_queries: Integer, n_keys: Integer, first_p
     """
     query_position = first_position + ops.arange(n_queries, dtype="int32")[:, None]
     distance = ops.arange(n_keys, dtype="int32")[None, :] - query_position
-    return ops.convert_to_tensor(slopes)[:, None, None] * ops.cast(distance, "float32")
+    return slopes[:, None, None] * ops.cast(distance, "float32")
 
 
 class AttentionBias(NamedTuple):
@@ -60,17 +59,8 @@ class AttentionBias(NamedTuple):
         None means that it sees all before it.
     """
 
-    slopes: TensorLike | None = None
+    slopes: np.ndarray | None = None
     documents: TensorLike | None = None
-
-    def computed_after(self, earlier: Tensor) -> "AttentionBias":
-        """Returns the same bias, of which the compiler computes nothing before an element of `earlier`.
-
-        Otherwise XLA finds that all layers add the same, keeps it, and reads it from memory in each of them.
-        """
-        if self.slopes is None:
-            return self
-        return self._replace(slopes=computed_after(ops.convert_to_tensor(self.slopes), earlier))
 
     def apply(self, scores: Tensor, first_query: int = 0, first_key: int = 0) -> Tensor:
         """Returns the biased scores, hugely negative where a key lies in the future or in another document.
