@@ -134,6 +134,8 @@ def test_its_graphs_know_distances_and_documents():
     eos_id = tiny_tokenizer().eos_id
     config = dataclasses.replace(ALGPT2, n_layer=1, position_encoding="alibi", document_eos_id=eos_id)
     model, ids = randomised(config), random_ids(config, 2) % eos_id
+    kernel = model.named_parameters()["h.0.attn.c_proj.weight"]
+    kernel.assign(30 * kernel)  # what is attended to decides
     ids[:, 3] = eos_id
     graphs = Graphs(model, eos_id)
     for length in (2, 7, 12):
