@@ -13,7 +13,8 @@ from absl import logging
 
 from algpt2 import cli
 from algpt2.config.cadence import Cadence
-from algpt2.config.model import MODEL_TYPES, preset_names
+from algpt2.config.model import preset_names
+from algpt2.config.model_files import MODEL_TYPES
 from algpt2.config.options import add_options
 from algpt2.config.tracking import TrackingConfig
 from algpt2.config.training import TrainConfig

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from algpt2 import cli
-from algpt2.config.model import GPTConfig, load_config
+from algpt2.config.model import GPTConfig
+from algpt2.config.model_files import load_config
 from algpt2.data import documents
 from algpt2.devices import wheels
 from algpt2.evaluation.windows import windows

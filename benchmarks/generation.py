@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from algpt2 import cli
-from algpt2.config.model import load_config
+from algpt2.config.model_files import load_config
 from benchmarks.generation_contenders import CONTENDERS, Task, ours_uncached, write_weights
 from benchmarks.turns import Contender
 

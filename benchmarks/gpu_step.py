@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from algpt2 import cli, storage
-from algpt2.config.model import GPTConfig, load_config
+from algpt2.config.model import GPTConfig
+from algpt2.config.model_files import load_config
 from algpt2.devices.chips import device_kind_of
 from algpt2.model.sizes import mfu
 

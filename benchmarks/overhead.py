@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from algpt2 import cli
 from algpt2.config.cadence import Cadence
-from algpt2.config.model import load_config
+from algpt2.config.model_files import load_config
 from algpt2.config.tracking import TrackingConfig
 from algpt2.config.training import TrainConfig
 from algpt2.data.record_set import open_record_set

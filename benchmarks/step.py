@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from algpt2 import cli
-from algpt2.config.model import load_config
+from algpt2.config.model_files import load_config
 from benchmarks.contenders import CONTENDERS, training
 from benchmarks.turns import Contender
 

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from algpt2 import storage
 from algpt2.checkpoints.folder import MODEL_NAME, STATE_NAME, Checkpoint, commit, find_checkpoint
 from algpt2.checkpoints.tensor_files import write_tensors
-from algpt2.config.model import CONFIG_NAME, load_config
+from algpt2.config.model_files import CONFIG_NAME, load_config
 from algpt2.data.tokenizer_files import TOKENIZER_NAME
 from algpt2.errors import UserError
 from algpt2.storage import json_files

@@ -23,7 +23,7 @@ from typing import Any
 from absl import logging
 
 from algpt2 import storage
-from algpt2.config.model import CONFIG_NAME
+from algpt2.config.model_files import CONFIG_NAME
 from algpt2.data.tokenizer_files import TOKENIZER_NAME
 from algpt2.errors import UserError
 from algpt2.storage import json_files

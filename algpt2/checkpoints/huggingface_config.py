@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from algpt2.config.model import OWN_KEY, GPTConfig
+from algpt2.config.model import GPTConfig
+from algpt2.config.model_files import OWN_KEY
 from algpt2.model.layers import INITIAL_STDDEV, LAYER_NORM_EPSILON
 
 

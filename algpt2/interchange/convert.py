@@ -5,7 +5,7 @@ from typing import Any
 
 from algpt2 import storage
 from algpt2.checkpoints.folder import CHECKPOINTS, MARKER_NAME, find_checkpoint
-from algpt2.config.model import CONFIG_NAME, load_config
+from algpt2.config.model_files import CONFIG_NAME, load_config
 from algpt2.errors import UserError
 from algpt2.interchange.from_huggingface import write_checkpoint
 from algpt2.interchange.model_card import CARD_NAME, model_card, read_evaluations

@@ -12,7 +12,8 @@ from algpt2 import storage
 from algpt2.checkpoints.folder import MODEL_NAME, commit
 from algpt2.checkpoints.huggingface_config import config_json
 from algpt2.checkpoints.tensor_files import write_tensors
-from algpt2.config.model import CONFIG_NAME, OWN_KEY, GPTConfig, config_from_huggingface
+from algpt2.config.model import GPTConfig
+from algpt2.config.model_files import CONFIG_NAME, OWN_KEY, config_from_huggingface
 from algpt2.data.tokenizer import Tokenizer
 from algpt2.data.tokenizer_files import EOS_TOKEN, TOKENIZER_NAME, VOCAB_AND_MERGES_NAMES
 from algpt2.errors import UserError, shown

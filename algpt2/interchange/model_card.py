@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from algpt2 import storage
 from algpt2.checkpoints.folder import CHECKPOINTS, STATE_NAME, Checkpoint
-from algpt2.config.model import GPTConfig, load_config
+from algpt2.config.model import GPTConfig
+from algpt2.config.model_files import load_config
 from algpt2.data.tokenizer import EOS_TOKEN, Tokenizer
 from algpt2.errors import UserError, shown
 from algpt2.interchange.ways_out import DESCRIPTION, WayOut

@@ -10,7 +10,8 @@ from typing import Any
 
 from algpt2 import interrupts
 from algpt2.checkpoints.folder import Checkpoint
-from algpt2.config.model import GPTConfig, load_config
+from algpt2.config.model import GPTConfig
+from algpt2.config.model_files import load_config
 from algpt2.errors import UserError
 from algpt2.interchange.to_huggingface import DESCRIPTIONS, write_huggingface
 from algpt2.interchange.unrolling import require_no_variants

@@ -7,7 +7,8 @@ import tensorflow as tf
 from algpt2 import storage
 from algpt2.checkpoints.folder import Checkpoint
 from algpt2.checkpoints.save_load import load_model
-from algpt2.config.model import GPTConfig, load_config
+from algpt2.config.model import GPTConfig
+from algpt2.config.model_files import load_config
 from algpt2.data.tokenizer import Tokenizer
 from algpt2.errors import UserError
 from algpt2.interchange.to_saved_model import parameters_of, without_progress

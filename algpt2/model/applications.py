@@ -124,10 +124,6 @@ class Applications(keras.layers.Layer):
         """Returns a table's row of an application, in the dtype of a tensor."""
         return ops.cast(ops.take(self.tables[name].value, application, axis=0), like.dtype)
 
-    def named_parameters(self) -> dict[str, keras.Variable]:
-        """Returns the parameters by their names in a checkpoint."""
-        return {f"applications.{name}": table for name, table in self.tables.items()}
-
     def get_config(self) -> dict[str, Any]:
         """Returns what `from_config` needs."""
         return {**super().get_config(), "config": self.config.to_dict()}

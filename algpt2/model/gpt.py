@@ -25,6 +25,7 @@ from algpt2.model.layers import (
 )
 from algpt2.model.losses import head_logits
 from algpt2.model.rematerialisation import rematerialised, rematerialised_loop
+from algpt2.model.sizes import parameter_shapes
 from algpt2.model.tensors import Integer, Tensor, TensorLike
 
 Cache = tuple[LayerCache, ...]
@@ -310,26 +311,11 @@ class GPT(keras.Model):
         return x * ops.cast(self.logit_scale, x.dtype) if self.config.learned_logit_scale else x
 
     def named_parameters(self) -> dict[str, keras.Variable]:
-        """Returns every parameter under its published GPT-2 name, in Keras' order.
+        """Returns every parameter under its published GPT-2 name, in Keras' order, which is that of `parameter_shapes`.
 
         A set of parameters that is shared is there once: the block of a model with one block is `h.0`.
         """
-        config = self.config
-        named = {"wte.weight": self.wte}
-        named |= {"wpe.weight": self.wpe} if config.n_position_rows else {}
-        named |= {"lm_head.weight": self.lm_head} if config.untied_head else {}
-        named |= {"logit_scale": self.logit_scale} if config.learned_logit_scale else {}
-        named |= {"head_projection.bias": self.head_bias} if config.tied_projections else {}
-        named |= {"value_table.weight": self.value_table} if config.value_embeddings else {}
-        named |= self.applications.named_parameters()
-        named |= {"embedding_norm.weight": self.embedding_norm.scale} if config.embedding_norm else {}
-        if config.embedding_size:
-            named |= _dense_names("embedding_projection", self.embedding_projection)
-        if config.embedding_size and not config.tied_projections:
-            named |= _dense_names("head_projection", self.head_projection)
-        for i, block in enumerate(self.h):
-            named |= _block_names(f"h.{i}", block)
-        return named | _layer_norm_names("ln_f", self.ln_f)
+        return dict(zip(parameter_shapes(self.config), self.weights, strict=True))
 
     def copy_parameters(self, other: "GPT") -> None:
         """Sets every parameter to that of another model of the same shapes, whatever devices either lies on."""
@@ -356,24 +342,3 @@ class GPT(keras.Model):
     def from_config(cls, config: dict[str, Any]) -> "GPT":
         """Returns a new model from `get_config`'s fields."""
         return cls(**{**config, "config": GPTConfig(**config["config"])})
-
-
-def _block_names(prefix: str, block: Block) -> dict[str, keras.Variable]:
-    """Returns a block's parameters; those of a part that it lacks are not there."""
-    named = _layer_norm_names(f"{prefix}.ln_1", block.ln_1) if block.has_attention else {}
-    named |= _layer_norm_names(f"{prefix}.ln_2", block.ln_2) if block.has_feed_forward else {}
-    if block.has_attention:
-        named |= _dense_names(f"{prefix}.attn.c_attn", block.attn.c_attn)
-        named |= _dense_names(f"{prefix}.attn.c_proj", block.attn.c_proj)
-    if block.has_feed_forward:
-        named |= _dense_names(f"{prefix}.mlp.c_fc", block.mlp.c_fc)
-        named |= _dense_names(f"{prefix}.mlp.c_proj", block.mlp.c_proj)
-    return named
-
-
-def _dense_names(prefix: str, layer: keras.layers.Dense) -> dict[str, keras.Variable]:
-    return {f"{prefix}.weight": layer.kernel, f"{prefix}.bias": layer.bias}
-
-
-def _layer_norm_names(prefix: str, layer: keras.layers.LayerNormalization) -> dict[str, keras.Variable]:
-    return {f"{prefix}.weight": layer.gamma, f"{prefix}.bias": layer.beta}

@@ -9,7 +9,8 @@ from datetime import datetime
 
 from algpt2 import storage
 from algpt2.config.cadence import Cadence
-from algpt2.config.model import CONFIG_NAME, GPTConfig, load_config, preset_names
+from algpt2.config.model import GPTConfig, preset_names
+from algpt2.config.model_files import CONFIG_NAME, load_config
 from algpt2.config.options import COUNT, given_options
 from algpt2.config.tracking import TrackingConfig
 from algpt2.config.training import DEFAULT_LEARNING_RATE, TrainConfig

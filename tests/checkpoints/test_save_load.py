@@ -13,7 +13,7 @@ from algpt2 import storage
 from algpt2.checkpoints.folder import Checkpoint, newest_intact_checkpoint
 from algpt2.checkpoints.save_load import load_model, restore_checkpoint
 from algpt2.checkpoints.tensor_files import assign_tensors
-from algpt2.config.model import load_config
+from algpt2.config.model_files import load_config
 from algpt2.config.training import TrainConfig
 from algpt2.errors import UserError
 

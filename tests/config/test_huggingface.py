@@ -7,7 +7,8 @@ import pytest
 
 from algpt2.checkpoints.huggingface_config import config_json
 from algpt2.config import huggingface
-from algpt2.config.model import GPTConfig, load_config, preset_names, preset_of
+from algpt2.config.model import GPTConfig, preset_names
+from algpt2.config.model_files import load_config, preset_of
 from algpt2.errors import UserError
 from algpt2.model.layers import INITIAL_STDDEV, LAYER_NORM_EPSILON
 

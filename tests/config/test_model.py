@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import ALGPT2_CONFIG, GPT2_CONFIG
 
-from algpt2.config.model import CONFIG_NAME, MODEL_TYPES, GPTConfig, load_config, preset_names
+from algpt2.config.model import GPTConfig, preset_names
+from algpt2.config.model_files import CONFIG_NAME, MODEL_TYPES, load_config
 from algpt2.errors import UserError
 from algpt2.model.gpt import GPT
 

@@ -13,7 +13,7 @@ from safetensors import numpy as safetensors
 
 from algpt2.checkpoints.folder import find_checkpoint
 from algpt2.checkpoints.save_load import load_model
-from algpt2.config.model import load_config
+from algpt2.config.model_files import load_config
 from algpt2.data.tokenizer import Tokenizer
 from algpt2.errors import UserError
 from algpt2.interchange.convert import convert

@@ -68,12 +68,27 @@ def test_logits_agree_with_an_independent_numpy_forward_pass(variant, rng):
     np.testing.assert_allclose(model(ids.astype("int32")).numpy(), expected, atol=1e-4, rtol=1e-4)
 
 
+OWN_NAMES = {
+    "embedding_norm/scale": "embedding_norm.weight",
+    "head_bias": "head_projection.bias",
+    "logit_scale": "logit_scale",
+}
+GPT2_WORDS = {"kernel": "weight", "gamma": "weight", "beta": "bias"}
+
+
+def name_of(path):
+    """'gpt/h_0/attn/c_attn/kernel', as Keras calls it -> 'h.0.attn.c_attn.weight', as GPT-2's checkpoint does."""
+    path = path.partition("/")[2]
+    *layers, last = path.replace("h_", "h.").split("/")
+    return OWN_NAMES.get(path) or ".".join([*layers, GPT2_WORDS.get(last, last)] if layers else [last, "weight"])
+
+
 def test_every_parameter_is_counted_named_and_used(variant):
     config, _ = variant
     model = GPT(config)
     named = model.named_parameters()
     assert {name: tuple(parameter.shape) for name, parameter in named.items()} == parameter_shapes(config)
-    assert [id(parameter) for parameter in named.values()] == [id(one) for one in model.trainable_variables]
+    assert [*named] == [name_of(parameter.path) for parameter in model.trainable_variables]
     assert model.count_params() == config.parameter_count()
 
 
