@@ -6,7 +6,7 @@ import math
 from importlib import resources
 from typing import Any
 
-from algpt2.config.layer_sharing import parameter_sets
+from algpt2.config.layer_sharing import n_parameter_sets, parameter_sets
 from algpt2.config.options import ABOVE_0, COUNT, option, require_rules
 from algpt2.errors import UserError, shown
 from algpt2.storage import json_files
@@ -135,7 +135,7 @@ class GPTConfig:
             raise UserError(
                 f"hyper_connections must be 0 or from 2 to {MOST_LANES}, received {shown(self.hyper_connections)}."
             )
-        _ = self.attention_sets, self.feed_forward_sets
+        _ = self.n_attention, self.n_feed_forward  # A plan that is none is refused here.
 
     def _require_id(self, name: str, value: Any) -> None:
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < self.vocab_size:
@@ -159,28 +159,28 @@ class GPTConfig:
     @functools.cached_property
     def attention_sets(self) -> tuple[int, ...]:
         """The number of the set of parameters that the attention of each application uses."""
-        return self._sets("attention_sharing")
+        return parameter_sets(*self._plan("attention_sharing"))
 
     @functools.cached_property
     def feed_forward_sets(self) -> tuple[int, ...]:
         """The number of the set of parameters that the feed-forward part of each application uses."""
-        return self._sets("feed_forward_sharing")
+        return parameter_sets(*self._plan("feed_forward_sharing"))
 
-    def _sets(self, name: str) -> tuple[int, ...]:
+    def _plan(self, name: str) -> tuple[str, str, int]:
         plan = getattr(self, name)
         if plan is not None and not isinstance(plan, str):
             raise UserError(f"{name} must be a text or null, received {shown(plan)}.")
-        return parameter_sets(name, plan or ("all" if self.share_layers else "none"), self.n_layer)
+        return name, ("all" if self.share_layers else "none") if plan is None else plan, self.n_layer
 
     @property
     def n_attention(self) -> int:
         """How many attentions have parameters of their own."""
-        return max(self.attention_sets) + 1
+        return n_parameter_sets(*self._plan("attention_sharing"))
 
     @property
     def n_feed_forward(self) -> int:
         """How many feed-forward parts have parameters of their own."""
-        return max(self.feed_forward_sets) + 1
+        return n_parameter_sets(*self._plan("feed_forward_sharing"))
 
     @property
     def n_position_rows(self) -> int:

@@ -1,6 +1,6 @@
 import pytest
 
-from algpt2.config.layer_sharing import parameter_sets
+from algpt2.config.layer_sharing import n_parameter_sets, parameter_sets
 from algpt2.config.model import GPTConfig
 from algpt2.errors import UserError
 
@@ -25,6 +25,7 @@ from algpt2.errors import UserError
 )
 def test_a_plan_says_which_parameters_each_of_six_applications_uses(plan, sets):
     assert parameter_sets("attention_sharing", plan, 6) == sets
+    assert n_parameter_sets("attention_sharing", plan, 6) == max(sets) + 1
 
 
 def test_the_reversed_cycle_turns_round_in_its_last_round_only():
@@ -44,6 +45,13 @@ def test_what_is_no_plan_is_refused_with_those_that_are(plan):
 def test_a_list_must_number_each_layer_and_new_sets_in_order(plan):
     with pytest.raises(UserError, match="one number for each of 6 layers"):
         parameter_sets("attention_sharing", plan, 6)
+
+
+@pytest.mark.parametrize("plan", ["none", "all", "ends 2", "groups 3", "sequence 5", "cycle 5", "cycle_reversed 5"])
+@pytest.mark.parametrize("n_layer", [5, 7, 12])
+def test_sets_are_counted_without_listing_them_for_any_number_of_layers(plan, n_layer):
+    assert n_parameter_sets("attention_sharing", plan, n_layer) == max(parameter_sets("x", plan, n_layer)) + 1
+    assert n_parameter_sets("attention_sharing", plan, 2**31 - 1) >= 1
 
 
 def test_share_layers_is_short_for_both_plans_and_each_plan_goes_before_it():
