@@ -5,6 +5,7 @@ layers are their own trains the later ones only from where they join; until then
 weight decay. Stacking with copies is Gong et al. 2019 ("Efficient Training of BERT by Progressively Stacking").
 """
 
+from algpt2.config.growth import Growth
 from algpt2.config.training import TrainConfig
 from algpt2.errors import UserError
 
@@ -18,15 +19,12 @@ def depth_at(step: int, config: TrainConfig, n_layer: int) -> int:
       n_layer: of the model.
     """
     initial = config.initial_n_layer
-    return n_layer if initial is None else min(n_layer, initial * (1 + _stage(step, config, n_layer)))
+    return n_layer if initial is None else initial * (1 + _growth(config, n_layer).grown(step))
 
 
 def steps_until_deeper(step: int, config: TrainConfig, n_layer: int) -> int | None:
     """Returns how many steps, from this one on, make as many applications; None if they never grow again."""
-    if depth_at(step, config, n_layer) == n_layer:
-        return None
-    stage, joins = _stage(step, config, n_layer), _joins(config, n_layer)
-    return -(-(stage + 1) * config.depth_warmup_steps // joins) - step
+    return _growth(config, n_layer).steps_until_next(step)
 
 
 def require_stages(config: TrainConfig, n_layer: int) -> None:
@@ -39,18 +37,15 @@ def require_stages(config: TrainConfig, n_layer: int) -> None:
             f"initial_n_layer must be the model's n_layer {n_layer} divided by a whole number above 1, received "
             f"{initial}: 1 would do."
         )
-    if config.depth_warmup_steps < _joins(config, n_layer):
+    joins = _growth(config, n_layer).times
+    if config.depth_warmup_steps < joins:
         raise UserError(
-            f"depth_warmup_steps must be at least one for each of the {_joins(config, n_layer)} times that layers "
-            f"join, received {config.depth_warmup_steps}."
+            f"depth_warmup_steps must be at least one for each of the {joins} times that layers join, received "
+            f"{config.depth_warmup_steps}."
         )
 
 
-def _joins(config: TrainConfig, n_layer: int) -> int:
-    """Returns how often layers join until all are there."""
-    return n_layer // config.initial_n_layer - 1
-
-
-def _stage(step: int, config: TrainConfig, n_layer: int) -> int:
-    """Returns how often layers have joined by a step; the times are spread evenly over the warm-up."""
-    return step * _joins(config, n_layer) // config.depth_warmup_steps
+def _growth(config: TrainConfig, n_layer: int) -> Growth:
+    """Returns when layers join."""
+    initial = config.initial_n_layer
+    return Growth(n_layer // initial - 1 if initial else 0, config.depth_warmup_steps)

@@ -5,6 +5,7 @@ arXiv:2108.06084, who cut off the rest of each record). Here the rest becomes fu
 step has the same tokens and none is left out.
 """
 
+from algpt2.config.growth import Growth
 from algpt2.config.training import TrainConfig
 from algpt2.errors import UserError
 
@@ -17,19 +18,13 @@ def seq_len_at(step: int, config: TrainConfig, seq_len: int) -> int:
       config: of the training.
       seq_len: positions of the model.
     """
-    doublings = _doublings(config, seq_len)
-    if not doublings:
-        return seq_len
-    return seq_len >> max(0, doublings - _stage(step, config, doublings))
+    growth = _growth(config, seq_len)
+    return seq_len >> (growth.times - growth.grown(step))
 
 
 def steps_until_longer(step: int, config: TrainConfig, seq_len: int) -> int | None:
     """Returns how many steps, from this one on, rows stay as long as they are; None if they never grow again."""
-    doublings = _doublings(config, seq_len)
-    stage = _stage(step, config, doublings) if doublings else 0
-    if stage >= doublings:
-        return None
-    return -(-(stage + 1) * config.seq_len_warmup_steps // doublings) - step
+    return _growth(config, seq_len).steps_until_next(step)
 
 
 def require_doublings(config: TrainConfig, seq_len: int) -> None:
@@ -43,18 +38,15 @@ def require_doublings(config: TrainConfig, seq_len: int) -> None:
             f"initial_seq_len must be the model's seq_len {seq_len} halved one or more times, received {initial}: "
             f"{max(1, seq_len // 8)} would do."
         )
-    if config.seq_len_warmup_steps < _doublings(config, seq_len):
+    doublings = _growth(config, seq_len).times
+    if config.seq_len_warmup_steps < doublings:
         raise UserError(
-            f"seq_len_warmup_steps must be at least one for each of the {_doublings(config, seq_len)} doublings, "
-            f"received {config.seq_len_warmup_steps}."
+            f"seq_len_warmup_steps must be at least one for each of the {doublings} doublings, received "
+            f"{config.seq_len_warmup_steps}."
         )
 
 
-def _doublings(config: TrainConfig, seq_len: int) -> int:
-    """Returns how often the length doubles until rows are whole records; 0 without a warm-up."""
-    return (seq_len // config.initial_seq_len).bit_length() - 1 if config.initial_seq_len else 0
-
-
-def _stage(step: int, config: TrainConfig, doublings: int) -> int:
-    """Returns how often the length has doubled by a step; the doublings are spread evenly over the warm-up."""
-    return step * doublings // config.seq_len_warmup_steps
+def _growth(config: TrainConfig, seq_len: int) -> Growth:
+    """Returns when the length doubles, until rows are whole records."""
+    initial = config.initial_seq_len
+    return Growth((seq_len // initial).bit_length() - 1 if initial else 0, config.seq_len_warmup_steps)

@@ -12,6 +12,7 @@ import keras
 from keras import ops
 
 from algpt2.config.model import GPTConfig, application_shapes
+from algpt2.model.configured_layer import ConfiguredLayer
 from algpt2.model.tensors import Integer, Tensor
 
 
@@ -32,7 +33,7 @@ class Stream(NamedTuple):
 
 
 @keras.saving.register_keras_serializable(package="algpt2")
-class Applications(keras.layers.Layer):
+class Applications(ConfiguredLayer):
     """The parameters that belong to an application, and not to the block that it uses."""
 
     def __init__(self, config: GPTConfig, **kwargs: Any):
@@ -42,8 +43,7 @@ class Applications(keras.layers.Layer):
           config: of the model.
           kwargs: `dtype`, `name` and what else every Keras layer takes.
         """
-        super().__init__(**kwargs)
-        self.config = config
+        super().__init__(config, **kwargs)
         self.tables: dict[str, keras.Variable] = {}
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
@@ -123,15 +123,6 @@ class Applications(keras.layers.Layer):
     def _of(self, name: str, application: Integer, like: Tensor) -> Tensor:
         """Returns a table's row of an application, in the dtype of a tensor."""
         return ops.cast(ops.take(self.tables[name].value, application, axis=0), like.dtype)
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns what `from_config` needs."""
-        return {**super().get_config(), "config": self.config.to_dict()}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "Applications":
-        """Returns a new layer from `get_config`'s fields."""
-        return cls(**{**config, "config": GPTConfig(**config["config"])})
 
 
 def pack(stream: Stream) -> Tensor:

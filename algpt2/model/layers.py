@@ -14,6 +14,7 @@ from algpt2.config.model import ALIBI, GPTConfig
 from algpt2.model.applications import Applications
 from algpt2.model.attention import cached_attention, causal_attention
 from algpt2.model.attention_bias import AttentionBias, alibi_slopes, linear_bias
+from algpt2.model.configured_layer import ConfiguredLayer
 from algpt2.model.dropout import Dropout
 from algpt2.model.tensors import Integer, Tensor, TensorLike
 
@@ -41,31 +42,17 @@ def rms_norm(dtype: keras.DTypePolicy, name: str) -> keras.layers.RMSNormalizati
     return keras.layers.RMSNormalization(epsilon=LAYER_NORM_EPSILON, dtype=dtype, name=name)
 
 
-class ConfiguredLayer(keras.layers.Layer):
-    """A part of a model with this `GPTConfig`, which Keras can write to a file and make again."""
-
-    def __init__(self, config: GPTConfig, **kwargs: Any):
-        """Makes the layer, its parameters not yet created.
-
-        Args:
-          config: of the model.
-          kwargs: `dtype`, `name` and what else every Keras layer takes.
-        """
-        super().__init__(**kwargs)
-        self.config = config
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns what `from_config` needs."""
-        return {**super().get_config(), "config": self.config.to_dict()}
+class SeededLayer(ConfiguredLayer):
+    """A part whose initial kernels need seeds."""
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "ConfiguredLayer":
+    def from_config(cls, config: dict[str, Any]) -> "SeededLayer":
         """Returns a new layer from `get_config`'s fields; the seeds of its initial parameters are always the same."""
-        return cls(**{**config, "config": GPTConfig(**config["config"])}, rng=np.random.default_rng(0))
+        return super().from_config({**config, "rng": np.random.default_rng(0)})
 
 
 @keras.saving.register_keras_serializable(package="algpt2")
-class CausalSelfAttention(ConfiguredLayer):
+class CausalSelfAttention(SeededLayer):
     """Multi-head attention in which a position sees itself and earlier ones; softmax in float32."""
 
     def __init__(self, config: GPTConfig, rng: np.random.Generator, **kwargs: Any):
@@ -168,7 +155,7 @@ class CausalSelfAttention(ConfiguredLayer):
 
 
 @keras.saving.register_keras_serializable(package="algpt2")
-class FeedForward(ConfiguredLayer):
+class FeedForward(SeededLayer):
     """D -> feed_forward_size -> D with tanh-approximated gelu."""
 
     def __init__(self, config: GPTConfig, rng: np.random.Generator, **kwargs: Any):
@@ -190,7 +177,7 @@ class FeedForward(ConfiguredLayer):
 
 
 @keras.saving.register_keras_serializable(package="algpt2")
-class Block(ConfiguredLayer):
+class Block(SeededLayer):
     """A pre-norm transformer block. It is applied several times when layers are shared.
 
     Its two parts, attention and feed-forward, each with its layer norm, can be shared by different applications. So a
