@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from algpt2.data.input_pipeline import train_batches
-from algpt2.data.record_set import RecordSet
-from algpt2.data.tfrecords import parse_records, write_shard
+from algpt2.records.input_pipeline import train_batches
+from algpt2.records.record_set import RecordSet
+from algpt2.records.tfrecords import parse_records, write_shard
 
 VOCAB_SIZE = 50257
 

@@ -20,7 +20,7 @@ def main(argv: Sequence[str]) -> int:
     options = RecordOptions(**given_options(arguments, RecordOptions))
     wheels.load_tensorflow()
 
-    from algpt2.data.preparation import make_tfrecords
+    from algpt2.preparation.preparation import make_tfrecords
 
     cli.print_json(make_tfrecords(arguments.input, arguments.tokenizer, arguments.output, options))
     return cli.EXIT_OK
