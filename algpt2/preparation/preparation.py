@@ -16,7 +16,8 @@ from algpt2.preparation.document_shuffle import DocumentShuffle, content_digest
 from algpt2.preparation.packing import AnyPacker, create_packer, pack_documents, record_count
 from algpt2.progress import progress_bar
 from algpt2.records.manifest import Manifest, Split, counts, write_manifest
-from algpt2.records.tfrecords import id_dtype, write_shard
+from algpt2.records.record_bytes import id_dtype
+from algpt2.records.shard_writing import write_shard
 from algpt2.text.documents import Document, input_bytes, iterate_documents, require_documents
 from algpt2.text.tokenizer import Tokenizer
 

@@ -1,4 +1,4 @@
-"""The record schema, written and parsed here only: one bytes feature `ids` with `seq_len + 1` little-endian ids.
+"""The record schema, parsed here only: one bytes feature `ids` with `seq_len + 1` little-endian ids.
 
 Ids are uint16 where the vocabulary allows it, else int32: half the bytes, and no integer lists to parse. The original
 project's schema, `inputs_labels`, is read and never written: two int64 features of `seq_len` ids each, `inputs` and,
@@ -6,7 +6,7 @@ one id further on, `labels`.
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -14,11 +14,10 @@ from google.protobuf.message import DecodeError
 
 from algpt2 import storage
 from algpt2.errors import UserError
-from algpt2.records.manifest import IDS_FORMAT, INPUTS_LABELS_FORMAT, Shard
+from algpt2.records.manifest import IDS_FORMAT, INPUTS_LABELS_FORMAT
+from algpt2.records.record_bytes import IDS_FEATURE, id_dtype
 
-IDS_FEATURE = "ids"
 INPUTS_FEATURE, LABELS_FEATURE = "inputs", "labels"
-LARGEST_UINT16_VOCAB_SIZE = 1 << 16
 RECORD_LENGTH_RULE = "every record must hold seq_len + 1 ids"
 ID_RANGE_RULE = "every token id must be below vocab_size"
 LABELS_RULE = "the labels of every record must be its inputs one id further on"
@@ -26,30 +25,11 @@ COUNT_COMPLAINT = "was expected to contain"  # by `assert_cardinality`, which co
 RECORD_RULES = (RECORD_LENGTH_RULE, ID_RANGE_RULE, LABELS_RULE)
 
 
-def id_dtype(vocab_size: int) -> np.dtype:
-    """Returns how ids are stored: little-endian uint16 for up to 65,536 of them, else int32."""
-    return np.dtype("<u2" if vocab_size <= LARGEST_UINT16_VOCAB_SIZE else "<i4")
-
-
-def serialize_record(ids: np.ndarray, vocab_size: int) -> bytes:
-    """Returns the `tf.train.Example` of one record's ids, (seq_len + 1,).
-
-    Raises:
-      ValueError: an id is not in the vocabulary, so that it would be stored as another one.
-    """
-    ids = np.asarray(ids)
-    if ids.size and not 0 <= ids.min() <= ids.max() < vocab_size:
-        raise ValueError(f"ids must be from 0 to {vocab_size - 1}, received {ids.min()} to {ids.max()}")
-    value = tf.train.BytesList(value=[ids.astype(id_dtype(vocab_size)).tobytes()])
-    features = tf.train.Features(feature={IDS_FEATURE: tf.train.Feature(bytes_list=value)})
-    return tf.train.Example(features=features).SerializeToString(deterministic=True)
-
-
 def parse_records(serialized: tf.Tensor, seq_len: int, vocab_size: int, record_format: str = IDS_FORMAT) -> tf.Tensor:
     """Returns the ids of a batch of records: int32 (N, seq_len + 1). TensorFlow ops only.
 
     Args:
-      serialized: string (N,), each one `serialize_record`'s, or the original project's.
+      serialized: string (N,), each one what `record_bytes.frames` frames, or the original project's.
       seq_len: target tokens a record.
       vocab_size: the one it was written with, which decides the stored type.
       record_format: a manifest's.
@@ -153,32 +133,6 @@ def assert_ids_below(ids: tf.Tensor, vocab_size: int) -> tf.Tensor:
     check = tf.debugging.Assert(in_vocabulary, [message, tf.reduce_min(ids), tf.reduce_max(ids)])
     with _after(check):
         return tf.identity(ids)
-
-
-def write_shard(path: str, records: Iterable[np.ndarray], byte_lengths: np.ndarray) -> Shard:
-    """Writes records, each (seq_len + 1,), to one TFRecord file, whole or not at all, and returns its entry.
-
-    Args:
-      path: where the file goes.
-      records: ids below the vocabulary's size.
-      byte_lengths: int (vocab_size,), how many bytes of text each id spells.
-
-    Raises:
-      OSError: the file cannot be written, for example because the disk is full.
-    """
-    count, target_bytes = 0, 0
-    with storage.writing(path) as local_file:
-        try:
-            with tf.io.TFRecordWriter(local_file) as writer:
-                for record in records:
-                    writer.write(serialize_record(record, len(byte_lengths)))
-                    count += 1
-                    target_bytes += int(byte_lengths[record[1:]].sum())
-        except tf.errors.OpError as error:
-            raise storage.failed_write(path, error.message.rpartition("; ")[2]) from error
-        local = storage.of(local_file)
-        size_bytes, crc32c = local.size_bytes(local_file), local.crc32c(local_file)
-    return Shard(storage.base_name(path), count, size_bytes, crc32c, target_bytes)
 
 
 def read_records(path: str, seq_len: int, vocab_size: int, record_format: str = IDS_FORMAT) -> Iterator[np.ndarray]:

@@ -203,7 +203,7 @@ def test_a_tokenizer_that_loses_bytes_is_found_out(workplace, tmp_path, monkeypa
 
 def test_a_large_vocabulary_is_prepared_too(workplace, tmp_path, monkeypatch):
     expected = {split: targets(workplace / "data", split) for split in ("train", "val")}
-    monkeypatch.setattr("algpt2.records.tfrecords.LARGEST_UINT16_VOCAB_SIZE", 100)
+    monkeypatch.setattr("algpt2.records.record_bytes.LARGEST_UINT16_VOCAB_SIZE", 100)
     make_tfrecords([str(workplace / "documents.jsonl")], str(workplace / "tokenizer"), str(tmp_path / "data"), OPTIONS)
     for split in ("train", "val"):
         np.testing.assert_array_equal(targets(tmp_path / "data", split), expected[split])

@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
-from original_records import serialize_original, write_original, write_serialized
+from original_records import serialize_ids, serialize_original, write_original, write_serialized
 from places import REPOSITORY
 from tiny_models import ALGPT2_CONFIG
 
@@ -22,7 +22,7 @@ from algpt2.records.indexing import index_tfrecords
 from algpt2.records.inspection import inspect
 from algpt2.records.manifest import read_manifest
 from algpt2.records.record_set import open_record_set
-from algpt2.records.tfrecords import read_records, serialize_record
+from algpt2.records.tfrecords import read_records
 from algpt2.runs.plan import Run
 from algpt2.text.tokenizer import Tokenizer
 from algpt2.training.loop import train
@@ -52,7 +52,7 @@ def folder(tmp_path):
 
 
 def write_ours(path, records):
-    write_serialized(path, [serialize_record(record, VOCAB_SIZE) for record in records])
+    write_serialized(path, [serialize_ids(record, VOCAB_SIZE) for record in records])
 
 
 def contents(folder):
@@ -192,7 +192,7 @@ def test_a_damaged_file_is_refused_by_name(folder, tokenizer, name, change):
 
 BAD_RECORDS = {
     "of another length": (serialize_original(RECORDS[0][:-2]), "seq_len + 1 ids, 9 as", "has 7"),
-    "of our format": (serialize_record(RECORDS[0], VOCAB_SIZE), "one format, inputs_labels", "has ids"),
+    "of our format": (serialize_ids(RECORDS[0], VOCAB_SIZE), "one format, inputs_labels", "has ids"),
     "with fewer labels": (serialize_original(inputs=[1] * 8, labels=[1] * 7), "has 8 inputs and 7 labels"),
     "whose labels do not continue": (serialize_original(inputs=[1] * 8, labels=[2] * 8), "one id further on"),
     "without labels": (serialize_original(inputs=[1] * 8), "has the features ['inputs']"),
@@ -221,7 +221,7 @@ def test_a_bad_record_in_a_folder_of_our_format_is_refused_too(folder, tokenizer
     bad = tf.train.Example(features=tf.train.Features(feature={"ids": stored})).SerializeToString()
     for name, records in SPLITS.items():
         write_ours(folder / name, records)
-    write_serialized(folder / "train-1.tfrecord", [serialize_record(RECORDS[0], VOCAB_SIZE), bad])
+    write_serialized(folder / "train-1.tfrecord", [serialize_ids(RECORDS[0], VOCAB_SIZE), bad])
     refused(folder, tokenizer, f"record 1 of {folder}/train-1.tfrecord")
 
 

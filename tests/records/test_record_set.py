@@ -9,7 +9,7 @@ import pytest
 from algpt2.errors import UserError
 from algpt2.records.manifest import Manifest, Split, write_manifest
 from algpt2.records.record_set import load_tokenizer, open_record_set
-from algpt2.records.tfrecords import write_shard
+from algpt2.records.shard_writing import write_shard
 from algpt2.storage.local import LocalStorage
 from algpt2.text.tokenizer import Tokenizer
 
@@ -18,7 +18,7 @@ SEQ_LEN, VOCAB_SIZE = 4, 64
 
 def make_shard(path, n_records, first_id, seq_len):
     records = [np.full(seq_len + 1, first_id + i) for i in range(n_records)]
-    return write_shard(str(path), records, byte_lengths=np.arange(VOCAB_SIZE))
+    return write_shard(str(path), [np.stack(records)], byte_lengths=np.arange(VOCAB_SIZE))
 
 
 def make_folder(folder, first_id=0, n_train=(2, 3), n_val=(1,), seq_len=SEQ_LEN, vocab_size=VOCAB_SIZE, **changes):

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 import tensorflow as tf
-from original_records import serialize_original, write_original, write_serialized
+from original_records import serialize_ids, serialize_original, write_original, write_serialized
 
 from algpt2.errors import UserError
 from algpt2.records.manifest import INPUTS_LABELS_FORMAT
@@ -14,14 +14,10 @@ from algpt2.records.tfrecords import (
     LABELS_RULE,
     RECORD_LENGTH_RULE,
     assert_ids_below,
-    id_dtype,
     identify_record,
     parse_records,
     read_records,
-    serialize_record,
-    write_shard,
 )
-from algpt2.storage.local import LocalStorage
 
 SEQ_LEN = 7
 
@@ -35,7 +31,7 @@ def random_records(count, vocab_size):
 def test_parsing_gives_back_the_ids_in_a_tf_data_pipeline(vocab_size, count):
     records = random_records(count, vocab_size)
     records[:, 0] = vocab_size - 1
-    serialized = tf.constant([serialize_record(record, vocab_size) for record in records], dtype=tf.string)
+    serialized = tf.constant([serialize_ids(record, vocab_size) for record in records], dtype=tf.string)
     parse = tf.function(
         lambda batch: parse_records(batch, SEQ_LEN, vocab_size), input_signature=[tf.TensorSpec([None], tf.string)]
     )
@@ -45,17 +41,11 @@ def test_parsing_gives_back_the_ids_in_a_tf_data_pipeline(vocab_size, count):
     assert parse.get_concrete_function().output_shapes.as_list() == [None, SEQ_LEN + 1]
 
 
-def test_small_vocabularies_take_two_bytes_an_id_in_little_endian_order():
-    example = tf.train.Example.FromString(serialize_record(np.array([1, 0x0203]), 65536))
-    assert example.features.feature["ids"].bytes_list.value == [b"\x01\x00\x03\x02"]
-    assert (id_dtype(65536).itemsize, id_dtype(65537).itemsize) == (2, 4)
-
-
 @pytest.mark.parametrize("length", [1, SEQ_LEN, SEQ_LEN + 2, 2 * (SEQ_LEN + 1)])
 @pytest.mark.parametrize("in_graph", [True, False])
 def test_a_record_of_another_length_is_an_error_not_padded_or_cut(length, in_graph):
     good, other = np.ones(SEQ_LEN + 1), np.ones(length)
-    batch = tf.constant([serialize_record(record, 300) for record in (good, other)])
+    batch = tf.constant([serialize_ids(record, 300) for record in (good, other)])
     parse = lambda serialized: parse_records(serialized, SEQ_LEN, 300)  # noqa: E731
     with pytest.raises(tf.errors.InvalidArgumentError, match=rf"{re.escape(RECORD_LENGTH_RULE)} = 8"):
         (tf.function(parse) if in_graph else parse)(batch)
@@ -64,12 +54,6 @@ def test_a_record_of_another_length_is_an_error_not_padded_or_cut(length, in_gra
 def test_a_record_without_ids_is_an_error():
     with pytest.raises(tf.errors.InvalidArgumentError):
         parse_records(tf.constant([tf.train.Example().SerializeToString()]), SEQ_LEN, 300)
-
-
-@pytest.mark.parametrize("ids", [[300], [-1], [0, 70_000]])
-def test_an_id_outside_the_vocabulary_is_not_written_as_another(ids):
-    with pytest.raises(ValueError, match="from 0 to 299"):
-        serialize_record(np.array(ids), 300)
 
 
 @pytest.mark.parametrize("dtype", [tf.int32, tf.int64])
@@ -81,27 +65,6 @@ def test_ids_outside_the_vocabulary_stop_a_graph(dtype, in_graph):
     for bad in (300, -1):
         with pytest.raises(tf.errors.InvalidArgumentError, match=f"{ID_RANGE_RULE} = 300"):
             check(tf.constant([[0, bad]], dtype))
-
-
-def test_a_shard_holds_the_records_and_its_entry_describes_the_file(tmp_path):
-    records, path = random_records(5, 300), str(tmp_path / "train-00000-of-00001.tfrecord")
-    byte_lengths = np.arange(300)
-    shard = write_shard(path, iter(records), byte_lengths)
-    np.testing.assert_array_equal(list(read_records(path, SEQ_LEN, 300)), records)
-    assert (shard.name, shard.records) == ("train-00000-of-00001.tfrecord", 5)
-    assert shard.size_bytes == LocalStorage().size_bytes(path)
-    assert shard.crc32c == LocalStorage().crc32c(path)
-    assert shard.target_bytes == sum(sum(int(id_) for id_ in record[1:]) for record in records)
-
-
-def test_a_shard_that_fails_midway_leaves_no_file(tmp_path):
-    def failing():
-        yield np.zeros(SEQ_LEN + 1, int)
-        raise OSError("disk")
-
-    with pytest.raises(OSError, match="disk"):
-        write_shard(str(tmp_path / "a.tfrecord"), failing(), np.full(300, 2))
-    assert list(tmp_path.iterdir()) == []
 
 
 # ------------------------------------------------------------------------------------- the original project's records
@@ -172,8 +135,8 @@ def test_records_of_either_format_are_read_and_identified(tmp_path):
     read = list(read_records(str(tmp_path / "original.tfrecord"), SEQ_LEN, 300, INPUTS_LABELS_FORMAT))
     np.testing.assert_array_equal(read, records)
     for record_format, vocab_size, serialized in (
-        ("ids", 300, serialize_record(records[0], 300)),
-        ("ids", 250_000, serialize_record(records[0], 250_000)),
+        ("ids", 300, serialize_ids(records[0], 300)),
+        ("ids", 250_000, serialize_ids(records[0], 250_000)),
         ("inputs_labels", 300, serialize_original(records[0])),
     ):
         found_format, ids = identify_record(serialized, vocab_size)
