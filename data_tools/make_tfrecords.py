@@ -11,18 +11,17 @@ from collections.abc import Sequence
 from algpt2 import cli
 from algpt2.config.options import add_options, given_options
 from algpt2.config.records import RecordOptions
-from algpt2.devices import wheels
+from algpt2.preparation.preparation import make_tfrecords
+from algpt2.processes import available_cpus
 
 
 def main(argv: Sequence[str]) -> int:
     """Writes the shards, and prints their counts as JSON."""
     arguments = parse(argv)
     options = RecordOptions(**given_options(arguments, RecordOptions))
-    wheels.load_tensorflow()
-
-    from algpt2.preparation.preparation import make_tfrecords
-
-    cli.print_json(make_tfrecords(arguments.input, arguments.tokenizer, arguments.output, options))
+    cli.print_json(
+        make_tfrecords(arguments.input, arguments.tokenizer, arguments.output, options, arguments.num_workers)
+    )
     return cli.EXIT_OK
 
 
@@ -40,6 +39,12 @@ def build_parser() -> argparse.ArgumentParser:
         "--tokenizer", required=True, metavar="DIR", help="made by train_tokenizer.py, or GPT-2's files"
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="new folder, on disk or gs://")
+    parser.add_argument(
+        "--num_workers",
+        type=int,
+        default=available_cpus(),
+        help="processes that share the work; they change nothing of what is written (default: one a CPU)",
+    )
     add_options(parser, RecordOptions)
     return parser
 

@@ -16,7 +16,8 @@ from algpt2.evaluation.scorer import Scorer
 from algpt2.evaluation.scores import bits_per_byte, perplexity
 from algpt2.evaluation.windows import Window, windows
 from algpt2.progress import progress_bar
-from algpt2.text.documents import Document, input_bytes, iterate_documents, require_documents
+from algpt2.text.documents import Document, iterate_documents, require_documents
+from algpt2.text.input_files import input_bytes
 from algpt2.text.tokenizer import Tokenizer
 
 DESCRIPTION = (

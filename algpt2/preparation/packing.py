@@ -1,64 +1,26 @@
-"""Documents' token ids to records of one length; the usual packer loses no token and has none twice as a target."""
+"""The stream of ids cut into records of one length; no token is lost, and none is twice a target."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from algpt2.config.records import LEGACY_PACKING
-from algpt2.preparation.legacy_packing import LegacyPacker
 
-
-def record_count(input_tokens: int, seq_len: int) -> int:
+def record_count(stream_length: int, seq_len: int) -> int:
     """Returns how many records a stream of this many ids, EOS included, fills."""
-    return max(0, input_tokens - 1) // seq_len
+    return max(0, stream_length - 1) // seq_len
 
 
-class Packer:
-    """Cuts records from the stream EOS, document, EOS, document, ..., of which it keeps the unfinished record.
+def record_blocks(ids: Iterable[np.ndarray], seq_len: int) -> Iterator[np.ndarray]:
+    """Yields records, in blocks (N, seq_len + 1), of pieces of a stream that begin with the first record's first id.
 
-    EOS stands once in front of every document and nowhere else. The next record starts at the last id of the one
-    before, so each id but the first is a target once. What is left at the end is not a record (`record_count`).
+    The next record starts at the last id of the one before, so each id but the first is a target once. What is left at
+    the end is not a record.
     """
-
-    def __init__(self, seq_len: int, eos_id: int):
-        self._seq_len = seq_len
-        self._eos_id = eos_id
-        self._record = np.empty(seq_len + 1, dtype=np.int32)
-        self._filled = 0
-
-    @property
-    def tail(self) -> np.ndarray:
-        """The ids of the unfinished record, int32; it starts at the last record's last id, if there is a record."""
-        return self._record[: self._filled].copy()
-
-    def add(self, ids: Sequence[int]) -> list[np.ndarray]:
-        """Appends one document's ids, without EOS, and returns the records it completes."""
-        document = np.asarray(ids, dtype=np.int32)
-        return [record for piece in ([self._eos_id], document) for record in self._append(np.asarray(piece))]
-
-    def _append(self, ids: np.ndarray) -> list[np.ndarray]:
-        records = []
-        while len(ids) > 0:
-            taken = min(self._seq_len + 1 - self._filled, len(ids))
-            self._record[self._filled : self._filled + taken] = ids[:taken]
-            self._filled += taken
-            ids = ids[taken:]  # a view: a long document is not copied again and again
-            if self._filled == self._seq_len + 1:
-                records.append(self._record.copy())
-                self._record[0] = self._record[-1]
-                self._filled = 1
-        return records
-
-
-AnyPacker = Packer | LegacyPacker
-
-
-def pack_documents(documents_ids: Iterable[Sequence[int]], packer: AnyPacker) -> Iterator[np.ndarray]:
-    """Yields the records, int32 (seq_len + 1,), that a new packer makes of documents, each without EOS."""
-    for ids in documents_ids:
-        yield from packer.add(ids)
-
-
-def create_packer(packing: str, seq_len: int, eos_id: int) -> AnyPacker:
-    """Returns a new packer of one of `PACKINGS`."""
-    return LegacyPacker(seq_len, eos_id) if packing == LEGACY_PACKING else Packer(seq_len, eos_id)
+    rest = np.empty(0, np.int64)
+    for piece in ids:
+        rest = np.concatenate([rest, piece]) if len(rest) else piece
+        count = record_count(len(rest), seq_len)
+        if count:
+            windows = np.lib.stride_tricks.sliding_window_view(rest[: count * seq_len + 1], seq_len + 1)
+            yield windows[::seq_len]
+            rest = rest[count * seq_len :]

@@ -10,7 +10,7 @@ from algpt2 import storage
 from algpt2.config.records import LEGACY_PACKING
 from algpt2.errors import UserError
 from algpt2.records.manifest import IDS_FORMAT, Manifest, Shard, Split, read_manifest
-from algpt2.records.shard_versions import Version, versions_of
+from algpt2.storage.versions import Version, versions_of
 from algpt2.text.tokenizer import Tokenizer
 
 

@@ -3,7 +3,7 @@
 from absl import logging
 
 from algpt2.records.record_set import RecordSet, require_checksum, require_size
-from algpt2.records.shard_versions import versions_of
+from algpt2.storage.versions import versions_of
 
 PATIENCE_SECONDS = 10.0
 

@@ -5,19 +5,16 @@ enough to try the whole pipeline without a download.
 """
 
 import ast
-import contextlib
 import hashlib
 import json
-import multiprocessing
 import os
 import sysconfig
-import threading
 import warnings
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from algpt2 import interrupts, storage
+from algpt2.processes import worker_processes
 from algpt2.progress import progress_bar
 
 CORPUS_NAME = "corpus.jsonl"
@@ -115,35 +112,12 @@ def _documented_nodes(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _docstrings_of_files(files: list[str]) -> Iterator[list[str] | None]:
-    with _worker_processes() as pool, progress_bar("parsing sources", "file", len(files)) as progress:
+    with worker_processes() as pool, progress_bar("parsing sources", "file", len(files)) as progress:
         with interrupts.held_back():  # The workers start here, and Ctrl-C at a terminal is for their parent to answer.
             results = pool.map(_docstrings_of_file, files, chunksize=FILES_PER_TASK)
         for result in results:
             progress.update(1)
             yield result
-
-
-@contextlib.contextmanager
-def _worker_processes() -> Iterator[ProcessPoolExecutor]:
-    """Yields a pool of one process for each CPU, which are gone when the block has ended, however it ends."""
-    context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
-    with ProcessPoolExecutor(mp_context=context, initializer=_end_with_parent) as pool:
-        try:
-            yield pool
-        except BaseException:
-            for worker in multiprocessing.active_children():
-                worker.kill()  # The pool would wait for what they have begun.
-            raise
-
-
-def _end_with_parent() -> None:
-    """Ends this worker as soon as its parent is gone, which a worker that waits for work would never learn."""
-    threading.Thread(target=_await_end_of_parent, daemon=True).start()
-
-
-def _await_end_of_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)
 
 
 def _docstrings_of_file(file: str) -> list[str] | None:

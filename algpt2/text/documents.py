@@ -1,6 +1,5 @@
 """Documents of plain text, JSON lines and Parquet files, local or on `gs://`."""
 
-import importlib.util
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, BinaryIO, NamedTuple
@@ -9,13 +8,10 @@ from algpt2 import storage
 from algpt2.errors import UserError
 from algpt2.storage import json_files
 from algpt2.text.decompression import open_decompressed
+from algpt2.text.input_files import LINES_SUFFIX, PARQUET_SUFFIX, InputFile, Piece, sized_input_files, suffixes
 
-COMPRESSED_SUFFIXES = (".gz", ".xz", ".zst")
-WHOLE_FILE_SUFFIXES = (".txt", ".raw")
-LINES_SUFFIX = ".jsonl"
-PARQUET_SUFFIX = ".parquet"
 PARQUET_BATCH_ROWS = 1024
-PACKAGE_OF_SUFFIX = {".zst": "zstandard", PARQUET_SUFFIX: "pyarrow"}
+READ_BYTES = 1 << 18
 
 
 class Document(NamedTuple):
@@ -29,11 +25,22 @@ class Document(NamedTuple):
     domain: str
 
 
-class _Keys(NamedTuple):
+class Keys(NamedTuple):
     """Where a JSON object, or a row of Parquet, has its text and its domain; no domain means that of the file."""
 
-    text: str
-    domain: str | None
+    text: str = "text"
+    domain: str | None = None
+
+
+class _Place(NamedTuple):
+    """Where a document begins: a line or a row by its number, or by the byte where the numbers are not known."""
+
+    file: str
+    unit: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.file}, {self.unit} {self.number}"
 
 
 def iterate_documents(
@@ -59,25 +66,28 @@ def iterate_documents(
       UserError: at once for nothing at a path, an unknown suffix or a missing package; while iterating for content
         that is not whole, not UTF-8, not JSON objects, or has no text or no domain.
     """
-    files = input_files(paths)
-    return _documents_of_files(files, _Keys(text_key, domain_key), on_bytes or (lambda count: None))
+    everything = Piece(tuple(sized_input_files(paths)))
+    return documents_of_piece(everything, Keys(text_key, domain_key), on_bytes or (lambda count: None))
 
 
-def input_files(paths: Sequence[str]) -> list[str]:
-    """Returns the files that `paths` name, in order, after checking that each one can be read as documents.
+def documents_of_piece(piece: Piece, keys: Keys, on_bytes: Callable[[int], Any]) -> Iterator[Document]:
+    """Yields the documents of a piece of the input.
+
+    Args:
+      piece: files, or a range of bytes of one, of which it has the lines that begin there.
+      keys: where the text is.
+      on_bytes: called with the number of stored bytes read since the last call.
 
     Raises:
-      UserError: nothing at a path, an unknown suffix, or a package that a format needs is not installed.
+      UserError: content that is not whole, not UTF-8, not JSON objects, or has no text or no domain.
     """
-    files = [file for path in paths for file in storage.expand(path)]
-    for file in files:
-        _check_suffix(file)
-    return files
-
-
-def input_bytes(paths: Sequence[str]) -> int:
-    """Returns how many bytes the files hold as they are stored (compressed, if they are)."""
-    return sum(storage.of(file).size_bytes(file) for file in input_files(paths))
+    for file in piece.files:
+        with storage.of(file.path).open_read(file.path) as stored:
+            if piece.end_byte is None:
+                yield from _documents_of_file(file, stored, keys, on_bytes)
+            else:
+                yield from _documents_of_range(piece, io.BufferedReader(stored, READ_BYTES), keys)
+                on_bytes(piece.size_bytes)
 
 
 def require_documents(documents: Iterable[Document]) -> Iterator[Document]:
@@ -104,50 +114,24 @@ def read_text_file(path: str) -> str:
     return text
 
 
-def _suffixes(path: str) -> tuple[str, str]:
-    """'a/b.jsonl.gz' -> ('.jsonl', '.gz'); 'a/b.txt' -> ('.txt', '')."""
-    name = storage.base_name(path)
-    compression = next((suffix for suffix in COMPRESSED_SUFFIXES if name.endswith(suffix)), "")
-    dot = name.removesuffix(compression).rfind(".")
-    return ("" if dot < 0 else name.removesuffix(compression)[dot:]), compression
-
-
-def _check_suffix(file: str) -> None:
-    content, compression = _suffixes(file)
-    if not (content in (*WHOLE_FILE_SUFFIXES, LINES_SUFFIX) or (content == PARQUET_SUFFIX and not compression)):
-        raise UserError(
-            f"an input file must end in {', '.join(WHOLE_FILE_SUFFIXES)} or {LINES_SUFFIX}, optionally followed by "
-            f"{', '.join(COMPRESSED_SUFFIXES)}, or in {PARQUET_SUFFIX}, and {file} does not: rename or leave it out."
-        )
-    package = PACKAGE_OF_SUFFIX.get(compression or content)
-    if package and importlib.util.find_spec(package) is None:
-        raise UserError(
-            f"reading {file} needs the package {package}, which is not installed: run `pip install 'algpt2[formats]'`."
-        )
-
-
-def _documents_of_files(files: list[str], keys: _Keys, on_bytes: Callable[[int], Any]) -> Iterator[Document]:
-    for file in files:
-        with storage.of(file).open_read(file) as stored:
-            yield from _documents_of_file(file, stored, keys, on_bytes)
-
-
-def _documents_of_file(file: str, stored: BinaryIO, keys: _Keys, on_bytes: Callable[[int], Any]) -> Iterator[Document]:
-    content, compression = _suffixes(file)
+def _documents_of_file(
+    file: InputFile, stored: BinaryIO, keys: Keys, on_bytes: Callable[[int], Any]
+) -> Iterator[Document]:
+    content, compression = suffixes(file.path)
     if content == PARQUET_SUFFIX:
-        yield from _documents_of_parquet(file, stored, keys)
-        on_bytes(storage.of(file).size_bytes(file))
+        yield from _documents_of_parquet(file.path, stored, keys)
+        on_bytes(file.size_bytes)
         return
-    stream = io.BufferedReader(_Counted(stored, on_bytes))
+    stream = io.BufferedReader(_Counted(stored, on_bytes), READ_BYTES)
     if compression:
-        stream = open_decompressed(stream, compression, file)
+        stream = open_decompressed(stream, compression, file.path)
     if content == LINES_SUFFIX:
-        yield from _documents_of_lines(file, stream, keys)
+        yield from _documents_of_lines(file.path, stream, keys)
     else:
-        yield _document_of_text(file, stream.read(), keys)
+        yield _document_of_text(file.path, stream.read(), keys)
 
 
-def _document_of_text(file: str, utf8: bytes, keys: _Keys) -> Document:
+def _document_of_text(file: str, utf8: bytes, keys: Keys) -> Document:
     if keys.domain is not None:
         raise UserError(
             f"--domain_key {keys.domain} needs JSON objects or Parquet rows, and {file} is plain text: leave the flag "
@@ -156,17 +140,34 @@ def _document_of_text(file: str, utf8: bytes, keys: _Keys) -> Document:
     return Document(_decode(utf8, file, first_byte=0), utf8, file)
 
 
-def _documents_of_lines(file: str, stream: BinaryIO, keys: _Keys) -> Iterator[Document]:
+def _documents_of_lines(file: str, stream: BinaryIO, keys: Keys) -> Iterator[Document]:
     first_byte = 0
     for number, line in enumerate(stream, start=1):
         if not line.strip() and not stream.read(1):
             return  # Many writers end a file with one empty line; it is no document.
-        place = f"{file}, line {number}"
-        yield _document(_fields_of_line(_decode(line, file, first_byte), place, keys), place, keys, file)
+        yield _document_of_line(line, first_byte, _Place(file, "line", number), keys)
         first_byte += len(line)
 
 
-def _fields_of_line(line: str, place: str, keys: _Keys) -> dict[str, Any]:
+def _documents_of_range(piece: Piece, stream: BinaryIO, keys: Keys) -> Iterator[Document]:
+    """Yields the documents whose lines begin in a range; the last may go on behind it."""
+    (file,) = piece.files
+    first_byte = piece.first_byte
+    if first_byte > 0:  # Unless the byte before ends a line, the range begins in one that belongs to the range before.
+        stream.seek(first_byte - 1)
+        first_byte += len(stream.readline()) - 1
+    while first_byte < piece.end_byte and (line := stream.readline()):
+        if not line.strip() and not stream.peek(1):
+            return
+        yield _document_of_line(line, first_byte, _Place(file.path, "the line that begins at byte", first_byte), keys)
+        first_byte += len(line)
+
+
+def _document_of_line(line: bytes, first_byte: int, place: _Place, keys: Keys) -> Document:
+    return _document(_fields_of_line(_decode(line, place.file, first_byte), place, keys), place, keys)
+
+
+def _fields_of_line(line: str, place: _Place, keys: Keys) -> dict[str, Any]:
     try:
         fields = json_files.parse_object(line)
     except ValueError as error:
@@ -179,9 +180,9 @@ def _fields_of_line(line: str, place: str, keys: _Keys) -> dict[str, Any]:
     return fields
 
 
-def _document(fields: dict[str, Any], place: str, keys: _Keys, file: str) -> Document:
+def _document(fields: dict[str, Any], place: _Place, keys: Keys) -> Document:
     text = _require_string(fields[keys.text], keys.text, place)
-    domain = file if keys.domain is None else _require_string(_value_at(fields, keys.domain), keys.domain, place)
+    domain = place.file if keys.domain is None else _require_string(_value_at(fields, keys.domain), keys.domain, place)
     try:
         return Document(text, text.encode("utf-8"), domain)
     except UnicodeEncodeError as error:
@@ -199,7 +200,7 @@ def _value_at(fields: dict[str, Any], dotted_key: str) -> Any:
     return value
 
 
-def _require_string(value: Any, key: str, place: str) -> str:
+def _require_string(value: Any, key: str, place: _Place) -> str:
     if not isinstance(value, str):
         raise UserError(f"{key!r} must be a string, and in {place} it is a {type(value).__name__}: mend it.")
     return value
@@ -215,7 +216,7 @@ def _decode(data: bytes, file: str, first_byte: int) -> str:
         ) from error
 
 
-def _documents_of_parquet(file: str, stored: BinaryIO, keys: _Keys) -> Iterator[Document]:
+def _documents_of_parquet(file: str, stored: BinaryIO, keys: Keys) -> Iterator[Document]:
     import pyarrow
     import pyarrow.parquet
 
@@ -230,7 +231,7 @@ def _documents_of_parquet(file: str, stored: BinaryIO, keys: _Keys) -> Iterator[
         columns = [keys.text] if keys.domain is None else [keys.text, keys.domain]
         for batch in table.iter_batches(PARQUET_BATCH_ROWS, columns=columns):
             for row, fields in enumerate(batch.to_pylist(), start=first_row):
-                yield _document(fields, f"{file}, row {row}", keys, file)
+                yield _document(fields, _Place(file, "row", row), keys)
             first_row += batch.num_rows
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UserError(f"{file} is not a whole Parquet file of UTF-8 text ({error}): make it again.") from error

@@ -1,5 +1,6 @@
 """GPT-2's tokenizer: byte-level BPE whose last id, `<|endoftext|>`, stands in front of every document."""
 
+import array
 import functools
 import hashlib
 import json
@@ -15,6 +16,7 @@ from algpt2.text import tokenizer_files
 
 EOS_TOKEN = tokenizer_files.EOS_TOKEN
 BYTE_COUNT = 256
+_UINT32 = "I"
 SMALLEST_VOCAB_SIZE = BYTE_COUNT + 1
 MIN_PAIR_COUNT = 2
 # The library reserves 66 bytes for each id that is asked for, before it reads any text: 1.1 GB for these.
@@ -73,11 +75,15 @@ class Tokenizer:
 
     def save(self, folder: str) -> None:
         """Writes `tokenizer.json`, `vocab.json` and `merges.txt`, each whole, replacing older ones."""
-        vocab = {token: id_ for id_, token in enumerate(self._tokens)}
+        vocab, _ = self.to_parts()
         merges = "".join(f"{left} {right}\n" for left, right in self._merges)
         storage.write_text(storage.join(folder, "vocab.json"), json.dumps(vocab, ensure_ascii=False) + "\n")
         storage.write_text(storage.join(folder, "merges.txt"), tokenizer_files.MERGES_HEADER + "\n" + merges)
         storage.write_text(storage.join(folder, "tokenizer.json"), self.to_json())
+
+    def to_parts(self) -> tuple[dict[str, int], list[tuple[str, str]]]:
+        """Returns the vocabulary and the merges, of which another process makes the same tokenizer."""
+        return {token: id_ for id_, token in enumerate(self._tokens)}, list(self._merges)
 
     def to_json(self) -> str:
         """Returns the content of `tokenizer.json`, as the tokenizers library reads it."""
@@ -93,8 +99,20 @@ class Tokenizer:
         Raises:
           UnicodeEncodeError: a text has a lone surrogate, which UTF-8 cannot spell.
         """
+        return [encoding.ids for encoding in self._encodings(texts)]
+
+    def encode_arrays(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the ids of all texts, one after the other, uint32, and how many each has, uint32 (N,).
+
+        It raises what `encode_batch` raises.
+        """
+        ids = [array.array(_UINT32, encoding.ids) for encoding in self._encodings(texts)]  # a third of NumPy's time
+        lengths = np.array([len(one) for one in ids], dtype=np.uint32)
+        return np.frombuffer(b"".join(ids), dtype=np.uint32), lengths
+
+    def _encodings(self, texts: Sequence[str]) -> list[tokenizers.Encoding]:
         try:
-            return [encoding.ids for encoding in self._backend.encode_batch_fast(texts, add_special_tokens=False)]
+            return self._backend.encode_batch_fast(texts, add_special_tokens=False)
         except TypeError:  # the library says of a lone surrogate only that the text is no text
             for text in texts:
                 text.encode("utf-8")

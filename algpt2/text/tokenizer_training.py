@@ -5,7 +5,8 @@ from typing import Any
 
 from algpt2 import storage
 from algpt2.progress import progress_bar
-from algpt2.text.documents import Document, input_bytes, iterate_documents, require_documents
+from algpt2.text.documents import Document, iterate_documents, require_documents
+from algpt2.text.input_files import input_bytes
 from algpt2.text.tokenizer import Tokenizer, check_vocab_size
 
 

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from algpt2.config.records import RecordOptions
 from algpt2.preparation.legacy_packing import LegacyPacker
-from algpt2.preparation.packing import create_packer, pack_documents
 
 EOS = 99
 DOCUMENTS = st.lists(st.lists(st.integers(0, EOS - 1), max_size=30), max_size=14)
@@ -82,7 +81,7 @@ def test_an_example_by_hand():
         "the pool gives two records, the second of which has two EOS": [41, 42, 43, 44],
         "the last pool is never full": [51, 52],
     }
-    assert [record.tolist() for record in pack_documents(documents.values(), packer)] == [
+    assert [record.tolist() for document in documents.values() for record in packer.add(document)] == [
         [EOS, 1, 2, 3, 4],
         [EOS, 5, 6, 7, 8],
         [EOS, 11, 12, EOS, 21],
@@ -99,8 +98,8 @@ def test_documents_as_long_as_openwebtexts_lose_about_a_fifth():
         [rng.integers(low, high, size) for low, high, size in ((64, 256, 200), (256, 512, 500), (512, 1024, 640))]
     )
     lengths = np.concatenate([lengths, 1024 + rng.exponential(900, 660).astype(int)])
-    packer = create_packer("legacy", 1023, EOS)
-    records = sum(1 for _ in pack_documents((np.zeros(n, np.int32) for n in rng.permutation(lengths)), packer))
+    packer = LegacyPacker(1023, EOS)
+    records = sum(len(packer.add(np.zeros(n, np.int32))) for n in rng.permutation(lengths))
     assert 0.17 < packer.lost_tokens / lengths.sum() < 0.25
     assert records > 0
 

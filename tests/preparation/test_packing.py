@@ -3,11 +3,16 @@
 import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
+from one_by_one import Packer
 
-from algpt2.preparation.packing import Packer, pack_documents, record_count
+from algpt2.preparation.packing import record_blocks, record_count
 
 EOS = 99
 DOCUMENTS = st.lists(st.lists(st.integers(0, EOS - 1), max_size=60), max_size=12)
+
+
+def records_of(pieces, seq_len):
+    return [record for block in record_blocks(map(np.array, pieces), seq_len) for record in block]
 
 
 @given(DOCUMENTS, st.integers(1, 20))
@@ -18,37 +23,27 @@ DOCUMENTS = st.lists(st.lists(st.integers(0, EOS - 1), max_size=60), max_size=12
 @example([[1, 2, 3]], 4)
 @example([list(range(90))], 4)
 def test_records_and_tail_spell_the_stream_exactly(documents, seq_len):
-    stream = [id_ for document in documents for id_ in [EOS, *document]]
-    packer = Packer(seq_len, EOS)
-    records = [record for document in documents for record in packer.add(document)]
-    targets = [id_ for record in records for id_ in record[1:].tolist()]
-    tail = packer.tail.tolist()
-    assert all(record.shape == (seq_len + 1,) and record.dtype == np.int32 for record in records)
-    assert len(tail) <= seq_len
-    assert stream[:1] + targets + (tail[1:] if stream else []) == stream
-    assert all(left[-1] == right[0] for left, right in zip(records, [*records[1:], tail], strict=False))
+    pieces = [[EOS, *document] for document in documents]
+    stream = [id_ for piece in pieces for id_ in piece]
+    records = records_of(pieces, seq_len)
+    targets = [int(id_) for record in records for id_ in record[1:]]
+    assert all(record.shape == (seq_len + 1,) for record in records)
+    assert stream[:1] + targets == stream[: 1 + len(targets)] if records else not targets
+    assert all(left[-1] == right[0] for left, right in zip(records, records[1:], strict=False))
+    assert len(stream) - len(records) * seq_len <= seq_len
     assert len(records) == record_count(len(stream), seq_len)
-    assert len(records) * seq_len + len(tail) == len(stream)
 
 
 @given(DOCUMENTS, st.integers(1, 20))
-def test_the_generator_gives_the_packer_s_records(documents, seq_len):
+def test_records_are_those_of_packing_one_document_after_the_other(documents, seq_len):
     packer = Packer(seq_len, EOS)
     expected = [record.tolist() for document in documents for record in packer.add(document)]
-    assert [record.tolist() for record in pack_documents(documents, Packer(seq_len, EOS))] == expected
+    found = records_of([[EOS, *document] for document in documents], seq_len)
+    assert [record.tolist() for record in found] == expected
 
 
-def test_the_end_of_text_id_stands_in_front_of_every_document_and_nowhere_else():
-    records = [record.tolist() for record in pack_documents([[1, 2], [], [3]], Packer(4, EOS))]
-    assert records == [[EOS, 1, 2, EOS, EOS]]
-
-
-def test_records_do_not_share_memory():
-    first, second = pack_documents(np.arange(8).reshape(1, 8), Packer(4, EOS))
-    first[:] = 0
-    assert second.tolist() == [3, 4, 5, 6, 7]
-
-
-def test_uint16_ids_become_int32():
-    (record,) = pack_documents([np.array([65535, 7], dtype="<u2")], Packer(2, EOS))
-    assert record.tolist() == [EOS, 65535, 7]
+def test_a_record_begins_with_the_last_id_of_the_one_before():
+    assert [record.tolist() for record in records_of([[EOS, 1, 2, EOS, EOS, 3], [4, 5, 6]], 4)] == [
+        [EOS, 1, 2, EOS, EOS],
+        [EOS, 3, 4, 5, 6],
+    ]

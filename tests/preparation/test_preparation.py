@@ -9,9 +9,10 @@ import pytest
 from algpt2 import storage
 from algpt2.config.records import RecordOptions
 from algpt2.errors import UserError
-from algpt2.preparation import preparation
-from algpt2.preparation.document_shuffle import content_digest
-from algpt2.preparation.preparation import is_held_out, make_tfrecords
+from algpt2.preparation import plan, preparation, work
+from algpt2.preparation.document_keys import content_digest, is_held_out
+from algpt2.preparation.encoding import PieceEncoder
+from algpt2.preparation.preparation import make_tfrecords
 from algpt2.records.inspection import inspect
 from algpt2.records.manifest import read_manifest
 from algpt2.records.tfrecords import read_records
@@ -135,16 +136,67 @@ def test_the_split_takes_about_the_fraction_asked_for():
     assert held_out <= {digest for digest in digests if is_held_out(digest, 0.1)}
 
 
-def test_the_manifest_comes_last(workplace, monkeypatch):
+def make_but_no_manifest(inputs, tokenizer, output, monkeypatch):
+    """Ends as a kill does in the moment before the manifest is written."""
+
     def killed(folder, manifest):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(preparation, "write_manifest", killed)
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
+        patch.setattr(preparation, "write_manifest", killed)
+        with pytest.raises(KeyboardInterrupt):
+            make_tfrecords(inputs, tokenizer, output, OPTIONS)
+
+
+def test_the_manifest_comes_last_and_the_same_call_goes_on_from_what_is_there(workplace, monkeypatch):
+    inputs = [str(workplace / "documents.jsonl")]
+    make_but_no_manifest(inputs, str(workplace / "tokenizer"), str(workplace / "killed"), monkeypatch)
+    names = {path.name for path in (workplace / "killed").iterdir()}
+    assert names == file_bytes(workplace / "data").keys() - {"manifest.json"} | {"unfinished", ".lock"}
+    with pytest.raises(UserError, match=r"another command, whose options differ"):
+        make(workplace, "killed", dataclasses.replace(OPTIONS, seed=9))
+    with monkeypatch.context() as patch:  # nothing is encoded or written again
+        patch.setattr(PieceEncoder, "encode", None)
+        patch.setattr(work, "write_shard", None)
         make(workplace, "killed", OPTIONS)
-    assert {path.name for path in (workplace / "killed").iterdir()} == file_bytes(workplace / "data").keys() - {
-        "manifest.json"
-    }
+    assert file_bytes(workplace / "killed") == file_bytes(workplace / "data")
+
+
+def test_input_that_changed_since_a_kill_is_read_and_written_again(tmp_path, workplace, monkeypatch):
+    inputs = [write_lines(tmp_path / "a.jsonl", DOCUMENTS[:99]), write_lines(tmp_path / "b.jsonl", ["mended"])]
+    make_but_no_manifest(inputs, str(workplace / "tokenizer"), str(tmp_path / "data"), monkeypatch)
+    write_lines(tmp_path / "b.jsonl", DOCUMENTS[99:])
+    make_tfrecords(inputs, str(workplace / "tokenizer"), str(tmp_path / "data"), OPTIONS)
+    assert file_bytes(tmp_path / "data") == file_bytes(workplace / "data")
+
+
+def test_wrong_input_keeps_the_pieces_that_were_encoded_before_it(tmp_path, workplace, monkeypatch):
+    monkeypatch.setattr(plan, "LEAST_PIECE_BYTES", 1 << 10)
+    inputs = [write_lines(tmp_path / "a.jsonl", DOCUMENTS[:99]), write_lines(tmp_path / "b.jsonl", DOCUMENTS[99:])]
+    good = (tmp_path / "b.jsonl").read_text()
+    (tmp_path / "b.jsonl").write_text(good + "{\n")
+    with pytest.raises(UserError, match="b.jsonl"):
+        make_tfrecords(inputs, str(workplace / "tokenizer"), str(tmp_path / "data"), OPTIONS)
+    kept = {path.name for path in (tmp_path / "data" / "unfinished").glob("*.documents")}
+    (tmp_path / "b.jsonl").write_text(good)
+    encoded, encode = [], PieceEncoder.encode
+    monkeypatch.setattr(
+        PieceEncoder, "encode", lambda self, name, *rest: encoded.append(name) or encode(self, name, *rest)
+    )
+    make_tfrecords(inputs, str(workplace / "tokenizer"), str(tmp_path / "data"), OPTIONS)
+    assert encoded
+    assert not {name.split("-")[0] for name in kept} & {*encoded}
+    assert file_bytes(tmp_path / "data") == file_bytes(workplace / "data")
+
+
+@pytest.mark.parametrize("packing", ["stream", "legacy"])
+def test_several_processes_write_the_same_bytes_as_one(tmp_path, workplace, monkeypatch, packing):
+    options = dataclasses.replace(OPTIONS, packing=packing)
+    make(workplace, f"one-{packing}", options)
+    monkeypatch.setattr(plan, "LEAST_PIECE_BYTES", 1 << 10)
+    inputs = [str(workplace / "documents.jsonl")]
+    make_tfrecords(inputs, str(workplace / "tokenizer"), str(tmp_path / "data"), options, num_workers=2)
+    assert file_bytes(tmp_path / "data") == file_bytes(workplace / f"one-{packing}")
 
 
 @pytest.mark.parametrize(
@@ -196,7 +248,8 @@ def test_an_output_folder_that_holds_something_is_refused_before_any_work(workpl
 
 
 def test_a_tokenizer_that_loses_bytes_is_found_out(workplace, tmp_path, monkeypatch):
-    monkeypatch.setattr(Tokenizer, "encode_batch", lambda self, texts: [[1] for text in texts])
+    ones = lambda self, texts: (np.ones(len(texts), np.uint32),) * 2  # noqa: E731
+    monkeypatch.setattr(Tokenizer, "encode_arrays", ones)
     with pytest.raises(RuntimeError, match="bytes"):
         make_tfrecords([str(workplace / "documents.jsonl")], str(workplace / "tokenizer"), str(tmp_path / "o"), OPTIONS)
 

@@ -5,23 +5,17 @@ import sys
 
 from places import REPOSITORY
 
-from algpt2.preparation.document_shuffle import content_digest
-from algpt2.preparation.preparation import is_held_out
+from algpt2.preparation.document_keys import content_digest, is_held_out
 
 TEXTS = [f"document {number}" for number in range(16)]
 # Worked out from BLAKE2b by a separate program. A change would hold out documents that models were trained on.
 HELD_OUT_OF_HALF = "1000000110110001"
 PROGRAM = """
-import numpy as np
-from algpt2.preparation.document_shuffle import DocumentShuffle, content_digest
-from algpt2.preparation.preparation import is_held_out
+from algpt2.preparation.document_keys import content_digest, is_held_out, key_array, order_key, sorting
 
 digests = [content_digest(f"document {number}".encode()) for number in range(16)]
 print("".join(str(int(is_held_out(digest, 0.5))) for digest in digests))
-with DocumentShuffle(0, np.uint16) as shuffle:
-    for number, digest in enumerate(digests):
-        shuffle.add(digest, np.array([number]))
-    print(*(int(ids[0]) for ids in shuffle.documents()))
+print(*sorting(key_array([order_key(digest, 0) for digest in digests])))
 """
 
 

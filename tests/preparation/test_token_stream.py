@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from algpt2.preparation.document_keys import content_digest, key_array, order_key, sorting
-from algpt2.preparation.packing import Packer
+from algpt2.preparation.packing import record_blocks
 from algpt2.preparation.sorted_documents import Documents, Layout, SortedFile, write_sorted
-from algpt2.preparation.token_stream import TokenStream, record_blocks, record_count
+from algpt2.preparation.token_stream import TokenStream
 
 EOS = 299
 TEXTS = [f"document {number}".encode() for number in range(60)] + [b"same", b"same"]
@@ -62,15 +62,28 @@ def test_every_part_of_the_stream_is_the_same_however_documents_lie_in_files(tmp
             assert found == expected[first:end], (first, end)
 
 
-@pytest.mark.parametrize("piece_size", [1, 4, 7, 10_000])
-def test_records_of_a_stream_are_those_of_the_packer(ids_of_texts, piece_size):
-    packer = Packer(seq_len=5, eos_id=EOS)
-    ordered = sorted(range(len(TEXTS)), key=KEYS.__getitem__)
-    expected = [record for place in ordered for record in packer.add(ids_of_texts[place])]
-    stream = np.array(expected_stream(ids_of_texts))
-    pieces = [stream[start : start + piece_size] for start in range(0, len(stream), piece_size)]
-    np.testing.assert_array_equal(np.concatenate([*record_blocks(pieces, 5)]), expected)
-    assert len(expected) == record_count(len(stream), 5)
+def test_documents_with_ids_above_16_bits_and_of_any_length_survive(tmp_path):
+    long = [[250_000] * 300_000, [1], []]
+    written = Documents(key_array(KEYS[:3]), np.array([300_000, 1, 0], np.uint32), np.array(sum(long, []), np.int32))
+    write_sorted(str(tmp_path / "a"), written, Layout(1, np.dtype("<i4")))
+    with SortedFile(str(tmp_path / "a"), Layout(1, np.dtype("<i4"))) as file:
+        ids = np.concatenate([file.read_bin(number).ids for number in range(2)])
+    assert np.count_nonzero(ids == 250_000) == 300_000
+    assert len(ids) == 300_001
+
+
+def test_another_seed_gives_another_order():
+    others = [order_key(content_digest(text), seed=4) for text in TEXTS]
+    assert sorting(key_array(others)).tolist() != sorting(key_array(KEYS)).tolist()
+
+
+def test_the_order_has_nothing_to_do_with_the_input_s():
+    keys = [order_key(content_digest(f"document {number}".encode()), seed=0) for number in range(500)]
+    assert abs(np.corrcoef(sorting(key_array(keys)), range(500))[0, 1]) < 0.2
+
+
+def test_different_texts_have_different_digests():
+    assert len({content_digest(text) for text in TEXTS}) == len(TEXTS) - 1
 
 
 def test_records_from_the_middle_of_the_stream_are_those_of_the_whole(tmp_path, ids_of_texts):

@@ -7,7 +7,8 @@ import lzma
 import pytest
 
 from algpt2.errors import UserError
-from algpt2.text.documents import input_bytes, iterate_documents, read_text_file, require_documents
+from algpt2.text.documents import iterate_documents, read_text_file, require_documents
+from algpt2.text.input_files import input_bytes
 
 TEXTS = ["first", "", "third\r\nline \u2028 \U0001f600 \x00"]
 
