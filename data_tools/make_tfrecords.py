@@ -19,9 +19,8 @@ def main(argv: Sequence[str]) -> int:
     """Writes the shards, and prints their counts as JSON."""
     arguments = parse(argv)
     options = RecordOptions(**given_options(arguments, RecordOptions))
-    cli.print_json(
-        make_tfrecords(arguments.input, arguments.tokenizer, arguments.output, options, arguments.num_workers)
-    )
+    num_workers = available_cpus() if arguments.num_workers is None else arguments.num_workers
+    cli.print_json(make_tfrecords(arguments.input, arguments.tokenizer, arguments.output, options, num_workers))
     return cli.EXIT_OK
 
 
@@ -42,8 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--num_workers",
         type=int,
-        default=available_cpus(),
-        help="processes that share the work; they change nothing of what is written (default: one a CPU)",
+        help="processes that share the work; they change nothing of what is written (default: one for each CPU)",
     )
     add_options(parser, RecordOptions)
     return parser

@@ -13,7 +13,7 @@ FILES = {
     "config": "options seq_len_warmup tracking training",
     "text": "demo_corpus documents tokenizer",
     "records": "manifest",
-    "preparation": "document_shuffle packing",
+    "preparation": "packing token_stream",
     "devices": "chips host_memory startup_chatter tpu_pods",
     "docs": "*",
     "evaluation": "example_files scores",

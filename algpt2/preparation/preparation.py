@@ -76,13 +76,13 @@ class _Packed(NamedTuple):
 
 @contextlib.contextmanager
 def _tidied(plan: Plan, folder: WorkFolder) -> Iterator[None]:
-    """Deletes unfinished work after an error of the user's that came before any of it was worth keeping."""
+    """Deletes unfinished work after an error that came before any of it was worth keeping."""
     try:
         yield
     except TooFewRecordsError:
         folder.delete()
         raise
-    except UserError:
+    except (UserError, OSError):
         if all(folder.encoded_piece(named.name) is None for named in plan.pieces):
             folder.delete()
         raise
