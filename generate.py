@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 from algpt2 import cli
 from algpt2.config.options import add_options, given_options
 from algpt2.config.sampling import GenerationConfig, SamplingConfig
-from algpt2.data.prompts import read_prompts
 from algpt2.devices import wheels
 from algpt2.errors import UserError
+from algpt2.text.prompts import read_prompts
 
 if TYPE_CHECKING:
     from algpt2.evaluation.generated_texts import TextGenerator

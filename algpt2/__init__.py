@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from algpt2.config.model import GPTConfig
-    from algpt2.data.tokenizer import Tokenizer
     from algpt2.model.gpt import GPT
+    from algpt2.text.tokenizer import Tokenizer
 
 __version__ = "0.1.0"
 __all__ = ["GPT", "GPTConfig", "Tokenizer", "load_model"]
 
-_HOMES = {"GPT": "algpt2.model.gpt", "GPTConfig": "algpt2.config.model", "Tokenizer": "algpt2.data.tokenizer"}
+_HOMES = {"GPT": "algpt2.model.gpt", "GPTConfig": "algpt2.config.model", "Tokenizer": "algpt2.text.tokenizer"}
 
 
 def load_model(checkpoint: str, dtype: str = "float32", ema: bool = False, seq_len: int | None = None) -> "GPT":

@@ -15,9 +15,9 @@ import numpy as np
 from algpt2 import cli
 from algpt2.config.model import GPTConfig
 from algpt2.config.model_files import load_config
-from algpt2.data import documents
 from algpt2.devices import wheels
 from algpt2.evaluation.windows import windows
+from algpt2.text import documents
 from benchmarks.scoring_contenders import CONTENDERS, Text
 from benchmarks.turns import Contender, Turn
 
@@ -53,8 +53,8 @@ def _write_checkpoint(arguments: argparse.Namespace, config: GPTConfig, folder: 
     """Writes a GPT-2 with random weights into a folder; returns the ids of the text under Hugging Face's protocol."""
     from algpt2.checkpoints.folder import CheckpointState
     from algpt2.checkpoints.save_load import Snapshot, save_checkpoint
-    from algpt2.data.tokenizer import Tokenizer
     from algpt2.model.gpt import GPT
+    from algpt2.text.tokenizer import Tokenizer
 
     tokenizer = Tokenizer.load(arguments.tokenizer)
     parameters = {name: p.numpy() for name, p in GPT(config).named_parameters().items()}

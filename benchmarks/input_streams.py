@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from algpt2.data.input_pipeline import train_batches
-from algpt2.data.record_set import RecordSet
-from algpt2.data.tfrecords import parse_records, write_shard
+from algpt2.records.input_pipeline import train_batches
+from algpt2.records.record_set import RecordSet
+from algpt2.records.shard_writing import write_shard
+from algpt2.records.tfrecords import parse_records
 
 VOCAB_SIZE = 50257
 
@@ -19,8 +20,8 @@ def write_records(folder: str, n_shards: int, records_per_shard: int, seq_len: i
     files = tuple(str(Path(folder, f"{i}.tfrecord")) for i in range(n_shards))
     shards = []
     for file in files:
-        records = (rng.integers(VOCAB_SIZE, size=seq_len + 1) for _ in range(records_per_shard))
-        shards.append(write_shard(file, records, np.ones(VOCAB_SIZE, np.int64)))
+        records = rng.integers(VOCAB_SIZE, size=(records_per_shard, seq_len + 1))
+        shards.append(write_shard(file, [records], np.ones(VOCAB_SIZE, np.int64)))
     return RecordSet(files, tuple(shards), folder, seq_len, VOCAB_SIZE, VOCAB_SIZE - 1, tokenizer_sha256="")
 
 

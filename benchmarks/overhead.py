@@ -11,8 +11,8 @@ from algpt2.config.cadence import Cadence
 from algpt2.config.model_files import load_config
 from algpt2.config.tracking import TrackingConfig
 from algpt2.config.training import TrainConfig
-from algpt2.data.record_set import open_record_set
 from algpt2.devices import wheels
+from algpt2.records.record_set import open_record_set
 from algpt2.runs.plan import Run
 
 

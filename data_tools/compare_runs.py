@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from algpt2 import cli
-from algpt2.data.record_set import open_record_set
+from algpt2.records.record_set import open_record_set
 from algpt2.tracking.comparison import compare_runs, format_table
 
 

@@ -17,7 +17,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = parse(argv)
     wheels.load_tensorflow()
 
-    from algpt2.data.indexing import index_tfrecords
+    from algpt2.records.indexing import index_tfrecords
 
     cli.print_json(index_tfrecords(arguments.input, arguments.tokenizer, arguments.val_pattern))
     return cli.EXIT_OK

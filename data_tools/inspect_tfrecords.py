@@ -22,8 +22,8 @@ def main(argv: Sequence[str]) -> int:
     arguments = parse(argv)
     wheels.load_tensorflow()
 
-    from algpt2.data.inspection import inspect
-    from algpt2.data.verification import verify
+    from algpt2.records.inspection import inspect
+    from algpt2.records.verification import verify
     from algpt2.tracking.replay import replay
 
     if arguments.replay is not None:

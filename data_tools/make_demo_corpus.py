@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Sequence
 
 from algpt2 import cli
-from algpt2.data.demo_corpus import write_demo_corpus
+from algpt2.text.demo_corpus import write_demo_corpus
 
 
 def main(argv: Sequence[str]) -> int:

@@ -11,18 +11,16 @@ from collections.abc import Sequence
 from algpt2 import cli
 from algpt2.config.options import add_options, given_options
 from algpt2.config.records import RecordOptions
-from algpt2.devices import wheels
+from algpt2.preparation.preparation import make_tfrecords
+from algpt2.processes import available_cpus
 
 
 def main(argv: Sequence[str]) -> int:
     """Writes the shards, and prints their counts as JSON."""
     arguments = parse(argv)
     options = RecordOptions(**given_options(arguments, RecordOptions))
-    wheels.load_tensorflow()
-
-    from algpt2.data.preparation import make_tfrecords
-
-    cli.print_json(make_tfrecords(arguments.input, arguments.tokenizer, arguments.output, options))
+    num_workers = available_cpus() if arguments.num_workers is None else arguments.num_workers
+    cli.print_json(make_tfrecords(arguments.input, arguments.tokenizer, arguments.output, options, num_workers))
     return cli.EXIT_OK
 
 
@@ -40,6 +38,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--tokenizer", required=True, metavar="DIR", help="made by train_tokenizer.py, or GPT-2's files"
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="new folder, on disk or gs://")
+    parser.add_argument(
+        "--num_workers",
+        type=int,
+        help="processes that share the work; they change nothing of what is written (default: one for each CPU)",
+    )
     add_options(parser, RecordOptions)
     return parser
 

@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Sequence
 
 from algpt2 import cli
-from algpt2.data.tokenizer_training import train_tokenizer
+from algpt2.text.tokenizer_training import train_tokenizer
 
 
 def main(argv: Sequence[str]) -> int:

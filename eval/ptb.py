@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from algpt2 import cli
 from algpt2.config.options import add_options, given_options
 from algpt2.config.scoring import ScoringConfig
-from algpt2.data import documents
 from algpt2.devices import wheels
+from algpt2.text import documents
 
 VARIANTS = ("raw", "detokenized")
 

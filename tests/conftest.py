@@ -143,8 +143,8 @@ def publisher():
 def records_folder(tmp_path_factory) -> str:
     """TFRecords of a small corpus: vocabulary 300, seq_len 16, 3 train shards, 1 val shard. Read only."""
     from algpt2.config.records import RecordOptions
-    from algpt2.data.preparation import make_tfrecords
-    from algpt2.data.tokenizer_training import train_tokenizer
+    from algpt2.preparation.preparation import make_tfrecords
+    from algpt2.text.tokenizer_training import train_tokenizer
 
     folder = tmp_path_factory.mktemp("corpus")
     words = np.random.default_rng(0).choice(["alpha", "beta", "gamma", "delta", "epsilon", "zeta"], size=(150, 12))

@@ -13,23 +13,25 @@ ROOMS = {
     "storage": "",
     "devices": "storage",
     "config": "devices storage",
-    "data": "config storage",
+    "text": "config storage",
+    "records": "text config storage",
+    "preparation": "records text config storage",
     "model": "config devices",
     "optim": "model config",
-    "evaluation": "data model devices config storage",
-    "checkpoints": "data model optim config storage",
-    "runs": "checkpoints data config devices storage",
-    "interchange": "runs checkpoints evaluation model data config devices storage",
-    "tracking": "runs evaluation checkpoints model data config devices storage",
-    "training": "tracking runs checkpoints evaluation optim model data config devices storage",
-    "preflight": "training tracking runs checkpoints evaluation optim model data config devices storage cli",
-    "studies": "training tracking runs checkpoints evaluation optim model data config devices storage cli",
+    "evaluation": "records text model devices config storage",
+    "checkpoints": "text model optim config storage",
+    "runs": "checkpoints records text config devices storage",
+    "interchange": "runs checkpoints evaluation model records text config devices storage",
+    "tracking": "runs evaluation checkpoints model records text config devices storage",
+    "training": "tracking runs checkpoints evaluation optim model records text config devices storage",
+    "preflight": "training tracking runs checkpoints evaluation optim model records text config devices storage cli",
+    "studies": "training tracking runs checkpoints evaluation optim model records text config devices storage cli",
 }
 BESIDE_THE_ROOMS = {
-    **{"errors": "", "progress": "", "standard_streams": ""},
+    **{"errors": "", "progress": "", "processes": "", "standard_streams": ""},
     **{"interrupts": "standard_streams", "cli": "storage standard_streams"},
 }
-EVERYBODY_MAY_IMPORT = {"errors", "progress", "interrupts"}
+EVERYBODY_MAY_IMPORT = {"errors", "progress", "processes", "interrupts"}
 IMPORTING_FUNCTIONS = {"import_module", "__import__", "importorskip", "run_path", "run_module"}
 WITHOUT_TENSORFLOW = [
     "config",
@@ -37,8 +39,8 @@ WITHOUT_TENSORFLOW = [
     "storage",
     "checkpoints.folder",
     "interchange.ways_out",
-    "data.record_set",
-    "data.documents",
+    "records.record_set",
+    "text.documents",
     "evaluation.protocols",
     "evaluation.wikitext_files",
     "model.sizes",
@@ -49,7 +51,7 @@ WITHOUT_TENSORFLOW = [
 
 
 def place_of(module):
-    """'algpt2.data.packing' -> 'data'."""
+    """'algpt2.preparation.packing' -> 'data'."""
     return (module.split(".") + [""])[1]
 
 
@@ -127,7 +129,7 @@ def test_a_test_imports_no_other_test():
         "def f():\n    from test_x import helper",
         "importlib.import_module('tests.data.test_x')",
         "__import__('test_x')",
-        "runpy.run_path('tests/data/test_x.py')",
+        "runpy.run_path('tests/records/test_x.py')",
         "from conftest import helper",
     ],
 )

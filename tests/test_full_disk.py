@@ -46,10 +46,3 @@ def test_a_checkpoint_that_cannot_be_written_is_one_sentence_and_the_run_can_go_
     assert not list(tmp_path.rglob("checkpoints/*"))
     assert not list(tmp_path.rglob(".tmp-*"))
     assert run_script(TRAIN, places).result["val_loss"] == outcomes["algpt2"].result["val_loss"]
-
-
-def test_a_full_folder_for_temporary_files_is_one_sentence(run_script, good, tmp_path):
-    with files_limited_to(10):
-        outcome = run_script(RECORDS, {"good": good, "out": tmp_path / "out"})
-    assert outcome.status == 2
-    assert "algpt2-shuffle-" in outcome.sentence

@@ -167,7 +167,7 @@ def test_ctrl_c_at_a_terminal_leaves_no_worker_and_no_traceback_of_one(tmp_path)
     script = tmp_path / "script.py"
     script.write_text(
         "from algpt2 import cli\n"
-        "from algpt2.data.demo_corpus import collect\n"
+        "from algpt2.text.demo_corpus import collect\n"
         "if __name__ == '__main__':\n"
         f"    cli.run(lambda arguments: collect([{__file__!r}] * 50_000))\n"
     )

@@ -11,7 +11,9 @@ FILES = {
     "standard_streams time_limit",
     "checkpoints": "background_writer writer_waits",
     "config": "options seq_len_warmup tracking training",
-    "data": "demo_corpus document_shuffle documents manifest packing tokenizer",
+    "text": "demo_corpus documents tokenizer",
+    "records": "manifest",
+    "preparation": "packing token_stream",
     "devices": "chips host_memory startup_chatter tpu_pods",
     "docs": "*",
     "evaluation": "example_files scores",
@@ -24,7 +26,7 @@ FILES = {
     "training": "stop_signals",
 }
 # A test in each of these takes a moment, and together they use every kind of fixture that has no records.
-RUN = "config/test_tracking storage/test_json_files runs/test_plan data/test_packing"
+RUN = "config/test_tracking storage/test_json_files runs/test_plan preparation/test_packing"
 
 
 def status_of_tests(*arguments):

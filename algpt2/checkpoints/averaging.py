@@ -12,9 +12,9 @@ from algpt2 import storage
 from algpt2.checkpoints.folder import MODEL_NAME, STATE_NAME, Checkpoint, commit, find_checkpoint
 from algpt2.checkpoints.tensor_files import write_tensors
 from algpt2.config.model_files import CONFIG_NAME, load_config
-from algpt2.data.tokenizer_files import TOKENIZER_NAME
 from algpt2.errors import UserError
 from algpt2.storage import json_files
+from algpt2.text.tokenizer_files import TOKENIZER_NAME
 
 
 def average_checkpoints(paths: Sequence[str], output: str) -> dict[str, Any]:

@@ -24,11 +24,11 @@ from absl import logging
 
 from algpt2 import storage
 from algpt2.config.model_files import CONFIG_NAME
-from algpt2.data.tokenizer_files import TOKENIZER_NAME
 from algpt2.errors import UserError
 from algpt2.storage import json_files
 from algpt2.storage.local import TEMPORARY_PREFIX
 from algpt2.storage.patience import trying_for
+from algpt2.text.tokenizer_files import TOKENIZER_NAME
 
 CHECKPOINTS = "checkpoints"
 MODEL_NAME = "model.safetensors"

@@ -6,9 +6,9 @@ import tensorflow as tf
 
 from algpt2.checkpoints.folder import find_checkpoint
 from algpt2.checkpoints.save_load import load_model
-from algpt2.data.tokenizer import Tokenizer
 from algpt2.errors import UserError
 from algpt2.model.gpt import GPT
+from algpt2.text.tokenizer import Tokenizer
 
 
 class OpenedCheckpoint(NamedTuple):

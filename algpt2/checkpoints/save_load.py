@@ -21,11 +21,11 @@ from algpt2.checkpoints.huggingface_config import config_json
 from algpt2.checkpoints.tensor_files import assign_tensors, read_tensors, write_tensors
 from algpt2.config.model import ALIBI, GPTConfig
 from algpt2.config.model_files import CONFIG_NAME, load_config
-from algpt2.data.tokenizer_files import TOKENIZER_NAME, eos_id_of
 from algpt2.errors import UserError, shown
 from algpt2.model.gpt import GPT
 from algpt2.optim.base import EMA_SLOT, GlobalGradientOptimizer
 from algpt2.optim.moving_average import unbiased_averages
+from algpt2.text.tokenizer_files import TOKENIZER_NAME, eos_id_of
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,14 +10,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from algpt2.data.documents import Document, input_bytes, iterate_documents, require_documents
-from algpt2.data.tokenizer import Tokenizer
 from algpt2.errors import UserError
 from algpt2.evaluation.continuations import window_length
 from algpt2.evaluation.scorer import Scorer
 from algpt2.evaluation.scores import bits_per_byte, perplexity
 from algpt2.evaluation.windows import Window, windows
 from algpt2.progress import progress_bar
+from algpt2.text.documents import Document, iterate_documents, require_documents
+from algpt2.text.input_files import input_bytes
+from algpt2.text.tokenizer import Tokenizer
 
 DESCRIPTION = (
     "each document by itself, with EOS in front, as in training; every token of the text is scored, and the bytes are "

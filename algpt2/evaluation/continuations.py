@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from algpt2.data.tokenizer import Tokenizer
 from algpt2.errors import UserError
 from algpt2.evaluation.scorer import Scorer, WindowScore
 from algpt2.evaluation.windows import continuation_window
 from algpt2.progress import progress_bar
+from algpt2.text.tokenizer import Tokenizer
 
 SHORTEST_WINDOW = 16
 

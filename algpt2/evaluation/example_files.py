@@ -2,9 +2,9 @@
 
 from typing import Any, NamedTuple
 
-from algpt2.data import documents
 from algpt2.errors import UserError, shown
 from algpt2.storage import json_files
+from algpt2.text import documents
 
 
 class PlacedLine(NamedTuple):

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from algpt2.config.sampling import GenerationConfig, SamplingConfig
-from algpt2.data.tokenizer import Tokenizer
 from algpt2.evaluation.generation import PIECE_TOKENS, CachedDecoder, Row, prompt_ids
+from algpt2.text.tokenizer import Tokenizer
 
 _UNFINISHED = "\ufffd"
 

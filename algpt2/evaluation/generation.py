@@ -8,12 +8,12 @@ import numpy as np
 import tensorflow as tf
 
 from algpt2.config.sampling import SamplingConfig
-from algpt2.data.tokenizer import Tokenizer
 from algpt2.devices.compilation import graph_function
 from algpt2.errors import UserError
 from algpt2.evaluation.decoding import Drawing, Texts, begin, extend, n_slots_for
 from algpt2.model.gpt import GPT, Cache
 from algpt2.model.tensors import Tensor
+from algpt2.text.tokenizer import Tokenizer
 
 PIECE_TOKENS = 8
 

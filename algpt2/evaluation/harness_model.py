@@ -14,7 +14,6 @@ from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, po
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from algpt2.config.sampling import SamplingConfig
-from algpt2.data.tokenizer import Tokenizer
 from algpt2.devices.strategies import host_device, is_tpu
 from algpt2.errors import UserError
 from algpt2.evaluation.continuations import Continuation, encode_together, score_continuations
@@ -22,6 +21,7 @@ from algpt2.evaluation.generation import CachedDecoder, Row
 from algpt2.evaluation.scorer import Scorer, in_groups
 from algpt2.model.gpt import GPT
 from algpt2.progress import progress_bar
+from algpt2.text.tokenizer import Tokenizer
 
 MOST_NEW_TOKENS = 256  # as in the harness's own models, where a task does not say
 # Their names are Hugging Face's, which task files use.

@@ -4,7 +4,6 @@ import dataclasses
 import re
 from collections.abc import Callable, Sequence
 
-from algpt2.data.tokenizer import Tokenizer
 from algpt2.errors import UserError, shown
 from algpt2.evaluation import published
 from algpt2.evaluation.continuations import Continuation, encode_apart, encode_together
@@ -12,6 +11,7 @@ from algpt2.evaluation.example_files import PlacedObject, read_objects, scorable
 from algpt2.evaluation.multiple_choice import ChoiceScores, Question, pairs_of, score_choices
 from algpt2.evaluation.scorer import Scorer
 from algpt2.evaluation.zero_shot import ZeroShotProtocol
+from algpt2.text.tokenizer import Tokenizer
 
 ENDINGS = 4
 BRACKETS = re.compile(r"\[.*?\]")

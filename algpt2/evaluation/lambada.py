@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from algpt2.data.tokenizer import Tokenizer
 from algpt2.errors import UserError, shown
 from algpt2.evaluation import published
 from algpt2.evaluation.continuations import Continuation, ContinuationScores, encode_together, score_continuations
@@ -13,6 +12,7 @@ from algpt2.evaluation.example_files import PlacedLine, object_of, read_lines
 from algpt2.evaluation.scorer import Scorer
 from algpt2.evaluation.scores import perplexity
 from algpt2.evaluation.zero_shot import ZeroShotProtocol, standard_error
+from algpt2.text.tokenizer import Tokenizer
 
 
 @dataclasses.dataclass(frozen=True)

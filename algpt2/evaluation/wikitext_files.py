@@ -13,8 +13,8 @@ from typing import NamedTuple
 from absl import logging
 
 from algpt2 import storage
-from algpt2.data.documents import read_text_file
 from algpt2.errors import StorageUnavailable, UserError
+from algpt2.text.documents import read_text_file
 
 TEST_FILE = re.compile(r".*test.*\.(raw|txt)")
 ARCHIVE_TIMEOUT_SECONDS = 30

@@ -14,13 +14,13 @@ from algpt2.checkpoints.huggingface_config import config_json
 from algpt2.checkpoints.tensor_files import write_tensors
 from algpt2.config.model import GPTConfig
 from algpt2.config.model_files import CONFIG_NAME, OWN_KEY, config_from_huggingface
-from algpt2.data.tokenizer import Tokenizer
-from algpt2.data.tokenizer_files import EOS_TOKEN, TOKENIZER_NAME, VOCAB_AND_MERGES_NAMES
 from algpt2.errors import UserError, shown
 from algpt2.interchange.stored_tensors import FLOATING, StoredTensor, find_tensors
 from algpt2.interchange.unrolling import HEAD_NAME, PREFIX
 from algpt2.model.sizes import parameter_shapes
 from algpt2.storage import json_files
+from algpt2.text.tokenizer import Tokenizer
+from algpt2.text.tokenizer_files import EOS_TOKEN, TOKENIZER_NAME, VOCAB_AND_MERGES_NAMES
 
 TABLE_NAME = "wte.weight"
 # Older versions of transformers saved the causal mask with the weights.

@@ -12,11 +12,11 @@ from algpt2 import storage
 from algpt2.checkpoints.folder import CHECKPOINTS, STATE_NAME, Checkpoint
 from algpt2.config.model import GPTConfig
 from algpt2.config.model_files import load_config
-from algpt2.data.tokenizer import EOS_TOKEN, Tokenizer
 from algpt2.errors import UserError, shown
 from algpt2.interchange.ways_out import DESCRIPTION, WayOut
 from algpt2.runs.folder import RunRecord, read_run
 from algpt2.storage import json_files
+from algpt2.text.tokenizer import EOS_TOKEN, Tokenizer
 
 CARD_NAME = "README.md"
 # By one of these an element of a list is known in a table; without one, it is by its number.

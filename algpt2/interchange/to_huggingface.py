@@ -10,9 +10,9 @@ from algpt2.checkpoints.huggingface_config import config_json
 from algpt2.checkpoints.tensor_files import read_tensors, write_tensors
 from algpt2.config.model import GPTConfig
 from algpt2.config.model_files import CONFIG_NAME, OWN_KEY, load_config
-from algpt2.data.tokenizer import EOS_TOKEN, Tokenizer
 from algpt2.interchange.unrolling import plain_config, plain_parameters, require_no_variants
 from algpt2.interchange.ways_out import DESCRIPTION
+from algpt2.text.tokenizer import EOS_TOKEN, Tokenizer
 
 DESCRIPTIONS = {
     "gpt2": "The checkpoint's GPT-2 as it is.",

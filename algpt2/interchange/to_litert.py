@@ -9,10 +9,10 @@ from algpt2.checkpoints.folder import Checkpoint
 from algpt2.checkpoints.save_load import load_model
 from algpt2.config.model import GPTConfig
 from algpt2.config.model_files import load_config
-from algpt2.data.tokenizer import Tokenizer
 from algpt2.errors import UserError
 from algpt2.interchange.to_saved_model import parameters_of, without_progress
 from algpt2.interchange.ways_out import DESCRIPTION, LITERT_NAME
+from algpt2.text.tokenizer import Tokenizer
 
 # The offsets inside a FlatBuffer, which the file is, are 32 bits.
 MOST_BYTES = 2**31 - 1

@@ -10,13 +10,13 @@ from absl import logging
 
 from algpt2.checkpoints.folder import Checkpoint
 from algpt2.checkpoints.save_load import load_model
-from algpt2.data.tokenizer import Tokenizer
 from algpt2.devices.compilation import graph_function
 from algpt2.evaluation.decoding import Drawing, continue_prompts
 from algpt2.evaluation.sampling import GivenSampling
 from algpt2.interchange.ways_out import DESCRIPTION
 from algpt2.model.gpt import GPT
 from algpt2.model.tensors import Tensor
+from algpt2.text.tokenizer import Tokenizer
 
 IDS = tf.TensorSpec((None, None), tf.int32, name="ids")
 

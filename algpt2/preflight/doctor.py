@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 from algpt2 import cli
-from algpt2.data.record_set import RecordSet
 from algpt2.devices.chips import device_kind_of
 from algpt2.errors import UserError
 from algpt2.preflight import doctor_checks
 from algpt2.preflight.doctor_checks import ERROR, WARNING, Verdict
+from algpt2.records.record_set import RecordSet
 from algpt2.runs.plan import Run
 from algpt2.runs.request import RunRequest
 from algpt2.training.start_checks import START_CHECKS

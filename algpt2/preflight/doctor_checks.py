@@ -12,12 +12,12 @@ from algpt2.config.cadence import Cadence
 from algpt2.config.model import GPTConfig
 from algpt2.config.tracking import TrackingConfig
 from algpt2.config.training import TrainConfig
-from algpt2.data.record_set import RecordSet
 from algpt2.devices import wheels
 from algpt2.devices.chips import CHIPS, GIB, device_kind_of, peak_flops
 from algpt2.errors import UserError
 from algpt2.model.sizes import training_flops_per_token
 from algpt2.preflight.memory_estimate import checkpoint_bytes, replica_bytes
+from algpt2.records.record_set import RecordSet
 from algpt2.runs.folder import METRICS_NAME, RUN_NAME, compare_run, require_places
 from algpt2.runs.plan import Run
 from algpt2.tracking.throughput import format_seconds

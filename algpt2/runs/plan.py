@@ -9,8 +9,8 @@ from algpt2.config.model import GPTConfig
 from algpt2.config.step_shape import require_shapes
 from algpt2.config.tracking import TrackingConfig
 from algpt2.config.training import TrainConfig
-from algpt2.data.record_set import RecordSet
 from algpt2.errors import UserError
+from algpt2.records.record_set import RecordSet
 from algpt2.runs.folder import RunIdentity
 
 

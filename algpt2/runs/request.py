@@ -14,9 +14,9 @@ from algpt2.config.model_files import CONFIG_NAME, load_config
 from algpt2.config.options import COUNT, given_options
 from algpt2.config.tracking import TrackingConfig
 from algpt2.config.training import DEFAULT_LEARNING_RATE, TrainConfig
-from algpt2.data.record_set import RecordSet, open_record_set
 from algpt2.devices.chips import device_kind_of
 from algpt2.errors import UserError, shown
+from algpt2.records.record_set import RecordSet, open_record_set
 from algpt2.runs.folder import RunIdentity, read_run
 from algpt2.runs.plan import InitialWeights, Run, require_lengths_fit, steps_of_epochs
 

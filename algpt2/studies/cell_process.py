@@ -16,9 +16,9 @@ import threading
 from collections.abc import Sequence
 
 from algpt2 import cli
-from algpt2.data.record_set import open_record_set
 from algpt2.devices import wheels
 from algpt2.errors import Diverged
+from algpt2.records.record_set import open_record_set
 from algpt2.storage import json_files
 from algpt2.studies.orders import CellOrder
 from algpt2.studies.original_bugs import optimizer_factory

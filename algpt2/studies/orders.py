@@ -9,8 +9,8 @@ from algpt2.config.cadence import Cadence
 from algpt2.config.model import GPTConfig
 from algpt2.config.tracking import TrackingConfig
 from algpt2.config.training import TrainConfig
-from algpt2.data.record_set import RecordSet, open_record_set
 from algpt2.errors import UserError, shown
+from algpt2.records.record_set import RecordSet, open_record_set
 from algpt2.runs.plan import Run
 from algpt2.studies.cells import SELECTION, Cell
 from algpt2.studies.results import RecordsIdentity

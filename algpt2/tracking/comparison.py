@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from algpt2 import storage
-from algpt2.data.record_set import RecordSet
 from algpt2.errors import UserError
 from algpt2.evaluation.scores import bits_per_byte
+from algpt2.records.record_set import RecordSet
 from algpt2.runs.folder import RESULT_NAME, read_result
 from algpt2.storage import json_files
 

@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from algpt2.data.input_pipeline import RecordId, record_ids
-from algpt2.data.record_set import RecordSet, load_tokenizer, open_record_set
-from algpt2.data.tfrecords import read_records
 from algpt2.errors import UserError
+from algpt2.records.input_pipeline import RecordId, record_ids
+from algpt2.records.record_set import RecordSet, load_tokenizer, open_record_set
+from algpt2.records.tfrecords import read_records
 from algpt2.runs.folder import require_run
 
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from algpt2.config.tracking import TrackingConfig
-from algpt2.data.tokenizer import Tokenizer
 from algpt2.errors import UserError
 from algpt2.evaluation import hellaswag, lambada, perplexity, protocols
 from algpt2.evaluation.continuations import Continuation, require_scorable
@@ -15,6 +14,7 @@ from algpt2.evaluation.multiple_choice import pairs_of, score_choices
 from algpt2.evaluation.scorer import Scorer
 from algpt2.evaluation.wikitext import has_articles
 from algpt2.evaluation.wikitext_files import WIKITEXT_TEST, read_wikitext
+from algpt2.text.tokenizer import Tokenizer
 from algpt2.tracking.metrics import Metrics
 
 # Those whose figures others plot while they train; the guide says what each is compared with.

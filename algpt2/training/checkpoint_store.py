@@ -18,12 +18,12 @@ from algpt2.checkpoints.folder import (
 from algpt2.checkpoints.save_load import Snapshot, restore_checkpoint, save_checkpoint
 from algpt2.config.cadence import Cadence
 from algpt2.config.training import TrainConfig
-from algpt2.data.tokenizer_files import TOKENIZER_NAME
 from algpt2.errors import UserError
 from algpt2.model.gpt import GPT
 from algpt2.optim.base import GlobalGradientOptimizer
 from algpt2.runs.plan import Run
 from algpt2.storage.failure_log import reason_of
+from algpt2.text.tokenizer_files import TOKENIZER_NAME
 from algpt2.training.loop_state import LoopState
 from algpt2.training.spikes import SkipState, window_steps
 

@@ -2,9 +2,9 @@
 
 import tensorflow as tf
 
-from algpt2.data.input_pipeline import train_batches, val_batches
-from algpt2.data.input_stream import InputStream
 from algpt2.devices.strategies import host_device
+from algpt2.records.input_pipeline import train_batches, val_batches
+from algpt2.records.input_stream import InputStream
 from algpt2.runs.plan import Run
 
 

@@ -6,10 +6,10 @@ from algpt2.checkpoints.folder import MODEL_NAME, Checkpoint, find_checkpoint
 from algpt2.checkpoints.tensor_files import assign_tensors, read_tensors
 from algpt2.config.model import GPTConfig
 from algpt2.config.model_files import load_config
-from algpt2.data.tokenizer import Tokenizer
 from algpt2.errors import UserError
 from algpt2.model.gpt import GPT
 from algpt2.runs.plan import InitialWeights
+from algpt2.text.tokenizer import Tokenizer
 
 # Where these agree, a checkpoint fits. The number of layers, whether they are shared, dropout, and whether attention
 # crosses documents may differ.

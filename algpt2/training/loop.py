@@ -12,10 +12,6 @@ from absl import logging
 
 from algpt2 import storage
 from algpt2.config.step_shape import shape_at, steps_until_next_shape
-from algpt2.data.input_pipeline import record_ids, train_batches
-from algpt2.data.input_stream import InputStream
-from algpt2.data.reading_errors import InputOutage, reading_errors
-from algpt2.data.record_watch import RecordWatch
 from algpt2.devices.chips import peak_flops
 from algpt2.devices.host_memory import out_of_memory
 from algpt2.devices.strategies import device_kind
@@ -24,6 +20,10 @@ from algpt2.errors import Interrupted, TrainingStopped
 from algpt2.model.gpt import GPT
 from algpt2.model.sizes import training_flops_per_token
 from algpt2.optim.create import TRAINERS_OWN, OptimizerFactory
+from algpt2.records.input_pipeline import record_ids, train_batches
+from algpt2.records.input_stream import InputStream
+from algpt2.records.reading_errors import InputOutage, reading_errors
+from algpt2.records.record_watch import RecordWatch
 from algpt2.runs.folder import MADE_BY, RESULT_KINDS, RESULT_NAME, RunRecord, record_changes
 from algpt2.runs.plan import Run
 from algpt2.storage import json_files

@@ -7,9 +7,9 @@ import tensorflow as tf
 
 from algpt2.config.sampling import SamplingConfig
 from algpt2.config.tracking import TrackingConfig
-from algpt2.data.tokenizer import Tokenizer
 from algpt2.evaluation.generation import CachedDecoder, Row, prompt_ids
 from algpt2.model.gpt import GPT
+from algpt2.text.tokenizer import Tokenizer
 from algpt2.tracking.metrics import Sample
 
 

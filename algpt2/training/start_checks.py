@@ -14,13 +14,13 @@ from algpt2.checkpoints.folder import checkpoint_step, committed_checkpoints
 from algpt2.config.model import GPTConfig
 from algpt2.config.tracking import TrackingConfig
 from algpt2.config.training import TrainConfig
-from algpt2.data.record_set import RecordSet, load_tokenizer
-from algpt2.data.tokenizer import Tokenizer
 from algpt2.devices.chips import GIB
 from algpt2.devices.host_memory import host_memory_bytes
 from algpt2.errors import UserError
+from algpt2.records.record_set import RecordSet, load_tokenizer
 from algpt2.runs.folder import read_result
 from algpt2.runs.plan import Run
+from algpt2.text.tokenizer import Tokenizer
 from algpt2.tracking import wandb_log
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def _host_memory(model: GPTConfig, train: TrainConfig, micro_batch: int, strateg
 
 def _first_batches(run: Run, strategy: "tf.distribute.Strategy", steps_made: int, _: float) -> bool:
     """Reads them after all else, because a batch that no memory can hold must have been refused before."""
-    from algpt2.data.reading_errors import reading_errors
+    from algpt2.records.reading_errors import reading_errors
     from algpt2.training.first_batches import require_first_batches
 
     with reading_errors(*run.record_sets()):

@@ -6,8 +6,8 @@ import numpy as np
 from absl import logging
 
 from algpt2 import storage
-from algpt2.data.input_pipeline import RecordId
 from algpt2.errors import Diverged
+from algpt2.records.input_pipeline import RecordId
 from algpt2.runs.folder import SKIPPED_NAME
 from algpt2.storage.publisher import Publisher
 from algpt2.tracking.metrics import StepFile, StepResults

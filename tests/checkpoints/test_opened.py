@@ -11,8 +11,8 @@ from tiny_models import ALGPT2_CONFIG
 from tiny_step import TWO, strategy_of
 
 from algpt2.checkpoints.opened import open_checkpoint
-from algpt2.data.tokenizer import Tokenizer
 from algpt2.errors import UserError
+from algpt2.text.tokenizer import Tokenizer
 
 
 def test_its_model_lies_on_the_replicas_that_will_score_and_its_tokenizer_is_its_own(good):

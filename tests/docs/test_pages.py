@@ -125,7 +125,7 @@ def test_every_document_that_the_code_names_is_there(files):
 
 
 def test_broken_links_missing_paths_and_long_lines_are_found(files):
-    text = "# One\n[a](b.md) [c](#one) [d](#two) [e](https://f.g)\n`algpt2/no.py` `algpt2/data/` `packing.py` `no.py`\n"
+    text = "# One\n[a](b.md) [c](#one) [d](#two) [e](https://f.g)\n`algpt2/no.py` `algpt2/text/` `packing.py` `no.py`\n"
     assert broken_links(REPOSITORY / "README.md", text) == ["b.md", "#two"]
     assert missing_paths(text, files) == ["`algpt2/no.py`".strip("`"), "no.py"]
     long_line = "x" * 101

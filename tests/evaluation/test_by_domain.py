@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import GPT2_CONFIG, randomised
 
-from algpt2.data.documents import Document
-from algpt2.data.tokenizer import Tokenizer
 from algpt2.errors import UserError
 from algpt2.evaluation import by_domain
 from algpt2.evaluation.by_domain import DocumentSource, evaluate_by_domain, table
 from algpt2.evaluation.scorer import Scorer, WindowScore
 from algpt2.evaluation.windows import windows
+from algpt2.text.documents import Document
+from algpt2.text.tokenizer import Tokenizer
 
 SEQ_LEN = GPT2_CONFIG.seq_len
 # Two domains in turn; empty, shorter than a window, longer than several, and beyond ASCII.

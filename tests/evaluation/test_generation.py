@@ -7,12 +7,12 @@ import pytest
 from tiny_models import GPT2_CONFIG
 
 from algpt2.config.sampling import GenerationConfig, SamplingConfig
-from algpt2.data.tokenizer import Tokenizer
 from algpt2.errors import UserError
 from algpt2.evaluation.decoding import CHUNK_SLOTS, Drawing, continue_prompts, n_slots_for
 from algpt2.evaluation.generated_texts import TextGenerator
 from algpt2.evaluation.generation import CachedDecoder, Row, generate, generate_ids
 from algpt2.model.gpt import GPT
+from algpt2.text.tokenizer import Tokenizer
 
 EOS_ID = GPT2_CONFIG.vocab_size - 1
 GREEDY = SamplingConfig(max_new_tokens=9, temperature=0)

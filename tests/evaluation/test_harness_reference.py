@@ -19,7 +19,7 @@ ARTICLES = [SHORT, f" = Long = \n \n{SECTION * 3}", " = Empty = \n", f"{SHORT}{S
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    from algpt2.data.tokenizer import Tokenizer
+    from algpt2.text.tokenizer import Tokenizer
 
     return Tokenizer.train(ARTICLES, 300)
 

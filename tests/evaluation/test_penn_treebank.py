@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import GPT2_CONFIG, randomised
 
-from algpt2.data.tokenizer import Tokenizer
 from algpt2.errors import UserError
 from algpt2.evaluation.penn_treebank import detokenize, evaluate_penn_treebank
 from algpt2.evaluation.scorer import Scorer
+from algpt2.text.tokenizer import Tokenizer
 
 SEQ_LEN = GPT2_CONFIG.seq_len
 TEXT = " no it was n't black monday \n the u.s. 's <unk> fell $ N billion and us$ N \n the investors ' # N \n"

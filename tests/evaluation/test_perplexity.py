@@ -10,7 +10,6 @@ from places import SHARED_DATA
 from tiny_models import GPT2_CONFIG, randomised
 
 from algpt2.config.model import GPTConfig
-from algpt2.data.tokenizer import Tokenizer
 from algpt2.errors import UserError
 from algpt2.evaluation.documented_loop import loop_shares
 from algpt2.evaluation.perplexity import evaluate, evaluate_text
@@ -20,6 +19,7 @@ from algpt2.evaluation.scorer import Scorer
 from algpt2.evaluation.wikitext import detokenized, joined_rows
 from algpt2.evaluation.windows import windows
 from algpt2.model.gpt import GPT
+from algpt2.text.tokenizer import Tokenizer
 
 HF, RAW = PROTOCOLS["hf"], PROTOCOLS["raw"]
 SEQ_LEN = GPT2_CONFIG.seq_len

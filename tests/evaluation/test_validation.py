@@ -7,11 +7,11 @@ from numpy_gpt import forward
 from tiny_models import ALGPT2_CONFIG
 from tiny_step import ONE, TWO, strategy_of
 
-from algpt2.data.record_set import open_record_set
-from algpt2.data.tfrecords import read_records
 from algpt2.evaluation.validation import Validator
 from algpt2.model.gpt import GPT
 from algpt2.model.losses import inputs_and_targets
+from algpt2.records.record_set import open_record_set
+from algpt2.records.tfrecords import read_records
 
 CONFIG = dataclasses.replace(ALGPT2_CONFIG, vocab_size=300, dropout=0.5)
 

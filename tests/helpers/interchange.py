@@ -12,8 +12,8 @@ from tiny_models import ALGPT2_CONFIG, GPT2_CONFIG, randomised
 from algpt2.checkpoints.folder import CheckpointState
 from algpt2.checkpoints.save_load import Snapshot, save_checkpoint
 from algpt2.config.model import GPTConfig
-from algpt2.data.tokenizer import Tokenizer
 from algpt2.interchange.convert import convert
+from algpt2.text.tokenizer import Tokenizer
 
 TEXT = "the cat sat on the mat, and the dog sat on the log: caf\u00e9 \u4f60\u597d"
 SIZES = {"vocab_size": 275, "seq_len": 12, "n_head": 3, "d_model": 18, "d_ff": 20, "n_layer": 3}

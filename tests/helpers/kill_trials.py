@@ -20,7 +20,7 @@ from training_process import final_tensors
 from algpt2.checkpoints.folder import MARKER_NAME, checkpoint_step
 from algpt2.config.cadence import Cadence
 from algpt2.config.training import TrainConfig
-from algpt2.data.record_set import open_record_set
+from algpt2.records.record_set import open_record_set
 from algpt2.runs.plan import Run
 from algpt2.tracking.metrics import read_metrics
 

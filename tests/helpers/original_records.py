@@ -1,4 +1,4 @@
-"""The original project's TFRecords, written for the tests without this package: int64 `inputs` and `labels`."""
+"""TFRecords written by TensorFlow without this package: the original project's `inputs` and `labels`, and our `ids`."""
 
 import numpy as np
 import tensorflow as tf
@@ -10,6 +10,13 @@ def serialize_original(ids=None, **features) -> bytes:
     lists = {name: tf.train.Int64List(value=np.asarray(values, np.int64)) for name, values in features.items()}
     feature = {name: tf.train.Feature(int64_list=values) for name, values in lists.items()}
     return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
+
+
+def serialize_ids(ids, vocab_size) -> bytes:
+    """Returns our record of ids: uint16 of up to 65,536 of them, else int32, little-endian."""
+    value = tf.train.BytesList(value=[np.asarray(ids).astype("<u2" if vocab_size <= 65536 else "<i4").tobytes()])
+    features = tf.train.Features(feature={"ids": tf.train.Feature(bytes_list=value)})
+    return tf.train.Example(features=features).SerializeToString(deterministic=True)
 
 
 def write_original(path, records) -> None:

@@ -10,9 +10,9 @@ from tiny_models import ALGPT2_CONFIG
 from algpt2.config.cadence import Cadence
 from algpt2.config.tracking import TrackingConfig
 from algpt2.config.training import TrainConfig
-from algpt2.data.input_pipeline import train_batches
-from algpt2.data.record_set import open_record_set
 from algpt2.optim.create import create_schedule
+from algpt2.records.input_pipeline import train_batches
+from algpt2.records.record_set import open_record_set
 from algpt2.runs.plan import Run
 from algpt2.training import step as step_module
 from algpt2.training.loop import train

@@ -10,10 +10,10 @@ from command_line import CONFIGS, SEQ_LEN, STEPS
 
 from algpt2 import storage
 from algpt2.config.records import RecordOptions
-from algpt2.data.manifest import read_manifest, write_manifest
-from algpt2.data.preparation import make_tfrecords
-from algpt2.data.tfrecords import write_shard
-from algpt2.data.tokenizer_training import train_tokenizer
+from algpt2.preparation.preparation import make_tfrecords
+from algpt2.records.manifest import read_manifest, write_manifest
+from algpt2.records.shard_writing import write_shard
+from algpt2.text.tokenizer_training import train_tokenizer
 
 
 def write_wrong_input(bad, good):
@@ -134,7 +134,7 @@ def write_foreign_id(folder, split):
     shard, size = getattr(manifest, split).shards[0], manifest.vocab_size
     records = np.zeros((shard.records, SEQ_LEN + 1), np.int64)
     records[0, 0] = size
-    list_first_shard(folder, split, write_shard(str(folder / shard.name), records, np.ones(size + 1, np.int64)))
+    list_first_shard(folder, split, write_shard(str(folder / shard.name), [records], np.ones(size + 1, np.int64)))
 
 
 def list_first_shard(folder, split, shard):

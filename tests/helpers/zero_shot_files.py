@@ -6,7 +6,7 @@ import json
 import numpy as np
 from tiny_models import GPT2_CONFIG, randomised
 
-from algpt2.data.tokenizer import Tokenizer
+from algpt2.text.tokenizer import Tokenizer
 
 SEQ_LEN = 48
 FAVOURITE_WORD = " door"

@@ -14,10 +14,10 @@ from safetensors import numpy as safetensors
 from algpt2.checkpoints.folder import find_checkpoint
 from algpt2.checkpoints.save_load import load_model
 from algpt2.config.model_files import load_config
-from algpt2.data.tokenizer import Tokenizer
 from algpt2.errors import UserError
 from algpt2.interchange.convert import convert
 from algpt2.runs.plan import InitialWeights
+from algpt2.text.tokenizer import Tokenizer
 from algpt2.training.initial_weights import find_initial_weights, set_initial_weights
 
 MODEL = "model.safetensors"

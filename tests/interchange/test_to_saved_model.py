@@ -13,10 +13,10 @@ from interchange import ALGPT2, GPT2, random_ids, save_randomised, tiny_tokenize
 from tiny_models import randomised
 
 from algpt2.config.sampling import SamplingConfig
-from algpt2.data.tokenizer import Tokenizer
 from algpt2.evaluation.generation import CachedDecoder, generate_ids
 from algpt2.interchange.convert import convert
 from algpt2.interchange.to_saved_model import Graphs
+from algpt2.text.tokenizer import Tokenizer
 
 VARIANTS = {"gpt2": dataclasses.replace(GPT2, n_layer=1), "algpt2": dataclasses.replace(ALGPT2, n_layer=2)}
 # Without `site`, so that no installed link leads to our package.

@@ -9,11 +9,11 @@ from command_line import TRAIN, call, snapshot
 from algpt2.config.cadence import Cadence
 from algpt2.config.model import GPTConfig
 from algpt2.config.training import TrainConfig
-from algpt2.data.record_set import open_record_set
 from algpt2.devices import strategies, wheels
 from algpt2.errors import UserError
 from algpt2.preflight import doctor, doctor_checks
 from algpt2.preflight.doctor_checks import ERROR, OK, WARNING, Devices
+from algpt2.records.record_set import open_record_set
 from algpt2.runs.folder import claim_run_folder
 from algpt2.runs.plan import Run
 from algpt2.runs.request import RunRequest

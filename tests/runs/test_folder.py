@@ -10,8 +10,8 @@ from tiny_models import GPT2_CONFIG
 
 from algpt2 import storage
 from algpt2.config.training import TrainConfig
-from algpt2.data.record_set import RecordSet
 from algpt2.errors import UserError
+from algpt2.records.record_set import RecordSet
 from algpt2.runs.folder import (
     RUN_NAME,
     RunIdentity,

@@ -8,8 +8,8 @@ from tiny_models import ALGPT2_CONFIG, GPT2_CONFIG
 
 from algpt2.config.cadence import Cadence
 from algpt2.config.training import TrainConfig
-from algpt2.data.record_set import RecordSet
 from algpt2.errors import UserError
+from algpt2.records.record_set import RecordSet
 from algpt2.runs.plan import Run, steps_of_epochs
 
 

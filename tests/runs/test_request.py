@@ -9,9 +9,9 @@ from command_line import GOOD, TRAIN, call, to_arguments
 
 from algpt2.config.model import GPTConfig
 from algpt2.config.training import DEFAULT_LEARNING_RATE
-from algpt2.data.tokenizer import Tokenizer
 from algpt2.errors import UserError
 from algpt2.runs.request import RunRequest
+from algpt2.text.tokenizer import Tokenizer
 
 NOW = datetime(2026, 11, 25, 3, 30, 7)
 

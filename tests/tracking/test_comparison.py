@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from algpt2.data.record_set import RecordSet
 from algpt2.errors import UserError
+from algpt2.records.record_set import RecordSet
 from algpt2.tracking.comparison import COLUMNS, compare_runs, format_table
 
 RESULT = {"parameters": 1234567, "val_loss": 2.5, "val_bits_per_byte": 1.25, "tokens_per_second": 98765.4}

@@ -5,8 +5,8 @@ from batches import context, take
 from tiny_models import ALGPT2_CONFIG
 
 from algpt2.config.training import TrainConfig
-from algpt2.data.record_set import load_tokenizer, open_record_set
 from algpt2.errors import UserError
+from algpt2.records.record_set import load_tokenizer, open_record_set
 from algpt2.runs.folder import RunIdentity, claim_run_folder
 from algpt2.tracking.replay import replay
 
@@ -22,7 +22,7 @@ def model_dir(records_folder, tmp_path):
 
 
 def test_the_records_of_a_step_are_those_that_training_read_there(records_folder, model_dir):
-    from algpt2.data.input_pipeline import train_batches
+    from algpt2.records.input_pipeline import train_batches
 
     record_set = open_record_set([records_folder], "train")
     batches = take(train_batches(record_set, 4, 3, 0, context()), 20)

@@ -7,8 +7,8 @@ import pytest
 from training_process import start, write_config
 
 from algpt2 import storage
-from algpt2.data import input_pipeline
-from algpt2.data.record_set import open_record_set
+from algpt2.records import input_pipeline
+from algpt2.records.record_set import open_record_set
 
 # TensorFlow reads an object at this place; its metadata are elsewhere, also for our own client.
 DATA = "/bucket/records/train-"

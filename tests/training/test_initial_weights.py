@@ -8,10 +8,10 @@ import pytest
 from tiny_checkpoints import save_random
 from tiny_models import ALGPT2_CONFIG, GPT2_CONFIG
 
-from algpt2.data.tokenizer import Tokenizer
 from algpt2.errors import UserError
 from algpt2.model.gpt import GPT
 from algpt2.runs.plan import InitialWeights
+from algpt2.text.tokenizer import Tokenizer
 from algpt2.training.initial_weights import find_initial_weights, set_initial_weights, with_duplicated_blocks
 
 DEEPER = dataclasses.replace(GPT2_CONFIG, n_layer=3)

@@ -11,9 +11,9 @@ from tiny_models import GPT2_CONFIG
 from tiny_run import tiny_run, train_tiny
 from tiny_step import ONE, STEPS, TWO, random_rows, run_steps, strategy_of
 
-from algpt2.data.input_stream import InputStream
-from algpt2.data.reading_errors import InputOutage
 from algpt2.errors import UserError
+from algpt2.records.input_stream import InputStream
+from algpt2.records.reading_errors import InputOutage
 from algpt2.training import loop, stall_warning
 
 

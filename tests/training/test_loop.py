@@ -15,11 +15,11 @@ from tiny_step import TWO, strategy_of
 
 from algpt2.checkpoints.folder import checkpoint_step, committed_checkpoints
 from algpt2.config.tracking import TrackingConfig
-from algpt2.data.input_pipeline import record_ids
-from algpt2.data.record_set import open_record_set
 from algpt2.errors import TrainingStopped, UserError
 from algpt2.evaluation.validation import Validator
 from algpt2.model.sizes import mfu
+from algpt2.records.input_pipeline import record_ids
+from algpt2.records.record_set import open_record_set
 from algpt2.runs.folder import RunRecord, begin_run_folder
 from algpt2.runs.plan import InitialWeights
 from algpt2.runs.rewind import rewind

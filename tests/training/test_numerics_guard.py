@@ -3,9 +3,9 @@ import pytest
 import tensorflow as tf
 from tiny_models import ALGPT2_CONFIG
 
-from algpt2.data.record_set import open_record_set
 from algpt2.evaluation.validation import Validator
 from algpt2.model.gpt import GPT
+from algpt2.records.record_set import open_record_set
 from algpt2.training.numerics_guard import NumericsGuard, gap_result
 
 

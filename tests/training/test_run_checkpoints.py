@@ -22,8 +22,8 @@ from algpt2.checkpoints.folder import (
 )
 from algpt2.config.cadence import Cadence
 from algpt2.config.training import TrainConfig
-from algpt2.data.record_set import open_record_set
 from algpt2.errors import TrainingStopped
+from algpt2.records.record_set import open_record_set
 from algpt2.runs.plan import Run
 from algpt2.storage import publisher
 from algpt2.storage.files import LocalStorage

@@ -12,9 +12,9 @@ from tiny_run import STEPS, tiny_run, train_tiny
 from algpt2.checkpoints.folder import checkpoint_folder
 from algpt2.checkpoints.save_load import load_model
 from algpt2.config.tracking import TrackingConfig
-from algpt2.data.tokenizer import Tokenizer
 from algpt2.errors import UserError
 from algpt2.evaluation.generation import CachedDecoder, generate
+from algpt2.text.tokenizer import Tokenizer
 from algpt2.training.sampler import Sampler
 
 PROMPTS = ("alpha beta", "", "zeta")

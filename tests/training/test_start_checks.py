@@ -95,7 +95,7 @@ def is_error(finding):
 
 @pytest.mark.parametrize("field", ["vocab_size", "eos_id"])
 def test_a_manifest_that_is_not_of_its_tokenizer_is_refused(records_folder, field):
-    from algpt2.data.record_set import open_record_set
+    from algpt2.records.record_set import open_record_set
 
     check = next(check for check in START_CHECKS if check.name == "tokenizer")
     records = open_record_set([records_folder], "train")

@@ -14,10 +14,10 @@ from tiny_step import TWO, strategy_of
 from algpt2.checkpoints.folder import find_checkpoint
 from algpt2.checkpoints.save_load import load_model
 from algpt2.config.tracking import TrackingConfig
-from algpt2.data.tokenizer import Tokenizer
 from algpt2.errors import UserError
 from algpt2.evaluation import hellaswag, lambada, perplexity
 from algpt2.evaluation.scorer import Scorer
+from algpt2.text.tokenizer import Tokenizer
 from algpt2.tracking import run_log
 from algpt2.tracking.metrics import read_metrics
 from algpt2.training import evaluations

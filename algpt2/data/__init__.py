@@ -1,1 +1,0 @@
-"""From text to token ids, from token ids to TFRecords, from TFRecords to batches."""

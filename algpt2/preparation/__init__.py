@@ -1,0 +1,1 @@
+"""Documents to a folder of records: encoded, split, shuffled, packed, written."""

@@ -1,0 +1,34 @@
+"""What decides a document's place: hashes of its content, so that neither files nor their order have a part in it."""
+
+import hashlib
+
+import numpy as np
+
+KEY_BYTES = 16
+
+
+def content_digest(utf8: bytes) -> bytes:
+    """Returns 16 bytes that only the same text has, which is given as UTF-8."""
+    return hashlib.blake2b(utf8, digest_size=16, person=b"algpt2-document").digest()
+
+
+def is_held_out(digest: bytes, val_fraction: float) -> bool:
+    """Returns whether the document of a `content_digest` belongs to `val`; seed and order have no part in it."""
+    place = hashlib.blake2b(digest, digest_size=8, person=b"algpt2-split").digest()
+    return int.from_bytes(place, "big") < val_fraction * 2**64
+
+
+def order_key(digest: bytes, seed: int) -> bytes:
+    """Returns the 16 bytes by which documents are sorted, which is their shuffled order."""
+    content = f"{seed}:".encode() + digest
+    return hashlib.blake2b(content, digest_size=KEY_BYTES, person=b"algpt2-shuffle").digest()
+
+
+def key_array(keys: list[bytes]) -> np.ndarray:
+    """Returns keys as uint64 (N, 2), whose rows sort as the bytes do."""
+    return np.frombuffer(b"".join(keys), dtype=">u8").astype(np.uint64).reshape(-1, 2)
+
+
+def sorting(keys: np.ndarray) -> np.ndarray:
+    """Returns the order, int64 (N,), that sorts rows of `key_array`."""
+    return np.lexsort((keys[:, 1], keys[:, 0]))

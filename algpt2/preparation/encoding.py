@@ -1,0 +1,141 @@
+"""Encodes a piece of the input into sorted files of documents, one or more for each split."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from algpt2 import storage
+from algpt2.config.records import RecordOptions
+from algpt2.preparation.document_keys import content_digest, is_held_out, key_array, order_key
+from algpt2.preparation.sorted_documents import Documents, Layout, write_sorted
+from algpt2.text.documents import Document, Keys, documents_of_piece
+from algpt2.text.input_files import Piece
+from algpt2.text.tokenizer import Tokenizer
+
+BATCH_DOCUMENTS = 1024
+BATCH_CHARACTERS = 1 << 22
+FILE_TOKENS = 1 << 25
+TRAIN, VAL = "train", "val"
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitCounts:
+    """What a split has of some documents: their number, their UTF-8 bytes, and their tokens with an EOS for each."""
+
+    documents: int = 0
+    text_bytes: int = 0
+    input_tokens: int = 0
+
+    def __add__(self, other: "SplitCounts") -> "SplitCounts":
+        pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
+        return SplitCounts(*(one + another for one, another in pairs))
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodedSplit:
+    """The documents of one split in a piece: the names of their files, and their counts."""
+
+    files: tuple[str, ...]
+    counts: SplitCounts
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodedPiece:
+    """What a piece of the input came to."""
+
+    train: EncodedSplit
+    val: EncodedSplit
+
+
+class PieceEncoder:
+    """Encodes pieces with one tokenizer into one folder."""
+
+    def __init__(self, tokenizer: Tokenizer, options: RecordOptions, layout: Layout, folder: str):
+        self._tokenizer = tokenizer
+        self._byte_lengths = tokenizer.token_byte_lengths().astype(np.int64)
+        self._options = options
+        self._layout = layout
+        self._folder = folder
+
+    def encode(self, name: str, piece: Piece, on_bytes: Callable[[int], Any]) -> EncodedPiece:
+        """Writes the files of a piece, whose names begin with its own, and returns what is in them.
+
+        Args:
+          name: of the piece.
+          piece: of the input.
+          on_bytes: called with the number of stored bytes read since the last call.
+
+        Raises:
+          UserError: the piece holds what is no document.
+          RuntimeError: the ids of a text do not spell it, so the tokenizer is broken.
+        """
+        splits = {split: _SplitFiles(f"{name}-{split}", self._layout, self._folder) for split in (TRAIN, VAL)}
+        for batch in _batches(documents_of_piece(piece, Keys(self._options.text_key), on_bytes)):
+            self._encode_batch(batch, splits)
+        return EncodedPiece(*(splits[split].close() for split in (TRAIN, VAL)))
+
+    def _encode_batch(self, batch: list[Document], splits: "dict[str, _SplitFiles]") -> None:
+        ids, lengths = self._tokenizer.encode_arrays([document.text for document in batch])
+        sizes = np.array([len(document.utf8) for document in batch], dtype=np.int64)
+        ends = np.cumsum(lengths, dtype=np.int64)
+        self._require_spelling(ids, ends, sizes)
+        digests = [content_digest(document.utf8) for document in batch]
+        held_out = np.array([is_held_out(digest, self._options.val_fraction) for digest in digests])
+        keys = key_array([order_key(digest, self._options.seed) for digest in digests])
+        for name, chosen in ((TRAIN, ~held_out), (VAL, held_out)):
+            of_split = Documents(keys[chosen], lengths[chosen], ids[np.repeat(chosen, lengths)])
+            splits[name].add(of_split, int(sizes[chosen].sum()))
+
+    def _require_spelling(self, ids: np.ndarray, ends: np.ndarray, sizes: np.ndarray) -> None:
+        spelled = np.concatenate([[0], np.cumsum(self._byte_lengths[ids])])[ends]
+        wrong = np.flatnonzero(np.diff(spelled, prepend=0) != sizes)
+        if len(wrong):
+            place = wrong[0]
+            found = np.diff(spelled, prepend=0)[place]
+            raise RuntimeError(f"the tokenizer turned {sizes[place]} bytes of a text into {found}")
+
+
+class _SplitFiles:
+    """The files of one split in one piece: another is begun where one would hold more ids than memory should."""
+
+    def __init__(self, name: str, layout: Layout, folder: str):
+        self._name = name
+        self._layout = layout
+        self._folder = folder
+        self._files: list[str] = []
+        self._counts = SplitCounts()
+        self._waiting: list[Documents] = []
+
+    def add(self, documents: Documents, text_bytes: int) -> None:
+        count = len(documents.lengths)
+        self._counts += SplitCounts(count, text_bytes, count + len(documents.ids))
+        ids = documents.ids.astype(self._layout.dtype)
+        self._waiting.append(dataclasses.replace(documents, ids=ids))
+        if sum(len(one.ids) for one in self._waiting) >= FILE_TOKENS:
+            self._write()
+
+    def close(self) -> EncodedSplit:
+        if self._counts.documents and self._waiting:
+            self._write()
+        return EncodedSplit(tuple(self._files), self._counts)
+
+    def _write(self) -> None:
+        name = f"{self._name}-{len(self._files):03d}.documents"
+        write_sorted(storage.join(self._folder, name), Documents.joined(self._waiting), self._layout)
+        self._files.append(name)
+        self._waiting = []
+
+
+def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    """Yields lists of documents, bounded in number and, but for one longer document, in characters."""
+    batch, characters = [], 0
+    for document in documents:
+        batch.append(document)
+        characters += len(document.text)
+        if len(batch) >= BATCH_DOCUMENTS or characters >= BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch

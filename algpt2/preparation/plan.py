@@ -1,0 +1,123 @@
+"""What a preparation has to do, as data: the same input, tokenizer and options always give the same plan."""
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from algpt2.config.records import RecordOptions
+from algpt2.preparation.sorted_documents import Layout
+from algpt2.records.record_bytes import id_dtype
+from algpt2.storage.versions import Version, versions_of
+from algpt2.text.input_files import InputFile, Piece, pieces, sized_input_files
+
+LEAST_PIECE_BYTES = 1 << 20
+MOST_PIECE_BYTES = 1 << 25
+PIECES_OF_SMALL_INPUT = 16
+MOST_PIECES = 1 << 12
+BIN_BYTES = 1 << 24
+MOST_BIN_BITS = 14
+# Of the text's bytes; the study's corpus has 3.2 bytes a token, and GPT-2's vocabulary 4 and more for English.
+TOKENS_PER_BYTE = 1 / 3
+BYTES_PER_COMPRESSED_BYTE = 4
+NAME_BYTES = 12
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """What was asked for; JSON on disk. Work of the same command is gone on with.
+
+    Attributes:
+      inputs: files, folders and patterns, as they were given.
+      tokenizer_sha256: of the tokenizer.
+      options: of the records.
+    """
+
+    inputs: tuple[str, ...]
+    tokenizer_sha256: str
+    options: RecordOptions
+
+
+@dataclasses.dataclass(frozen=True)
+class NamedPiece:
+    """A piece of the input with a name that no other content and no other encoding has."""
+
+    name: str
+    piece: Piece
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The pieces of the input, and how they are encoded.
+
+    Attributes:
+      command: what was asked for.
+      pieces: of the input.
+      layout: of the sorted files.
+    """
+
+    command: Command
+    pieces: tuple[NamedPiece, ...]
+    layout: Layout
+
+    @property
+    def name(self) -> str:
+        """A hash of all pieces' names, that no plan with other documents has."""
+        return _hash([one.name for one in self.pieces])
+
+    @property
+    def options(self) -> RecordOptions:
+        """Those of the records."""
+        return self.command.options
+
+    @property
+    def input_bytes(self) -> int:
+        """How many stored bytes the input has."""
+        return sum(one.piece.size_bytes for one in self.pieces)
+
+
+def make_plan(command: Command, vocab_size: int) -> Plan:
+    """Returns the plan of a command.
+
+    Raises:
+      UserError: nothing at a path, an unknown suffix, or a package that a format needs is not installed.
+    """
+    files = sized_input_files(command.inputs)
+    tokens = sum(_text_bytes(file) for file in files) * TOKENS_PER_BYTE
+    dtype = id_dtype(vocab_size)
+    bin_bits = min(MOST_BIN_BITS, math.ceil(math.log2(max(1.0, tokens * dtype.itemsize / BIN_BYTES))))
+    versions = dict(zip(files, versions_of([file.path for file in files]), strict=True))
+    cut = pieces(files, _piece_bytes(sum(file.size_bytes for file in files)))
+    named = (NamedPiece(_name(piece, versions, command, bin_bits), piece) for piece in cut)
+    return Plan(command, tuple(named), Layout(bin_bits, dtype))
+
+
+def _name(piece: Piece, versions: Mapping[InputFile, Version], command: Command, bin_bits: int) -> str:
+    """Returns a hash of all that an encoded piece depends on: another seq_len or number of shards changes nothing."""
+    options = command.options
+    encoding = [command.tokenizer_sha256, options.text_key, options.seed, options.val_fraction, bin_bits]
+    content = [dataclasses.asdict(piece), [versions[file] for file in piece.files], encoding]
+    return _hash(content)
+
+
+def _hash(content: Any) -> str:
+    return hashlib.blake2b(json.dumps(content).encode(), digest_size=NAME_BYTES).hexdigest()
+
+
+def expected_disk_bytes(files: Sequence[InputFile], dtype: np.dtype) -> int:
+    """Returns about how much disk a preparation needs: all ids, sorted, and then again as records."""
+    return round(2 * sum(_text_bytes(file) for file in files) * TOKENS_PER_BYTE * dtype.itemsize)
+
+
+def _piece_bytes(total: int) -> int:
+    wanted = max(total // PIECES_OF_SMALL_INPUT, LEAST_PIECE_BYTES)
+    return max(min(wanted, MOST_PIECE_BYTES), -(-total // MOST_PIECES))
+
+
+def _text_bytes(file: InputFile) -> int:
+    """Returns about how many bytes a file's text has."""
+    return file.size_bytes * (BYTES_PER_COMPRESSED_BYTE if file.is_compressed else 1)

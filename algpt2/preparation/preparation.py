@@ -1,0 +1,181 @@
+"""Documents to a folder of TFRecord shards: encode, split, shuffle, pack, write, and the manifest last."""
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from algpt2.config.options import COUNT, require
+from algpt2.config.records import LEGACY_PACKING, RecordOptions
+from algpt2.errors import UserError
+from algpt2.preparation.encoding import TRAIN, VAL, SplitCounts
+from algpt2.preparation.packing import record_count
+from algpt2.preparation.plan import Command, Plan, make_plan
+from algpt2.preparation.pool import InProcess, InProcesses, workers
+from algpt2.preparation.work import Report, Shards, Work
+from algpt2.preparation.work_folder import WorkFolder, opened_work, require_new_or_unfinished
+from algpt2.progress import progress_bar
+from algpt2.records.manifest import Manifest, Split, counts, read_manifest, write_manifest
+from algpt2.text.tokenizer import Tokenizer
+
+SHARDS_OF = {TRAIN: "num_shards", VAL: "num_val_shards"}
+
+
+def make_tfrecords(
+    inputs: Sequence[str], tokenizer_folder: str, output: str, options: RecordOptions, num_workers: int = 1
+) -> dict[str, Any]:
+    """Writes `train-*` and `val-*` shards, the tokenizer's files and `manifest.json` to a new folder.
+
+    The files are the same, byte for byte, for the same documents in any order and for any number of processes. Exact
+    copies of a document land in the same split. A folder that a killed call with the same arguments left behind is gone
+    on with.
+
+    Args:
+      inputs: files, folders and patterns of documents, local or gs://.
+      tokenizer_folder: of the tokenizer.
+      output: the new folder, local or gs://.
+      options: how documents become records.
+      num_workers: processes that share the work; 1 is this process alone.
+
+    Returns:
+      The manifest's counts, and `tokens_per_second` of the whole run (all input tokens / wall-clock seconds).
+
+    Raises:
+      UserError: the output folder already holds something else; the tokenizer or the input is wrong; or the documents
+        are too few for the split, or for the number of shards, that was asked for.
+    """
+    start = time.perf_counter()
+    require(COUNT.holds(num_workers), "num_workers", COUNT.text, num_workers)
+    require_new_or_unfinished(output)
+    tokenizer = Tokenizer.load(tokenizer_folder)
+    plan = make_plan(Command(tuple(inputs), tokenizer.sha256, options), tokenizer.vocab_size)
+    with opened_work(output, plan.command) as folder, _tidied(plan, folder):
+        if not folder.is_sealed():
+            with workers(min(num_workers, len(plan.pieces)), plan, tokenizer, output) as pool:
+                _encode(plan, folder, pool)
+                splits = _write(plan, folder, pool)
+            tokenizer.save(output)
+            write_manifest(output, _manifest(plan, tokenizer, splits))
+        folder.delete()
+    manifest = read_manifest(output)
+    tokens = manifest.train.input_tokens + manifest.val.input_tokens
+    return {**counts(manifest), "tokens_per_second": round(tokens / (time.perf_counter() - start))}
+
+
+class TooFewRecordsError(UserError):
+    """The documents fill too few records."""
+
+
+class _Packed(NamedTuple):
+    """What the documents of a split come to: their records, and what the packing loses (`Split`)."""
+
+    records: int
+    lost_tokens: int = 0
+    false_eos: int = 0
+
+
+@contextlib.contextmanager
+def _tidied(plan: Plan, folder: WorkFolder) -> Iterator[None]:
+    """Deletes unfinished work after an error that came before any of it was worth keeping."""
+    try:
+        yield
+    except TooFewRecordsError:
+        folder.delete()
+        raise
+    except (UserError, OSError):
+        if all(folder.encoded_piece(named.name) is None for named in plan.pieces):
+            folder.delete()
+        raise
+
+
+def _encode(plan: Plan, folder: WorkFolder, pool: InProcess | InProcesses) -> None:
+    todo = [number for number, named in enumerate(plan.pieces) if folder.encoded_piece(named.name) is None]
+    left = sum(plan.pieces[number].piece.size_bytes for number in todo)
+    with progress_bar("tokenising", "B", plan.input_bytes) as progress:
+        progress.update(plan.input_bytes - left)
+        pool.run(_encode_piece, [(number,) for number in todo], progress.update)
+
+
+def _encode_piece(work: Work, report: Report, number: int) -> None:
+    work.encode(number, report)
+
+
+def _write(plan: Plan, folder: WorkFolder, pool: InProcess | InProcesses) -> dict[str, Split]:
+    found = {split: _counts(plan, folder, split) for split in (TRAIN, VAL)}
+    if not found[TRAIN].documents + found[VAL].documents:
+        raise TooFewRecordsError("the input must hold at least one document and it holds none: name other files.")
+    packed = {split: _packed(plan, pool, split, of_split) for split, of_split in found.items()}
+    shards = {split: Shards(packed[split].records, getattr(plan.options, SHARDS_OF[split])) for split in found}
+    for split in found:
+        _check_records(split, packed[split].records, plan.options.seq_len, shards[split].count)
+    for split in found:
+        _write_split(plan, folder, pool, split, shards[split])
+    return {split: _entry(folder, split, found[split], packed[split], shards[split], plan) for split in found}
+
+
+def _counts(plan: Plan, folder: WorkFolder, split: str) -> SplitCounts:
+    pieces = (getattr(folder.encoded_piece(named.name), split) for named in plan.pieces)
+    return sum((piece.counts for piece in pieces), SplitCounts())
+
+
+def _packed(plan: Plan, pool: InProcess | InProcesses, split: str, found: SplitCounts) -> _Packed:
+    if plan.options.packing != LEGACY_PACKING:
+        return _Packed(record_count(found.input_tokens, plan.options.seq_len))
+    (losses,) = pool.run(_legacy_losses, [(split,)], lambda count: None)
+    return _Packed(*losses)
+
+
+def _legacy_losses(work: Work, report: Report, split: str) -> tuple[int, int, int]:
+    return work.legacy_losses(split)
+
+
+def _check_records(name: str, records: int, seq_len: int, num_shards: int) -> None:
+    """Raises `TooFewRecordsError` if there is less than one record for a shard."""
+    if records >= num_shards:
+        return
+    found = f"the {name} split has {records} of {seq_len} tokens"
+    remedy = "use a larger corpus, a smaller --seq_len or fewer --num_shards"
+    if name == VAL:
+        remedy = "use a larger corpus, a smaller --seq_len, or another --val_fraction (0 holds nothing out)"
+    raise TooFewRecordsError(f"a split must have at least {num_shards} records, one a shard, and {found}: {remedy}.")
+
+
+def _write_split(plan: Plan, folder: WorkFolder, pool: InProcess | InProcesses, split: str, shards: Shards) -> None:
+    todo = [index for index in range(shards.count) if folder.shard(plan, split, index) is None]
+    tasks = [(split, shards, [index]) for index in todo]
+    with progress_bar(f"writing {split}", "record", shards.total) as progress:
+        progress.update(shards.total - sum(shards.size(index) for index in todo))
+        pool.run(_write_shards, tasks, progress.update)
+
+
+def _write_shards(work: Work, report: Report, split: str, shards: Shards, indices: list[int]) -> None:
+    work.write(split, shards, indices, report)
+
+
+def _entry(folder: WorkFolder, split: str, found: SplitCounts, packed: _Packed, shards: Shards, plan: Plan) -> Split:
+    entries = tuple(folder.shard(plan, split, index) for index in range(shards.count))
+    target_tokens = sum(shard.records for shard in entries) * plan.options.seq_len
+    return Split(
+        documents=found.documents,
+        text_bytes=found.text_bytes,
+        input_tokens=found.input_tokens,
+        target_tokens=target_tokens,
+        tail_tokens=found.input_tokens - target_tokens,
+        shards=entries,
+        lost_tokens=packed.lost_tokens,
+        false_eos=packed.false_eos,
+    )
+
+
+def _manifest(plan: Plan, tokenizer: Tokenizer, splits: dict[str, Split]) -> Manifest:
+    options = plan.options
+    return Manifest(
+        seq_len=options.seq_len,
+        vocab_size=tokenizer.vocab_size,
+        eos_id=tokenizer.eos_id,
+        tokenizer_sha256=tokenizer.sha256,
+        seed=options.seed,
+        val_fraction=options.val_fraction,
+        packing=options.packing,
+        **splits,
+    )

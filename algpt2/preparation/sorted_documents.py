@@ -1,0 +1,138 @@
+"""Files of encoded documents, sorted by their order keys, of which any range of keys can be read by itself.
+
+The keys are cut into bins by their first bits. A file of a piece of the input begins with an index: at which document
+and at which id each bin begins. So a shard's writer reads from each of these files the few bins that it needs, and
+merges them: a bin of all files is sorted in memory, and bins follow one another.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import BinaryIO
+
+import numpy as np
+
+from algpt2 import storage
+from algpt2.preparation.document_keys import KEY_BYTES, sorting
+
+_INDEX_DTYPE = np.dtype("<u8")
+_LENGTH_DTYPE = np.dtype("<u4")
+
+
+@dataclasses.dataclass(frozen=True)
+class Documents:
+    """Encoded documents.
+
+    Attributes:
+      keys: uint64 (N, 2), as of `key_array`.
+      lengths: uint32 (N,), how many ids each has.
+      ids: of all, one after the other, without EOS.
+    """
+
+    keys: np.ndarray
+    lengths: np.ndarray
+    ids: np.ndarray
+
+    def sorted(self) -> "Documents":
+        """Returns them in the order of their keys."""
+        order = sorting(self.keys)
+        ends = np.cumsum(self.lengths, dtype=np.int64)
+        starts = ends - self.lengths
+        pieces = [self.ids[starts[place] : ends[place]] for place in order]
+        ids = np.concatenate(pieces) if pieces else self.ids
+        return Documents(self.keys[order], self.lengths[order], ids)
+
+    @classmethod
+    def joined(cls, parts: Sequence["Documents"]) -> "Documents":
+        """Returns the documents of several, one after the other; there must be one at least."""
+        return cls(*(np.concatenate(arrays) for arrays in zip(*(one.arrays() for one in parts), strict=True)))
+
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns the three arrays."""
+        return self.keys, self.lengths, self.ids
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How the files of one preparation are made: 2^bin_bits bins, and the type of an id."""
+
+    bin_bits: int
+    dtype: np.dtype
+
+    @property
+    def bins(self) -> int:
+        """How many bins there are."""
+        return 1 << self.bin_bits
+
+    def bin_starts(self, keys: np.ndarray) -> np.ndarray:
+        """Returns at which of some sorted keys each bin begins, and the last one ends: int64 (bins + 1,)."""
+        numbers = keys[:, 0] >> np.uint64(64 - self.bin_bits) if self.bin_bits else np.zeros(len(keys), np.uint64)
+        return np.searchsorted(numbers, np.arange(self.bins + 1, dtype=np.uint64))
+
+
+def write_sorted(path: str, documents: Documents, layout: Layout) -> None:
+    """Writes a file of documents, whole or not at all; they are sorted here.
+
+    Raises:
+      OSError: the file cannot be written, for example because the disk is full.
+    """
+    documents = documents.sorted()
+    starts = layout.bin_starts(documents.keys)
+    id_starts = np.concatenate([[0], np.cumsum(documents.lengths, dtype=np.int64)])[starts]
+    with storage.writing(path) as local_file, open(local_file, "wb") as stream:
+        for array, dtype in (
+            (starts, _INDEX_DTYPE),
+            (id_starts, _INDEX_DTYPE),
+            (documents.keys, _INDEX_DTYPE),
+            (documents.lengths, _LENGTH_DTYPE),
+            (documents.ids, layout.dtype),
+        ):
+            stream.write(np.ascontiguousarray(array, dtype).data)
+
+
+class SortedFile:
+    """One file that `write_sorted` wrote, opened for reading on this machine; a context manager.
+
+    Attributes:
+      documents: how many each bin has, int64 (bins,).
+      tokens: how many ids each bin has, int64 (bins,).
+    """
+
+    def __init__(self, path: str, layout: Layout):
+        self._path = path
+        self._layout = layout
+        self._opened = contextlib.ExitStack()
+
+    def __enter__(self) -> "SortedFile":
+        self._stream: BinaryIO = self._opened.enter_context(open(self._path, "rb"))
+        index = self._read(0, 2 * (self._layout.bins + 1), _INDEX_DTYPE).astype(np.int64)
+        self._starts, self._id_starts = index.reshape(2, -1)
+        self.documents, self.tokens = np.diff(self._starts), np.diff(self._id_starts)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
+
+    def read_bin(self, number: int) -> Documents:
+        """Returns the documents of a bin, in the order of their keys."""
+        (first, end), (first_id, end_id) = self._starts[number : number + 2], self._id_starts[number : number + 2]
+        keys_at = 2 * (self._layout.bins + 1) * _INDEX_DTYPE.itemsize
+        lengths_at = keys_at + int(self._starts[-1]) * KEY_BYTES
+        ids_at = lengths_at + int(self._starts[-1]) * _LENGTH_DTYPE.itemsize
+        keys = self._read(keys_at + first * KEY_BYTES, 2 * (end - first), _INDEX_DTYPE)
+        return Documents(
+            keys.reshape(-1, 2),
+            self._read(lengths_at + first * _LENGTH_DTYPE.itemsize, end - first, _LENGTH_DTYPE),
+            self._read(ids_at + first_id * self._layout.dtype.itemsize, end_id - first_id, self._layout.dtype),
+        )
+
+    def _read(self, offset: int, count: int, dtype: np.dtype) -> np.ndarray:
+        self._stream.seek(int(offset))
+        data = self._stream.read(int(count) * dtype.itemsize)
+        return np.frombuffer(data, dtype, count=int(count))
+
+
+def merged_bins(files: Sequence[SortedFile], first: int, end: int) -> Iterator[Documents]:
+    """Yields the documents of each bin from `first` to before `end`, those of all files in the order of their keys."""
+    for number in range(first, end):
+        yield Documents.joined([file.read_bin(number) for file in files]).sorted()

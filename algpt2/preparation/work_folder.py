@@ -1,0 +1,130 @@
+"""What a preparation has done so far, in a folder inside its output, so that the same command goes on where it was.
+
+    output/unfinished/command.json                      what was asked for
+    output/unfinished/3f09c2....json                    a piece of the input is encoded; written after its files:
+    output/unfinished/3f09c2...-train-000.documents     encoded documents, sorted
+    output/unfinished/b71e3d...-train-00003.json        a shard of these pieces is in `output`
+
+The folder is deleted after the manifest is written.
+"""
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+from algpt2 import storage
+from algpt2.errors import UserError
+from algpt2.preparation.encoding import EncodedPiece
+from algpt2.preparation.plan import Command, Plan
+from algpt2.records.manifest import MANIFEST_NAME, Shard
+from algpt2.storage import json_files
+from algpt2.storage.folder_lock import LOCK_NAME, locked
+
+WORK_FOLDER = "unfinished"
+COMMAND_NAME = "command.json"
+
+T = TypeVar("T")
+
+
+class WorkFolder:
+    """The folder of one preparation's unfinished work.
+
+    Attributes:
+      path: of the folder.
+    """
+
+    def __init__(self, output: str):
+        self._output = output
+        self.path = storage.join(output, WORK_FOLDER)
+
+    def is_sealed(self) -> bool:
+        """Returns whether the manifest is written, so that only the unfinished work is left to delete."""
+        return storage.exists(storage.join(self._output, MANIFEST_NAME))
+
+    def encoded_piece(self, name: str) -> EncodedPiece | None:
+        """Returns what a piece of the input came to, by its name, or None if it is not encoded yet."""
+        return self._read(EncodedPiece, f"{name}.json")
+
+    def put_encoded_piece(self, name: str, piece: EncodedPiece) -> None:
+        """Says that a piece is encoded; call it after its files are written."""
+        self._write(f"{name}.json", piece)
+
+    def shard(self, plan: Plan, split: str, index: int) -> Shard | None:
+        """Returns the entry of a shard of a plan, or None if it is not written yet."""
+        return self._read(Shard, _shard_name(plan, split, index))
+
+    def put_shard(self, plan: Plan, split: str, index: int, shard: Shard) -> None:
+        """Says that a shard of a plan is written; call it after that."""
+        self._write(_shard_name(plan, split, index), shard)
+
+    def delete(self) -> None:
+        """Deletes the folder; call it after the manifest is written, or when nothing in it is worth keeping.
+
+        What says whose work it is goes last, so that the same command ends this too if it is killed here.
+        """
+        store, command = storage.of(self.path), _command_path(self._output)
+        for file in store.list_files(self.path):
+            if file != command:
+                store.delete_file(file)
+        with contextlib.suppress(FileNotFoundError):
+            store.delete_file(storage.join(self._output, LOCK_NAME))
+        store.delete_folder(self.path)
+        if not storage.is_remote(self._output):
+            with contextlib.suppress(OSError):  # It holds the records.
+                os.rmdir(self._output)
+
+    def _read(self, kind: type[T], name: str) -> T | None:
+        path = storage.join(self.path, name)
+        if not storage.exists(path):
+            return None
+        with json_files.refusing(path, "be as make_tfrecords.py wrote it", "delete the output folder"):
+            return json_files.build(kind, json_files.load_object(path))
+
+    def _write(self, name: str, value: Any) -> None:
+        storage.write_text(storage.join(self.path, name), json_files.dumps(dataclasses.asdict(value)) + "\n")
+
+
+def require_new_or_unfinished(output: str) -> None:
+    """Raises `UserError` unless an output folder can be made and holds nothing yet, or unfinished work alone."""
+    if not storage.exists(_command_path(output)):
+        storage.require_empty(output)
+
+
+@contextlib.contextmanager
+def opened_work(output: str, command: Command) -> Iterator[WorkFolder]:
+    """Holds an output folder for a preparation, which is begun or gone on with, and yields its unfinished work.
+
+    Raises:
+      UserError: the folder holds something else, another command's work, or work that another process does.
+    """
+    require_new_or_unfinished(output)
+    path = _command_path(output)
+    if not storage.exists(path):
+        storage.write_text(path, json_files.dumps(dataclasses.asdict(command)) + "\n")
+    with locked(output, work="make records", flag="--output"):
+        require_new_or_unfinished(output)
+        _require_same_command(path, command, output)
+        for folder in (output, storage.parent(path)):
+            storage.delete_temporary_files(folder)
+        yield WorkFolder(output)
+
+
+def _require_same_command(path: str, command: Command, output: str) -> None:
+    with json_files.refusing(path, "be a command as make_tfrecords.py wrote it", f"delete {output} and begin again"):
+        found = json_files.build(Command, json_files.load_object(path))
+    names = [one.name for one in dataclasses.fields(Command) if getattr(found, one.name) != getattr(command, one.name)]
+    if names:
+        raise UserError(
+            f"{output} holds the unfinished work of another command, whose {' and '.join(names)} differ: name another "
+            "--output, or delete it."
+        )
+
+
+def _command_path(output: str) -> str:
+    return storage.join(output, WORK_FOLDER, COMMAND_NAME)
+
+
+def _shard_name(plan: Plan, split: str, index: int) -> str:
+    return f"{plan.name}-{split}-{index:05d}.json"

@@ -1,0 +1,170 @@
+"""Shards -> global batches, as a pure function of (records, seed, batch number).
+
+Every host reads the whole record stream and keeps its own rows of each global batch: tokens are tiny, and the same
+batches come out on any number of hosts and replicas. Only TensorFlow ops are used, so the datasets also run on the
+remote hosts of a TPU pod. Record number r of the endless stream belongs to epoch r // records; batches run on across
+the end of an epoch, so that every record appears exactly once in each.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from algpt2 import storage
+from algpt2.records.record_set import RecordSet
+from algpt2.records.tfrecords import assert_ids_below, parse_records
+
+PARALLEL_READERS = 4
+RECORDS_PER_TURN = 16
+SHUFFLE_WINDOW_RECORDS = 16384
+_SHARD_ORDER, _RECORD_ORDER = 0, 1
+
+OpenShard = Callable[[tf.Tensor], tf.data.Dataset]
+
+
+def train_batches(
+    record_set: RecordSet, batch_size: int, seed: int, first_batch: int, context: tf.distribute.InputContext
+) -> tf.data.Dataset:
+    """Returns an endless dataset of one host's replica batches, int32 (batch_size / replicas, seq_len + 1).
+
+    Args:
+      record_set: what to read.
+      batch_size: global batch in sequences, a multiple of the replicas.
+      seed: of the order.
+      first_batch: number of the first global batch; resuming needs nothing else.
+      context: which host this is, of how many, and the number of replicas.
+    """
+    files, counts = tf.constant(record_set.files), _records_of_shards(record_set)
+
+    def open_shard(shard: tf.Tensor) -> tf.data.Dataset:
+        return counted_shard(tf.gather(files, shard), tf.gather(counts, shard))
+
+    batches = _global_batches(record_set, batch_size, seed, first_batch, open_shard)
+    first_row, rows = _host_rows(batch_size, context)
+
+    def parse(serialized: tf.Tensor) -> tf.Tensor:
+        return _split_replicas(checked_records(serialized[first_row : first_row + rows], record_set), context)
+
+    return batches.map(parse, num_parallel_calls=tf.data.AUTOTUNE).unbatch().prefetch(tf.data.AUTOTUNE)
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordId:
+    """A record's place: the shard's file, and its 0-based number in it."""
+
+    file: str
+    index: int
+
+    def __str__(self) -> str:
+        return f"{storage.base_name(self.file)}:{self.index}"
+
+
+def record_ids(record_set: RecordSet, batch_size: int, seed: int, batch: int) -> list[RecordId]:
+    """Returns which records make up a global batch of `train_batches`, row by row."""
+    counts = _records_of_shards(record_set)
+
+    def open_shard(shard: tf.Tensor) -> tf.data.Dataset:
+        return tf.data.Dataset.range(tf.gather(counts, shard)).map(lambda i: tf.stack([shard, i]))
+
+    (ids,) = _global_batches(record_set, batch_size, seed, batch, open_shard).take(1)
+    return [RecordId(record_set.files[shard], index) for shard, index in ids.numpy().tolist()]
+
+
+def val_batches(record_set: RecordSet, batch_size: int, context: tf.distribute.InputContext) -> tf.data.Dataset:
+    """Returns one pass over all records, in order: replica batches of (records, weights).
+
+    records: int32 (batch_size / replicas, seq_len + 1); weights: float32 (batch_size / replicas,), 0 for the rows that
+    fill up the last batch.
+    """
+    shards = tf.data.Dataset.from_tensor_slices((list(record_set.files), _records_of_shards(record_set)))
+    stream = shards.flat_map(counted_shard)
+    first_row, rows = _host_rows(batch_size, context)
+
+    def parse(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        records = checked_records(serialized, record_set)
+        missing = batch_size - tf.shape(records)[0]
+        records = tf.ensure_shape(tf.pad(records, [[0, missing], [0, 0]]), (batch_size, record_set.seq_len + 1))
+        weights = tf.cast(tf.range(batch_size) < batch_size - missing, tf.float32)
+        records, weights = (whole[first_row : first_row + rows] for whole in (records, weights))
+        return _split_replicas(records, context), _split_replicas(weights, context)
+
+    batches = stream.batch(batch_size).map(parse, num_parallel_calls=tf.data.AUTOTUNE)
+    return batches.unbatch().prefetch(tf.data.AUTOTUNE)
+
+
+def counted_shard(file: tf.Tensor | str, records: tf.Tensor | int) -> tf.data.Dataset:
+    """Returns a shard's serialized records; if they are more or fewer than `records`, the dataset ends in an error.
+
+    A shard that was cut at a record's end, or exchanged for another, after its checksum was compared is found by this.
+    """
+    return tf.data.TFRecordDataset(file).apply(tf.data.experimental.assert_cardinality(records))
+
+
+def checked_records(serialized: tf.Tensor, record_set: RecordSet) -> tf.Tensor:
+    """string (N,) -> int32 (N, seq_len + 1). A bad id stops the input: an accelerator would look up garbage for it."""
+    records = parse_records(serialized, record_set.seq_len, record_set.vocab_size, record_set.record_format)
+    return assert_ids_below(records, record_set.vocab_size)
+
+
+def _records_of_shards(record_set: RecordSet) -> tf.Tensor:
+    """Returns how many records each shard holds by its manifest, int64 (shards,)."""
+    return tf.constant([shard.records for shard in record_set.shards], tf.int64)
+
+
+def _global_batches(
+    record_set: RecordSet, batch_size: int, seed: int, first_batch: int, open_shard: OpenShard
+) -> tf.data.Dataset:
+    """Returns an endless dataset of batches of what `open_shard` gives for each record."""
+    first_epoch, offset = divmod(first_batch * batch_size, record_set.records)
+    epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
+    windows = epochs.flat_map(lambda epoch: _shuffled_epoch(len(record_set.files), seed, epoch, open_shard))
+    return _without_first(windows, offset).rebatch(batch_size, drop_remainder=True)
+
+
+def _shuffled_epoch(n_shards: int, seed: int, epoch: tf.Tensor, open_shard: OpenShard) -> tf.data.Dataset:
+    """Returns what `open_shard` gives for each record, once, in windows, in an order that follows from (seed, epoch).
+
+    All windows but an epoch's last hold SHUFFLE_WINDOW_RECORDS records. A window is one element of the dataset, because
+    `tf.data` spends more time on an element than on a record. Shards are permuted and read a few at a time in turn;
+    then each window of consecutive records is permuted. With up to SHUFFLE_WINDOW_RECORDS records this is a uniform
+    permutation. With more it is not, and need not be, because make_tfrecords.py has shuffled the documents.
+    """
+    shards = tf.range(n_shards, dtype=tf.int64)
+    shards = tf.random.experimental.stateless_shuffle(shards, _seed(seed, _SHARD_ORDER, epoch))
+    stream = tf.data.Dataset.from_tensor_slices(shards).interleave(
+        open_shard,
+        cycle_length=min(PARALLEL_READERS, n_shards),
+        block_length=RECORDS_PER_TURN,
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
+    )
+
+    def permute(window: tf.Tensor, records: tf.Tensor) -> tf.Tensor:
+        window_seed = tf.random.experimental.stateless_fold_in(_seed(seed, _RECORD_ORDER, epoch), window)
+        return tf.random.experimental.stateless_shuffle(records, window_seed)
+
+    return stream.batch(SHUFFLE_WINDOW_RECORDS).enumerate().map(permute)
+
+
+def _without_first(windows: tf.data.Dataset, records: int) -> tf.data.Dataset:
+    """Returns windows without the first `records` records, which lie in the epoch that they begin with."""
+    whole_windows, rest = divmod(records, SHUFFLE_WINDOW_RECORDS)
+    return windows.skip(whole_windows).enumerate().map(lambda i, window: window[rest if i == 0 else 0 :])
+
+
+def _seed(seed: int, purpose: int, epoch: tf.Tensor) -> tf.Tensor:
+    return tf.random.experimental.stateless_fold_in(tf.constant([seed, purpose], tf.int64), epoch)
+
+
+def _host_rows(batch_size: int, context: tf.distribute.InputContext) -> tuple[int, int]:
+    """Returns this host's first row of a global batch, and how many rows it keeps."""
+    rows = batch_size // context.num_input_pipelines
+    return context.input_pipeline_id * rows, rows
+
+
+def _split_replicas(rows: tf.Tensor, context: tf.distribute.InputContext) -> tf.Tensor:
+    """(host rows, ...) -> (replicas on this host, rows of one replica, ...)."""
+    replicas = max(1, context.num_replicas_in_sync // context.num_input_pipelines)
+    shape = rows.shape.as_list()
+    return tf.reshape(rows, [replicas, shape[0] // replicas, *shape[1:]])

@@ -1,0 +1,189 @@
+"""The shards that a command line names, checked against their manifests."""
+
+import dataclasses
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+
+from algpt2 import storage
+from algpt2.config.records import LEGACY_PACKING
+from algpt2.errors import UserError
+from algpt2.records.manifest import IDS_FORMAT, Manifest, Shard, Split, read_manifest
+from algpt2.storage.versions import Version, versions_of
+from algpt2.text.tokenizer import Tokenizer
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordSet:
+    """Shards to read, in order, and what their manifests say of them.
+
+    `fingerprint` names the content, wherever it lies: equal fingerprints mean equal records in equal order.
+    `folder` is the first folder, which holds the tokenizer too. `losses` has a sentence for each folder whose packing
+    lost tokens. `versions` are those of the files whose content was checked, none if it was not.
+    """
+
+    files: tuple[str, ...]
+    shards: tuple[Shard, ...]
+    folder: str
+    seq_len: int
+    vocab_size: int
+    eos_id: int
+    tokenizer_sha256: str
+    record_format: str = IDS_FORMAT
+    losses: tuple[str, ...] = dataclasses.field(default=(), compare=False)
+    versions: tuple[Version, ...] = dataclasses.field(default=(), repr=False, compare=False)
+
+    @property
+    def records(self) -> int:
+        """How many records all shards hold."""
+        return sum(shard.records for shard in self.shards)
+
+    @property
+    def target_bytes(self) -> int:
+        """How many UTF-8 bytes all target tokens spell."""
+        return sum(shard.target_bytes for shard in self.shards)
+
+    @property
+    def folders(self) -> list[str]:
+        """Where the shards are."""
+        return sorted(set(map(storage.parent, self.files)))
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256, in hexadecimal, of the shards' checksums and counts and the tokenizer's hash."""
+        content = [[shard.crc32c, shard.records] for shard in self.shards]
+        text = json.dumps([self.tokenizer_sha256, self.seq_len, content])
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def open_record_set(paths: Sequence[str], split: str, check_content: bool = True) -> RecordSet:
+    """Returns the shards that the paths name, in the order given.
+
+    Args:
+      paths: folders made by data_tools/make_tfrecords.py or indexed, of which the shards of `split` are taken, or shard
+        files or patterns of them.
+      split: `train` or `val`.
+      check_content: whether to compare every shard's checksum, for which a shard on a disk is read. Without it, only
+        the sizes are compared: enough where the records are counted and not used.
+
+    Raises:
+      UserError: nothing there, no manifest, a shard that the manifest does not list, folders that disagree, no
+        records, or a shard that is missing, truncated or changed.
+    """
+    manifests: dict[str, Manifest] = {}
+    found = [pair for path in paths for pair in _named_shards(path, split, manifests)]
+    if not any(shard.records for _, shard in found):
+        raise UserError(f"--{split}_path must name shards with records, and {', '.join(paths)} has no {split} records.")
+    files = tuple(storage.join(folder, shard.name) for folder, shard in found)
+    _require_each_once(files)
+    _require_agreement(manifests)
+    versions = versions_of(files) if check_content else ()  # before the check, which may find them changed already
+    for file, (_, shard) in zip(files, found, strict=True):
+        require_size(file, shard)
+        if check_content:
+            require_checksum(file, shard)
+    folder, manifest = next(iter(manifests.items()))
+    return RecordSet(
+        files=files,
+        shards=tuple(shard for _, shard in found),
+        folder=folder,
+        seq_len=manifest.seq_len,
+        vocab_size=manifest.vocab_size,
+        eos_id=manifest.eos_id,
+        tokenizer_sha256=manifest.tokenizer_sha256,
+        record_format=manifest.record_format,
+        losses=tuple(
+            _loss(folder, split, getattr(manifest, split))
+            for folder, manifest in manifests.items()
+            if manifest.packing == LEGACY_PACKING
+        ),
+        versions=versions,
+    )
+
+
+def load_tokenizer(folder: str, sha256: str) -> Tokenizer:
+    """Returns the tokenizer that lies beside records.
+
+    Raises:
+      UserError: there is none, or it is not the one they were made with, whose SHA-256 the manifest has.
+    """
+    tokenizer = Tokenizer.load(folder)
+    if tokenizer.sha256 != sha256:
+        raise UserError(
+            f"the tokenizer beside records must be the one they were made with, and in {folder} it is another "
+            f"({tokenizer.sha256[:8]}, not {sha256[:8]}): copy the folder again."
+        )
+    return tokenizer
+
+
+def require_size(file: str, shard: Shard) -> None:
+    """Raises `UserError` unless a shard is there and has the size that the manifest says."""
+    try:
+        size = storage.of(file).size_bytes(file)
+    except FileNotFoundError as error:
+        raise UserError(
+            f"every shard that the manifest lists must be there, and {file} is missing: copy it again."
+        ) from error
+    if size != shard.size_bytes:
+        raise UserError(f"{file} must have {shard.size_bytes} bytes and has {size}: it is truncated; copy it again.")
+
+
+def require_checksum(file: str, shard: Shard) -> None:
+    """Raises `UserError` unless a shard has the CRC32C that the manifest says; a file on a disk is read for it."""
+    if (checksum := storage.of(file).crc32c(file)) != shard.crc32c:
+        raise UserError(f"{file} must have CRC32C {shard.crc32c} and has {checksum}: it is damaged; copy it again.")
+
+
+def _named_shards(path: str, split: str, manifests: dict[str, Manifest]) -> list[tuple[str, Shard]]:
+    """Returns (folder, shard) pairs; reads each folder's manifest once, into `manifests`."""
+    if not storage.of(path).is_file(path) and not storage.is_pattern(path):
+        if not storage.exists(path):
+            raise UserError(f"--{split}_path must name an existing folder or shard, and nothing is at {path!r}.")
+        folder = storage.trim(path)
+        return [(folder, shard) for shard in getattr(_manifest_of(folder, manifests), split).shards]
+    return [_listed_shard(file, manifests) for file in storage.expand(path)]
+
+
+def _manifest_of(folder: str, manifests: dict[str, Manifest]) -> Manifest:
+    if folder not in manifests:
+        manifests[folder] = read_manifest(folder)
+    return manifests[folder]
+
+
+def _listed_shard(file: str, manifests: dict[str, Manifest]) -> tuple[str, Shard]:
+    """Returns (folder, shard) of a file. It may be of either split: it is for the user to say what is trained on."""
+    folder, name = storage.parent(file), storage.base_name(file)
+    manifest = _manifest_of(folder, manifests)
+    for shard in (*manifest.train.shards, *manifest.val.shards):
+        if shard.name == name:
+            return folder, shard
+    raise UserError(f"a shard must be listed in its folder's manifest, and {file} is not: name the folder instead.")
+
+
+def _loss(folder: str, name: str, split: Split) -> str:
+    """Returns what a packing that loses tokens did to a split, as a sentence."""
+    lost = split.lost_tokens / max(1, split.input_tokens - split.documents)
+    return (
+        f"the {name} records in {folder} are packed as in 2020: {lost:.1%} of the text's tokens are in none of them, "
+        f"and {split.false_eos} of {split.records} begin with a false end of text"
+    )
+
+
+def _require_each_once(files: tuple[str, ...]) -> None:
+    twice = sorted(file for file, count in Counter(files).items() if count > 1)
+    if twice:
+        raise UserError(
+            f"every shard may be named once, and {twice[0]} is named more often: leave out one of the paths."
+        )
+
+
+def _require_agreement(manifests: dict[str, Manifest]) -> None:
+    keys = {(m.seq_len, m.vocab_size, m.tokenizer_sha256, m.record_format) for m in manifests.values()}
+    if len(keys) > 1:
+        described = ", ".join(
+            f"{folder} (seq_len {m.seq_len}, vocab_size {m.vocab_size}, tokenizer {m.tokenizer_sha256[:8]}, "
+            f"record_format {m.record_format})"
+            for folder, m in manifests.items()
+        )
+        raise UserError(f"all folders must have the same seq_len, tokenizer and record_format, received {described}.")

@@ -1,0 +1,40 @@
+"""Writes a shard: whole or not at all, with its checksum taken on the way."""
+
+from collections.abc import Iterable
+
+import google_crc32c
+import numpy as np
+
+from algpt2 import storage
+from algpt2.records.manifest import Shard
+from algpt2.records.record_bytes import frames, id_dtype
+
+
+def write_shard(path: str, blocks: Iterable[np.ndarray], byte_lengths: np.ndarray) -> Shard:
+    """Writes blocks of records to one TFRecord file, whole or not at all, and returns its entry.
+
+    Args:
+      path: where the file goes.
+      blocks: integers, each (N, seq_len + 1), of one seq_len.
+      byte_lengths: int (vocab_size,), how many bytes of text each id spells.
+
+    Raises:
+      OSError: the file cannot be written, for example because the disk is full.
+      ValueError: an id is not in the vocabulary, so that it would be stored as another one.
+    """
+    count, target_bytes, size_bytes, checksum = 0, 0, 0, google_crc32c.Checksum()
+    with storage.writing(path) as local_file, open(local_file, "wb") as stream:
+        for block in blocks:
+            _require_ids_below(len(byte_lengths), block)
+            data = frames(block, id_dtype(len(byte_lengths))).tobytes()
+            stream.write(data)
+            checksum.update(data)
+            count += len(block)
+            size_bytes += len(data)
+            target_bytes += int(byte_lengths[block[:, 1:]].sum())
+    return Shard(storage.base_name(path), count, size_bytes, checksum.digest().hex(), target_bytes)
+
+
+def _require_ids_below(vocab_size: int, ids: np.ndarray) -> None:
+    if ids.size and not 0 <= ids.min() <= ids.max() < vocab_size:
+        raise ValueError(f"ids must be from 0 to {vocab_size - 1}, received {ids.min()} to {ids.max()}")

@@ -1,0 +1,253 @@
+"""Documents of plain text, JSON lines and Parquet files, local or on `gs://`."""
+
+import io
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, BinaryIO, NamedTuple
+
+from algpt2 import storage
+from algpt2.errors import UserError
+from algpt2.storage import json_files
+from algpt2.text.decompression import open_decompressed
+from algpt2.text.input_files import LINES_SUFFIX, PARQUET_SUFFIX, InputFile, Piece, sized_input_files, suffixes
+
+PARQUET_BATCH_ROWS = 1024
+READ_BYTES = 1 << 18
+
+
+class Document(NamedTuple):
+    """A text, and the same text as UTF-8, which is made once: to check it, to count its bytes and to hash it.
+
+    domain: what kind of text it is, by the key that was asked for; else the file that it is in.
+    """
+
+    text: str
+    utf8: bytes
+    domain: str
+
+
+class Keys(NamedTuple):
+    """Where a JSON object, or a row of Parquet, has its text and its domain; no domain means that of the file."""
+
+    text: str = "text"
+    domain: str | None = None
+
+
+class _Place(NamedTuple):
+    """Where a document begins: a line or a row by its number, or by the byte where the numbers are not known."""
+
+    file: str
+    unit: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.file}, {self.unit} {self.number}"
+
+
+def iterate_documents(
+    paths: Sequence[str],
+    text_key: str = "text",
+    on_bytes: Callable[[int], Any] | None = None,
+    domain_key: str | None = None,
+) -> Iterator[Document]:
+    """Returns an iterator over the documents of files, folders and patterns, in the order given.
+
+    A `.txt` or `.raw` file is one document; a `.jsonl` file holds one JSON object a line; these may be compressed
+    (`.gz`, `.xz`, `.zst`); a `.parquet` file holds one document a row. Line ends are kept as they are. The empty
+    string is a document.
+
+    Args:
+      paths: local or `gs://` files, folders (read recursively, sorted) or patterns.
+      text_key: the JSON key, or Parquet column, of the text.
+      on_bytes: called with the number of stored bytes read since the last call; `input_bytes` is their sum.
+      domain_key: the JSON key, or Parquet column, of a document's domain; dots lead into objects, as in
+        `meta.pile_set_name`. Without it, a document's domain is its file.
+
+    Raises:
+      UserError: at once for nothing at a path, an unknown suffix or a missing package; while iterating for content
+        that is not whole, not UTF-8, not JSON objects, or has no text or no domain.
+    """
+    everything = Piece(tuple(sized_input_files(paths)))
+    return documents_of_piece(everything, Keys(text_key, domain_key), on_bytes or (lambda count: None))
+
+
+def documents_of_piece(piece: Piece, keys: Keys, on_bytes: Callable[[int], Any]) -> Iterator[Document]:
+    """Yields the documents of a piece of the input.
+
+    Args:
+      piece: files, or a range of bytes of one, of which it has the lines that begin there.
+      keys: where the text is.
+      on_bytes: called with the number of stored bytes read since the last call.
+
+    Raises:
+      UserError: content that is not whole, not UTF-8, not JSON objects, or has no text or no domain.
+    """
+    for file in piece.files:
+        with storage.of(file.path).open_read(file.path) as stored:
+            if piece.end_byte is None:
+                yield from _documents_of_file(file, stored, keys, on_bytes)
+            else:
+                yield from _documents_of_range(piece, io.BufferedReader(stored, READ_BYTES), keys)
+                on_bytes(piece.size_bytes)
+
+
+def require_documents(documents: Iterable[Document]) -> Iterator[Document]:
+    """Yields the documents; raises `UserError` if there is not one."""
+    count = 0
+    for count, document in enumerate(documents, start=1):  # noqa: B007
+        yield document
+    if count == 0:
+        raise UserError("the input must hold at least one document and it holds none: name other files.")
+
+
+def read_text_file(path: str) -> str:
+    """Returns the text of one file, whatever its name ends in; line ends are kept as they are.
+
+    Raises:
+      UserError: no such file, nothing in it, or not UTF-8.
+    """
+    try:
+        text = _decode(storage.read_bytes(path), path, first_byte=0)
+    except FileNotFoundError as error:
+        raise UserError(f"a text file must exist, and {path!r} is none: name another.") from error
+    if not text:
+        raise UserError(f"a text file must hold text, and {path} is empty: name another.")
+    return text
+
+
+def _documents_of_file(
+    file: InputFile, stored: BinaryIO, keys: Keys, on_bytes: Callable[[int], Any]
+) -> Iterator[Document]:
+    content, compression = suffixes(file.path)
+    if content == PARQUET_SUFFIX:
+        yield from _documents_of_parquet(file.path, stored, keys)
+        on_bytes(file.size_bytes)
+        return
+    stream = io.BufferedReader(_Counted(stored, on_bytes), READ_BYTES)
+    if compression:
+        stream = open_decompressed(stream, compression, file.path)
+    if content == LINES_SUFFIX:
+        yield from _documents_of_lines(file.path, stream, keys)
+    else:
+        yield _document_of_text(file.path, stream.read(), keys)
+
+
+def _document_of_text(file: str, utf8: bytes, keys: Keys) -> Document:
+    if keys.domain is not None:
+        raise UserError(
+            f"--domain_key {keys.domain} needs JSON objects or Parquet rows, and {file} is plain text: leave the flag "
+            "out, or the file."
+        )
+    return Document(_decode(utf8, file, first_byte=0), utf8, file)
+
+
+def _documents_of_lines(file: str, stream: BinaryIO, keys: Keys) -> Iterator[Document]:
+    first_byte = 0
+    for number, line in enumerate(stream, start=1):
+        if not line.strip() and not stream.read(1):
+            return  # Many writers end a file with one empty line; it is no document.
+        yield _document_of_line(line, first_byte, _Place(file, "line", number), keys)
+        first_byte += len(line)
+
+
+def _documents_of_range(piece: Piece, stream: BinaryIO, keys: Keys) -> Iterator[Document]:
+    """Yields the documents whose lines begin in a range; the last may go on behind it."""
+    (file,) = piece.files
+    first_byte = piece.first_byte
+    if first_byte > 0:  # Unless the byte before ends a line, the range begins in one that belongs to the range before.
+        stream.seek(first_byte - 1)
+        first_byte += len(stream.readline()) - 1
+    while first_byte < piece.end_byte and (line := stream.readline()):
+        if not line.strip() and not stream.peek(1):
+            return
+        yield _document_of_line(line, first_byte, _Place(file.path, "the line that begins at byte", first_byte), keys)
+        first_byte += len(line)
+
+
+def _document_of_line(line: bytes, first_byte: int, place: _Place, keys: Keys) -> Document:
+    return _document(_fields_of_line(_decode(line, place.file, first_byte), place, keys), place, keys)
+
+
+def _fields_of_line(line: str, place: _Place, keys: Keys) -> dict[str, Any]:
+    try:
+        fields = json_files.parse_object(line)
+    except ValueError as error:
+        raise UserError(f"every line must be a JSON object, and {place} is not ({error}): mend it.") from error
+    if keys.text not in fields:
+        raise UserError(
+            f"every JSON object must have the key {keys.text!r}, and {place} has only {sorted(fields)}: "
+            "name the key of the text with --text_key."
+        )
+    return fields
+
+
+def _document(fields: dict[str, Any], place: _Place, keys: Keys) -> Document:
+    text = _require_string(fields[keys.text], keys.text, place)
+    domain = place.file if keys.domain is None else _require_string(_value_at(fields, keys.domain), keys.domain, place)
+    try:
+        return Document(text, text.encode("utf-8"), domain)
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"a text must be encodable as UTF-8, and in {place} character {error.start} is the lone surrogate "
+            f"U+{ord(text[error.start]):04X}: mend it."
+        ) from error
+
+
+def _value_at(fields: dict[str, Any], dotted_key: str) -> Any:
+    """({'meta': {'set': 'a'}}, 'meta.set') -> 'a'; None where there is none."""
+    value: Any = fields
+    for key in dotted_key.split("."):
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def _require_string(value: Any, key: str, place: _Place) -> str:
+    if not isinstance(value, str):
+        raise UserError(f"{key!r} must be a string, and in {place} it is a {type(value).__name__}: mend it.")
+    return value
+
+
+def _decode(data: bytes, file: str, first_byte: int) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"text must be UTF-8, and byte {first_byte + error.start} (from 0, decompressed) of {file} is not "
+            f"({error.reason}): convert the file, for example with iconv."
+        ) from error
+
+
+def _documents_of_parquet(file: str, stored: BinaryIO, keys: Keys) -> Iterator[Document]:
+    import pyarrow
+    import pyarrow.parquet
+
+    first_row = 1
+    try:
+        table = pyarrow.parquet.ParquetFile(stored)
+        if keys.text not in table.schema_arrow.names:
+            raise UserError(
+                f"a Parquet file must have the column {keys.text!r}, and {file} has only {table.schema_arrow.names}: "
+                "name the column of the text with --text_key."
+            )
+        columns = [keys.text] if keys.domain is None else [keys.text, keys.domain]
+        for batch in table.iter_batches(PARQUET_BATCH_ROWS, columns=columns):
+            for row, fields in enumerate(batch.to_pylist(), start=first_row):
+                yield _document(fields, _Place(file, "row", row), keys)
+            first_row += batch.num_rows
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} is not a whole Parquet file of UTF-8 text ({error}): make it again.") from error
+
+
+class _Counted(io.RawIOBase):
+    """A stream that reports how many bytes are read from it."""
+
+    def __init__(self, stream: BinaryIO, on_bytes: Callable[[int], Any]):
+        self._stream = stream
+        self._on_bytes = on_bytes
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        size = self._stream.readinto(buffer)
+        self._on_bytes(size)
+        return size
