@@ -9,18 +9,22 @@ the end of an epoch, so that every record appears exactly once in each.
 import dataclasses
 from collections.abc import Callable
 
+import numpy as np
 import tensorflow as tf
 
 from algpt2 import storage
+from algpt2.records.interleaving import standing_at
 from algpt2.records.record_set import RecordSet
 from algpt2.records.tfrecords import assert_ids_below, parse_records
 
 PARALLEL_READERS = 4
 RECORDS_PER_TURN = 16
 SHUFFLE_WINDOW_RECORDS = 16384
+READ_BYTES = 1 << 18
 _SHARD_ORDER, _RECORD_ORDER = 0, 1
 
-OpenShard = Callable[[tf.Tensor], tf.data.Dataset]
+OpenFrom = Callable[[tf.Tensor, tf.Tensor], tf.data.Dataset]
+"""Returns a dataset of a shard, by its number, from one of its records on."""
 
 
 def train_batches(
@@ -37,10 +41,10 @@ def train_batches(
     """
     files, counts = tf.constant(record_set.files), _records_of_shards(record_set)
 
-    def open_shard(shard: tf.Tensor) -> tf.data.Dataset:
-        return counted_shard(tf.gather(files, shard), tf.gather(counts, shard))
+    def open_from(shard: tf.Tensor, first: tf.Tensor) -> tf.data.Dataset:
+        return counted_shard(tf.gather(files, shard), tf.gather(counts, shard), first, record_set.record_bytes)
 
-    batches = _global_batches(record_set, batch_size, seed, first_batch, open_shard)
+    batches = _global_batches(record_set, batch_size, seed, first_batch, open_from)
     first_row, rows = _host_rows(batch_size, context)
 
     def parse(serialized: tf.Tensor) -> tf.Tensor:
@@ -64,10 +68,10 @@ def record_ids(record_set: RecordSet, batch_size: int, seed: int, batch: int) ->
     """Returns which records make up a global batch of `train_batches`, row by row."""
     counts = _records_of_shards(record_set)
 
-    def open_shard(shard: tf.Tensor) -> tf.data.Dataset:
-        return tf.data.Dataset.range(tf.gather(counts, shard)).map(lambda i: tf.stack([shard, i]))
+    def open_from(shard: tf.Tensor, first: tf.Tensor) -> tf.data.Dataset:
+        return tf.data.Dataset.range(first, tf.gather(counts, shard)).map(lambda i: tf.stack([shard, i]))
 
-    (ids,) = _global_batches(record_set, batch_size, seed, batch, open_shard).take(1)
+    (ids,) = _global_batches(record_set, batch_size, seed, batch, open_from).take(1)
     return [RecordId(record_set.files[shard], index) for shard, index in ids.numpy().tolist()]
 
 
@@ -93,12 +97,32 @@ def val_batches(record_set: RecordSet, batch_size: int, context: tf.distribute.I
     return batches.unbatch().prefetch(tf.data.AUTOTUNE)
 
 
-def counted_shard(file: tf.Tensor | str, records: tf.Tensor | int) -> tf.data.Dataset:
-    """Returns a shard's serialized records; if they are more or fewer than `records`, the dataset ends in an error.
+def counted_shard(
+    file: tf.Tensor | str, records: tf.Tensor | int, first: tf.Tensor | int = 0, record_bytes: int | None = None
+) -> tf.data.Dataset:
+    """Returns a shard's serialized records; if they are more or fewer than it should have, it ends in an error.
 
     A shard that was cut at a record's end, or exchanged for another, after its checksum was compared is found by this.
+
+    Args:
+      file: of the shard.
+      records: how many it should have.
+      first: the first record to give.
+      record_bytes: of each record in the file, so that nothing in front of the first is read; None if they differ.
     """
-    return tf.data.TFRecordDataset(file).apply(tf.data.experimental.assert_cardinality(records))
+    if record_bytes is None:
+        stream = tf.data.TFRecordDataset(file).skip(tf.cast(first, tf.int64))
+    else:
+        stream = _records_from(file, tf.cast(first, tf.int64) * record_bytes)
+    return stream.apply(tf.data.experimental.assert_cardinality(tf.cast(records - first, tf.int64)))
+
+
+def _records_from(file: tf.Tensor | str, first_byte: tf.Tensor) -> tf.data.Dataset:
+    """Returns the records of a file from a byte on, where one begins: `TFRecordDataset` has no such argument."""
+    stream = tf.raw_ops.TFRecordDatasetV2(
+        filenames=[file], compression_type="", buffer_size=READ_BYTES, byte_offsets=[first_byte]
+    )
+    return tf.data.experimental.from_variant(stream, tf.TensorSpec([], tf.string))
 
 
 def checked_records(serialized: tf.Tensor, record_set: RecordSet) -> tf.Tensor:
@@ -113,28 +137,52 @@ def _records_of_shards(record_set: RecordSet) -> tf.Tensor:
 
 
 def _global_batches(
-    record_set: RecordSet, batch_size: int, seed: int, first_batch: int, open_shard: OpenShard
+    record_set: RecordSet, batch_size: int, seed: int, first_batch: int, open_from: OpenFrom
 ) -> tf.data.Dataset:
-    """Returns an endless dataset of batches of what `open_shard` gives for each record."""
+    """Returns an endless dataset of batches of what `open_from` gives for each record."""
     first_epoch, offset = divmod(first_batch * batch_size, record_set.records)
-    epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
-    windows = epochs.flat_map(lambda epoch: _shuffled_epoch(len(record_set.files), seed, epoch, open_shard))
-    return _without_first(windows, offset).rebatch(batch_size, drop_remainder=True)
+    first_window, rest = divmod(offset, SHUFFLE_WINDOW_RECORDS)
+    begun = _rest_of_epoch(record_set, seed, first_epoch, first_window, open_from)
+    begun = begun.enumerate().map(lambda i, window: window[rest if i == 0 else 0 :])
+    later = tf.data.Dataset.range(first_epoch + 1, tf.int64.max).flat_map(
+        lambda epoch: _windows(_whole_shards(_shard_order(record_set, seed, epoch)), 0, seed, epoch, open_from)
+    )
+    return begun.concatenate(later).rebatch(batch_size, drop_remainder=True)
 
 
-def _shuffled_epoch(n_shards: int, seed: int, epoch: tf.Tensor, open_shard: OpenShard) -> tf.data.Dataset:
-    """Returns what `open_shard` gives for each record, once, in windows, in an order that follows from (seed, epoch).
+def _rest_of_epoch(
+    record_set: RecordSet, seed: int, epoch: int, first_window: int, open_from: OpenFrom
+) -> tf.data.Dataset:
+    """Returns the windows of an epoch from one on, without reading those in front of it."""
+    order = _shard_order(record_set, seed, tf.constant(epoch, tf.int64)).numpy().tolist()
+    records = [record_set.shards[shard].records for shard in order]
+    position = first_window * SHUFFLE_WINDOW_RECORDS
+    standing = standing_at(position, records, _readers(len(order)), RECORDS_PER_TURN)
+    shards = np.array([(order[one.number], one.first_record) for one in standing.shards], np.int64)
+    return _windows(shards, first_window, seed, tf.constant(epoch, tf.int64), open_from, standing.skip)
+
+
+def _windows(
+    shards: tf.Tensor | np.ndarray, first_window: int, seed: int, epoch: tf.Tensor, open_from: OpenFrom, skip: int = 0
+) -> tf.data.Dataset:
+    """Returns what `open_from` gives for shards' records, in windows, in an order that follows from (seed, epoch).
 
     All windows but an epoch's last hold SHUFFLE_WINDOW_RECORDS records. A window is one element of the dataset, because
-    `tf.data` spends more time on an element than on a record. Shards are permuted and read a few at a time in turn;
-    then each window of consecutive records is permuted. With up to SHUFFLE_WINDOW_RECORDS records this is a uniform
-    permutation. With more it is not, and need not be, because make_tfrecords.py has shuffled the documents.
+    `tf.data` spends more time on an element than on a record. Shards are read a few at a time in turn; then each window
+    of consecutive records is permuted. With up to SHUFFLE_WINDOW_RECORDS records this is a uniform permutation. With
+    more it is not, and need not be, because make_tfrecords.py has shuffled the documents.
+
+    Args:
+      shards: int64 (N, 2), the number of each and its first record, in the order of reading.
+      first_window: the number of the window that they begin with.
+      seed: of the order.
+      epoch: int64.
+      open_from: see there.
+      skip: how many of the first records are in the window before.
     """
-    shards = tf.range(n_shards, dtype=tf.int64)
-    shards = tf.random.experimental.stateless_shuffle(shards, _seed(seed, _SHARD_ORDER, epoch))
     stream = tf.data.Dataset.from_tensor_slices(shards).interleave(
-        open_shard,
-        cycle_length=min(PARALLEL_READERS, n_shards),
+        lambda shard: open_from(shard[0], shard[1]),
+        cycle_length=_readers(shards.shape[0]),
         block_length=RECORDS_PER_TURN,
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
@@ -144,13 +192,22 @@ def _shuffled_epoch(n_shards: int, seed: int, epoch: tf.Tensor, open_shard: Open
         window_seed = tf.random.experimental.stateless_fold_in(_seed(seed, _RECORD_ORDER, epoch), window)
         return tf.random.experimental.stateless_shuffle(records, window_seed)
 
-    return stream.batch(SHUFFLE_WINDOW_RECORDS).enumerate().map(permute)
+    return stream.skip(skip).batch(SHUFFLE_WINDOW_RECORDS).enumerate(first_window).map(permute)
 
 
-def _without_first(windows: tf.data.Dataset, records: int) -> tf.data.Dataset:
-    """Returns windows without the first `records` records, which lie in the epoch that they begin with."""
-    whole_windows, rest = divmod(records, SHUFFLE_WINDOW_RECORDS)
-    return windows.skip(whole_windows).enumerate().map(lambda i, window: window[rest if i == 0 else 0 :])
+def _shard_order(record_set: RecordSet, seed: int, epoch: tf.Tensor) -> tf.Tensor:
+    """Returns the numbers of the shards in the order in which an epoch reads them: int64 (shards,)."""
+    shards = tf.range(len(record_set.files), dtype=tf.int64)
+    return tf.random.experimental.stateless_shuffle(shards, _seed(seed, _SHARD_ORDER, epoch))
+
+
+def _whole_shards(order: tf.Tensor) -> tf.Tensor:
+    """int64 (N,) -> int64 (N, 2): each shard from its first record on."""
+    return tf.stack([order, tf.zeros_like(order)], axis=1)
+
+
+def _readers(n_shards: int) -> int:
+    return min(PARALLEL_READERS, n_shards)
 
 
 def _seed(seed: int, purpose: int, epoch: tf.Tensor) -> tf.Tensor:

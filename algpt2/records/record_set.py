@@ -10,6 +10,7 @@ from algpt2 import storage
 from algpt2.config.records import LEGACY_PACKING
 from algpt2.errors import UserError
 from algpt2.records.manifest import IDS_FORMAT, Manifest, Shard, Split, read_manifest
+from algpt2.records.record_bytes import frame_bytes, id_dtype
 from algpt2.storage.versions import Version, versions_of
 from algpt2.text.tokenizer import Tokenizer
 
@@ -43,6 +44,15 @@ class RecordSet:
     def target_bytes(self) -> int:
         """How many UTF-8 bytes all target tokens spell."""
         return sum(shard.target_bytes for shard in self.shards)
+
+    @property
+    def record_bytes(self) -> int | None:
+        """How many bytes each record takes in its shard; None if that is not told by the shards' sizes."""
+        size = frame_bytes(self.seq_len, id_dtype(self.vocab_size))
+        is_told = self.record_format == IDS_FORMAT and all(
+            shard.size_bytes == shard.records * size for shard in self.shards
+        )
+        return size if is_told else None
 
     @property
     def folders(self) -> list[str]:

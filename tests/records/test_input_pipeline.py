@@ -1,4 +1,5 @@
 import dataclasses
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ from original_records import write_original
 
 from algpt2.records import input_pipeline
 from algpt2.records.indexing import index_tfrecords
-from algpt2.records.input_pipeline import train_batches, val_batches
-from algpt2.records.record_set import open_record_set
+from algpt2.records.input_pipeline import record_ids, train_batches, val_batches
+from algpt2.records.record_set import RecordSet, open_record_set
+from algpt2.records.shard_writing import write_shard
 from algpt2.records.tfrecords import read_records
 
 BATCH_SIZE = 8
@@ -54,6 +56,23 @@ def rows(records):
 
 def all_records(record_set):
     return [r for file in record_set.files for r in read_records(file, record_set.seq_len, record_set.vocab_size)]
+
+
+def test_a_resumed_stream_reads_nothing_in_front_of_its_window(tmp_path, rng, monkeypatch):
+    """What was read before is zeros here, which stop whoever reads them."""
+    monkeypatch.setattr(input_pipeline, "SHUFFLE_WINDOW_RECORDS", 16)
+    files = tuple(str(tmp_path / name) for name in ("a", "b", "c"))
+    shards = tuple(write_shard(file, [rng.integers(0, 300, (4000, 5))], np.ones(300)) for file in files)
+    records = RecordSet(files, shards, str(tmp_path), 4, 300, 299, tokenizer_sha256="")
+    expected = global_batches(records, 3, first_batch=40)
+    seen = Counter(one.file for batch in range(40) for one in record_ids(records, BATCH_SIZE, 0, batch))
+    assert min(seen[file] for file in files) >= 96
+    for file in files:
+        zeros = seen[file] * records.record_bytes
+        Path(file).write_bytes(bytes(zeros) + Path(file).read_bytes()[zeros:])
+    np.testing.assert_array_equal(global_batches(records, 3, first_batch=40), expected)
+    with pytest.raises(tf.errors.DataLossError):
+        global_batches(records, 1)
 
 
 @pytest.mark.parametrize(("hosts", "replicas"), [(1, 2), (2, 2), (2, 4), (4, 8)])
