@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from algpt2 import cli
 from algpt2.config.options import add_options, given_options
 from algpt2.config.records import RecordOptions
-from algpt2.preparation.preparation import make_tfrecords
+from algpt2.preparation.plan import Part
+from algpt2.preparation.preparation import encode_part, make_tfrecords
 from algpt2.processes import available_cpus
 
 
@@ -20,7 +21,11 @@ def main(argv: Sequence[str]) -> int:
     arguments = parse(argv)
     options = RecordOptions(**given_options(arguments, RecordOptions))
     num_workers = available_cpus() if arguments.num_workers is None else arguments.num_workers
-    cli.print_json(make_tfrecords(arguments.input, arguments.tokenizer, arguments.output, options, num_workers))
+    work = (arguments.input, arguments.tokenizer, arguments.output, options, num_workers)
+    if arguments.shard is None:
+        cli.print_json(make_tfrecords(*work, arguments.merge))
+    else:
+        cli.print_json(encode_part(*work, Part.parse(arguments.shard)))
     return cli.EXIT_OK
 
 
@@ -43,6 +48,13 @@ def build_parser() -> argparse.ArgumentParser:
         type=int,
         help="processes that share the work; they change nothing of what is written (default: one for each CPU)",
     )
+    machines = parser.add_mutually_exclusive_group()
+    machines.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="encode the I-th part, from 0, of N that as many machines do, at any time, into the same output",
+    )
+    machines.add_argument("--merge", action="store_true", help="make the records of all parts, when they are encoded")
     add_options(parser, RecordOptions)
     return parser
 

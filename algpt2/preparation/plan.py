@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from algpt2.config.options import require
 from algpt2.config.records import RecordOptions
+from algpt2.errors import UserError, shown
 from algpt2.preparation.sorted_documents import Layout
 from algpt2.records.record_bytes import id_dtype
 from algpt2.storage.versions import Version, versions_of
@@ -40,6 +42,38 @@ class Command:
     inputs: tuple[str, ...]
     tokenizer_sha256: str
     options: RecordOptions
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """The part of the pieces that one of several machines encodes.
+
+    Attributes:
+      index: of the machine, from 0.
+      count: of the machines.
+
+    Raises:
+      UserError: the index is none of them.
+    """
+
+    index: int
+    count: int
+
+    def __post_init__(self) -> None:
+        require(0 <= self.index < self.count, "shard", "i/n with i from 0 to n - 1", str(self))
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Part":
+        """Returns '3/16' as a part; raises `UserError` for another text."""
+        index, _, count = text.partition("/")
+        if not all(number.isascii() and number.isdigit() for number in (index, count)):
+            raise UserError(
+                f"shard must be i/n with i from 0 to n - 1, received {shown(text)}: 0/4 is the first of four."
+            )
+        return cls(int(index), int(count))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,8 +114,14 @@ class Plan:
         return sum(one.piece.size_bytes for one in self.pieces)
 
 
-def make_plan(command: Command, vocab_size: int) -> Plan:
+def make_plan(command: Command, vocab_size: int, of_many_machines: bool = False) -> Plan:
     """Returns the plan of a command.
+
+    Args:
+      command: what was asked for.
+      vocab_size: of the tokenizer.
+      of_many_machines: whether files on a disk are told by path and size alone, because each machine may have a copy of
+        its own; else by the time of their last change too.
 
     Raises:
       UserError: nothing at a path, an unknown suffix, or a package that a format needs is not installed.
@@ -90,7 +130,8 @@ def make_plan(command: Command, vocab_size: int) -> Plan:
     tokens = sum(_text_bytes(file) for file in files) * TOKENS_PER_BYTE
     dtype = id_dtype(vocab_size)
     bin_bits = min(MOST_BIN_BITS, math.ceil(math.log2(max(1.0, tokens * dtype.itemsize / BIN_BYTES))))
-    versions = dict(zip(files, versions_of([file.path for file in files]), strict=True))
+    found = [(file.size_bytes,) for file in files] if of_many_machines else versions_of([file.path for file in files])
+    versions = dict(zip(files, found, strict=True))
     cut = pieces(files, _piece_bytes(sum(file.size_bytes for file in files)))
     named = (NamedPiece(_name(piece, versions, command, bin_bits), piece) for piece in cut)
     return Plan(command, tuple(named), Layout(bin_bits, dtype))

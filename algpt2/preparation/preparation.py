@@ -1,19 +1,20 @@
 """Documents to a folder of TFRecord shards: encode, split, shuffle, pack, write, and the manifest last."""
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from algpt2.config.options import COUNT, require
 from algpt2.config.records import LEGACY_PACKING, RecordOptions
-from algpt2.errors import UserError
+from algpt2.errors import UserError, shown
 from algpt2.preparation.encoding import TRAIN, VAL, SplitCounts
 from algpt2.preparation.packing import record_count
-from algpt2.preparation.plan import Command, Plan, make_plan
+from algpt2.preparation.plan import Command, Part, Plan, make_plan
 from algpt2.preparation.pool import InProcess, InProcesses, workers
 from algpt2.preparation.work import Report, Shards, Work
-from algpt2.preparation.work_folder import WorkFolder, opened_work, require_new_or_unfinished
+from algpt2.preparation.work_folder import WorkFolder, opened_part, opened_work, require_new_or_unfinished
 from algpt2.progress import progress_bar
 from algpt2.records.manifest import Manifest, Split, counts, read_manifest, write_manifest
 from algpt2.text.tokenizer import Tokenizer
@@ -22,7 +23,12 @@ SHARDS_OF = {TRAIN: "num_shards", VAL: "num_val_shards"}
 
 
 def make_tfrecords(
-    inputs: Sequence[str], tokenizer_folder: str, output: str, options: RecordOptions, num_workers: int = 1
+    inputs: Sequence[str],
+    tokenizer_folder: str,
+    output: str,
+    options: RecordOptions,
+    num_workers: int = 1,
+    merge: bool = False,
 ) -> dict[str, Any]:
     """Writes `train-*` and `val-*` shards, the tokenizer's files and `manifest.json` to a new folder.
 
@@ -36,21 +42,21 @@ def make_tfrecords(
       output: the new folder, local or gs://.
       options: how documents become records.
       num_workers: processes that share the work; 1 is this process alone.
+      merge: whether `encode_part` has encoded the documents already, on other machines.
 
     Returns:
       The manifest's counts, and `tokens_per_second` of the whole run (all input tokens / wall-clock seconds).
 
     Raises:
       UserError: the output folder already holds something else; the tokenizer or the input is wrong; or the documents
-        are too few for the split, or for the number of shards, that was asked for.
+        are too few for the split, or for the number of shards, that was asked for; or `merge`, and a part is missing.
     """
     start = time.perf_counter()
-    require(COUNT.holds(num_workers), "num_workers", COUNT.text, num_workers)
-    require_new_or_unfinished(output)
-    tokenizer = Tokenizer.load(tokenizer_folder)
-    plan = make_plan(Command(tuple(inputs), tokenizer.sha256, options), tokenizer.vocab_size)
+    plan, tokenizer = _planned(inputs, tokenizer_folder, output, options, num_workers, of_many_machines=merge)
     with opened_work(output, plan.command) as folder, _tidied(plan, folder):
         if not folder.is_sealed():
+            if merge:
+                _require_parts(plan, folder)
             with workers(min(num_workers, len(plan.pieces)), plan, tokenizer, output) as pool:
                 _encode(plan, folder, pool)
                 splits = _write(plan, folder, pool)
@@ -60,6 +66,57 @@ def make_tfrecords(
     manifest = read_manifest(output)
     tokens = manifest.train.input_tokens + manifest.val.input_tokens
     return {**counts(manifest), "tokens_per_second": round(tokens / (time.perf_counter() - start))}
+
+
+def encode_part(
+    inputs: Sequence[str],
+    tokenizer_folder: str,
+    output: str,
+    options: RecordOptions,
+    num_workers: int,
+    part: Part,
+) -> dict[str, Any]:
+    """Encodes the documents of one of several parts of the input, for `make_tfrecords` with `merge` to go on from.
+
+    Every machine must see the input under the same names, and `output`, which they share.
+
+    Returns:
+      The part, how many `pieces` of the input are in it, and the counts of its documents.
+
+    Raises:
+      UserError: as `make_tfrecords`; or another process does this part.
+    """
+    plan, tokenizer = _planned(inputs, tokenizer_folder, output, options, num_workers, of_many_machines=True)
+    mine = dataclasses.replace(plan, pieces=plan.pieces[part.index :: part.count])
+    with opened_part(output, plan.command, part) as folder:
+        with workers(max(1, min(num_workers, len(mine.pieces))), mine, tokenizer, output) as pool:
+            _encode(mine, folder, pool)
+        found = _counts(mine, folder, TRAIN) + _counts(mine, folder, VAL)
+    return {"shard": str(part), "pieces": len(mine.pieces), **dataclasses.asdict(found)}
+
+
+def _planned(
+    inputs: Sequence[str],
+    tokenizer_folder: str,
+    output: str,
+    options: RecordOptions,
+    num_workers: int,
+    of_many_machines: bool,
+) -> tuple[Plan, Tokenizer]:
+    require(COUNT.holds(num_workers), "num_workers", COUNT.text, num_workers)
+    require_new_or_unfinished(output)
+    tokenizer = Tokenizer.load(tokenizer_folder)
+    command = Command(tuple(inputs), tokenizer.sha256, options)
+    return make_plan(command, tokenizer.vocab_size, of_many_machines), tokenizer
+
+
+def _require_parts(plan: Plan, folder: WorkFolder) -> None:
+    missing = [number for number, named in enumerate(plan.pieces) if folder.encoded_piece(named.name) is None]
+    if missing:
+        raise UserError(
+            f"--merge needs all {len(plan.pieces)} pieces of the input, and {len(missing)} are not encoded: run the "
+            f"--shard i/n that lack, which are those with i = {shown(missing[:10])} modulo n."
+        )
 
 
 class TooFewRecordsError(UserError):

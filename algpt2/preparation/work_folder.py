@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from algpt2 import storage
 from algpt2.errors import UserError
 from algpt2.preparation.encoding import EncodedPiece
-from algpt2.preparation.plan import Command, Plan
+from algpt2.preparation.plan import Command, Part, Plan
 from algpt2.records.manifest import MANIFEST_NAME, Shard
 from algpt2.storage import json_files
 from algpt2.storage.folder_lock import LOCK_NAME, locked
@@ -99,16 +99,35 @@ def opened_work(output: str, command: Command) -> Iterator[WorkFolder]:
     Raises:
       UserError: the folder holds something else, another command's work, or work that another process does.
     """
+    _begin(output, command)
+    with locked(output, work="make records", flag="--output"):
+        require_new_or_unfinished(output)
+        for folder in (output, storage.join(output, WORK_FOLDER)):
+            storage.delete_temporary_files(folder)
+        yield WorkFolder(output)
+
+
+@contextlib.contextmanager
+def opened_part(output: str, command: Command, part: Part) -> Iterator[WorkFolder]:
+    """Holds one part of a preparation in an output folder that other machines work in as well.
+
+    Raises:
+      UserError: the folder holds something else, another command's work, or this part, which another process does.
+    """
+    _begin(output, command)
+    folder = storage.join(output, WORK_FOLDER, f"part-{part.index:05d}-of-{part.count:05d}")
+    storage.write_text(storage.join(folder, "part.json"), json_files.dumps(dataclasses.asdict(part)) + "\n")
+    with locked(folder, work="make a part of records", flag="--shard"):
+        yield WorkFolder(output)
+
+
+def _begin(output: str, command: Command) -> None:
+    """Says whose work it is in a new folder, or raises `UserError` for another command's."""
     require_new_or_unfinished(output)
     path = _command_path(output)
     if not storage.exists(path):
         storage.write_text(path, json_files.dumps(dataclasses.asdict(command)) + "\n")
-    with locked(output, work="make records", flag="--output"):
-        require_new_or_unfinished(output)
-        _require_same_command(path, command, output)
-        for folder in (output, storage.parent(path)):
-            storage.delete_temporary_files(folder)
-        yield WorkFolder(output)
+    _require_same_command(path, command, output)
 
 
 def _require_same_command(path: str, command: Command, output: str) -> None:
