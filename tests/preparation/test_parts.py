@@ -7,9 +7,10 @@ import pytest
 
 from algpt2.config.records import RecordOptions
 from algpt2.errors import UserError
-from algpt2.preparation import plan, preparation
+from algpt2.preparation import plan
 from algpt2.preparation.plan import Part
 from algpt2.preparation.preparation import encode_part, make_tfrecords
+from algpt2.preparation.work import Work
 from algpt2.text.tokenizer import Tokenizer
 
 TEXTS = [f"number {n}: " + "the cat sat on the mat \u00e9 " * (n % 50) for n in range(500)]
@@ -44,7 +45,7 @@ def test_a_copy_of_the_input_on_another_machine_is_the_same_input(tmp_path, inpu
     encode_part(*inputs, OPTIONS, 1, Part(0, 1))
     shutil.copyfile(inputs[0][0], tmp_path / "copy")
     (tmp_path / "copy").rename(inputs[0][0])  # another inode and another time of change
-    monkeypatch.setattr(preparation, "_encode_piece", None)
+    monkeypatch.setattr(Work, "encode", None)
     assert make_tfrecords(*inputs, OPTIONS, merge=True)["train"]["records"] > 0
 
 
@@ -59,7 +60,7 @@ def test_a_part_that_is_missing_is_named(inputs):
 
 def test_a_part_that_is_done_is_not_done_again_and_more_parts_than_pieces_do_nothing(inputs, monkeypatch):
     first = encode_part(*inputs, OPTIONS, 1, Part(0, 2))
-    monkeypatch.setattr(preparation, "_encode_piece", None)
+    monkeypatch.setattr(Work, "encode", None)
     assert encode_part(*inputs, OPTIONS, 1, Part(0, 2)) == first
     assert encode_part(*inputs, OPTIONS, 2, Part(99, 100)) == {
         **{"shard": "99/100", "pieces": 0, "documents": 0, "text_bytes": 0, "input_tokens": 0}

@@ -17,8 +17,8 @@ SEQ_LEN, VOCAB_SIZE = 4, 64
 
 
 def make_shard(path, n_records, first_id, seq_len):
-    records = [np.full(seq_len + 1, first_id + i) for i in range(n_records)]
-    return write_shard(str(path), [np.stack(records)], byte_lengths=np.arange(VOCAB_SIZE))
+    records = np.full((n_records, seq_len + 1), first_id) + np.arange(n_records)[:, None]
+    return write_shard(str(path), [records], byte_lengths=np.arange(VOCAB_SIZE))
 
 
 def make_folder(folder, first_id=0, n_train=(2, 3), n_val=(1,), seq_len=SEQ_LEN, vocab_size=VOCAB_SIZE, **changes):

@@ -229,7 +229,7 @@ def test_what_was_written_or_dropped_takes_no_memory(fails):
     publisher = Publisher("p")
     publisher.put("x", write)
     del write, snapshot
-    publisher.wait_while_healthy(Deadline(LONG))
+    publisher.wait(Deadline(LONG), until_failure=True)
     publisher.drop("x")
     deadline = Deadline(LONG)
     while kept() is not None:  # the thread lets go of it a moment later
