@@ -5,8 +5,8 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 
 from algpt2.errors import UserError
-from algpt2.model.sizes import training_flops_per_token
 from algpt2.studies.cells import CONFIRMATION, SELECTION, Cell
+from algpt2.studies.cost import cell_flops
 from algpt2.studies.results import FINISHED, CellResult, scores_of
 from algpt2.studies.spec import Spec
 from algpt2.studies.stages import RateChoice, choose_rate, planned_cells
@@ -112,9 +112,8 @@ def _row(
     spec: Spec, stage: str, cells: Sequence[Cell], finished: Collection[Cell], growth: int, speed: Speed
 ) -> StageRow:
     left = [cell for cell in cells if cell not in finished]
-    configs = [spec.model_config(spec.arm(cell.arm)) for cell in left]
     tokens = spec.tokens * len(left)
-    flops = float(sum(spec.tokens * training_flops_per_token(config) for config in configs))
+    flops = math.fsum(cell_flops(spec, cell) for cell in left)
     return StageRow(
         stage=stage,
         cells=len(cells),

@@ -6,9 +6,9 @@ from typing import Any
 
 from algpt2 import storage
 from algpt2.errors import UserError
-from algpt2.model.sizes import training_flops_per_token
 from algpt2.storage import json_files
 from algpt2.studies.cells import RESULTS_FOLDER, Cell
+from algpt2.studies.cost import cell_flops
 from algpt2.studies.rehearsed import read_peaks
 from algpt2.studies.spec import Spec, parse_spec
 from algpt2.studies.stages import RateChoice, Scores, choose_rate, planned_cells
@@ -44,7 +44,7 @@ class CellResult:
       status: `finished`, `failed` or `missing`.
       reason: why it failed, in one sentence.
       parameters: of the model, a shared one counted once.
-      flops: of the whole training, by `training_flops_per_token`.
+      flops: of the whole training, by `cell_flops`.
       tokens: target tokens that it is trained on.
       tokens_per_second: target tokens.
       val_nats_per_token: loss over the whole validation set after the last step.
@@ -206,7 +206,7 @@ def missing_result(record: StudyRecord, cell: Cell) -> CellResult:
         status=MISSING,
         reason=None,
         parameters=config.parameter_count(),
-        flops=float(record.spec.tokens * training_flops_per_token(config)),
+        flops=cell_flops(record.spec, cell),
         tokens=record.spec.tokens,
         tokens_per_second=None,
         val_nats_per_token=None,
