@@ -4,10 +4,8 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
-
-import numpy as np
 
 from algpt2.config.options import require
 from algpt2.config.records import RecordOptions
@@ -147,11 +145,6 @@ def _name(piece: Piece, versions: Mapping[InputFile, Version], command: Command,
 
 def _hash(content: Any) -> str:
     return hashlib.blake2b(json.dumps(content).encode(), digest_size=NAME_BYTES).hexdigest()
-
-
-def expected_disk_bytes(files: Sequence[InputFile], dtype: np.dtype) -> int:
-    """Returns about how much disk a preparation needs: all ids, sorted, and then again as records."""
-    return round(2 * sum(_text_bytes(file) for file in files) * TOKENS_PER_BYTE * dtype.itemsize)
 
 
 def _piece_bytes(total: int) -> int:

@@ -5,7 +5,7 @@ import contextlib
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from typing import Any
 
 from algpt2 import interrupts
 from algpt2.preparation.plan import Plan
@@ -17,7 +17,6 @@ SECONDS_BETWEEN_REPORTS = 0.2
 Task = tuple[Any, ...]
 Do = Callable[..., Any]
 
-T = TypeVar("T")
 _worker: "tuple[Work, Any]"
 
 

@@ -199,7 +199,8 @@ def _check_records(name: str, records: int, seq_len: int, num_shards: int) -> No
 
 def _write_split(plan: Plan, folder: WorkFolder, pool: InProcess | InProcesses, split: str, shards: Shards) -> None:
     todo = [index for index in range(shards.count) if folder.shard(plan, split, index) is None]
-    tasks = [(split, shards, [index]) for index in todo]
+    together = [todo] if plan.options.packing == LEGACY_PACKING else [[index] for index in todo]
+    tasks = [(split, shards, indices) for indices in together]
     with progress_bar(f"writing {split}", "record", shards.total) as progress:
         progress.update(shards.total - sum(shards.size(index) for index in todo))
         pool.run(_write_shards, tasks, progress.update)

@@ -32,6 +32,7 @@ class Work:
         self._tokenizer = tokenizer
         self._output = output
         self._folder = WorkFolder(output)
+        self._copies = storage.LocalCopies()
 
     def encode(self, number: int, report: Report) -> None:
         """Encodes a piece of the input; `report` is called with stored bytes read."""
@@ -40,13 +41,12 @@ class Work:
         self._folder.put_encoded_piece(named.name, encoder.encode(named.name, named.piece, report))
 
     def write(self, split: str, shards: "Shards", indices: Sequence[int], report: Report) -> None:
-        """Writes some shards of a split; `report` is called with records written."""
+        """Writes some shards of a split, of ascending indices; `report` is called with records written."""
         byte_lengths = self._tokenizer.token_byte_lengths()
         with self._opened(split) as files:
-            stream = TokenStream(files, self._tokenizer.eos_id)
+            blocks_of = self._blocks_of(files)
             for index in indices:
-                first, end = shards.records(index)
-                blocks = _reported(self._blocks(files, stream, first, end), report)
+                blocks = _reported(blocks_of(*shards.records(index)), report)
                 path = storage.join(self._output, shards.name(split, index))
                 self._folder.put_shard(self._plan, split, index, write_shard(path, blocks, byte_lengths))
 
@@ -57,12 +57,14 @@ class Work:
             records = sum(len(records) for records in map(packer.add, self._documents(files)))
         return records, packer.lost_tokens, packer.false_eos
 
-    def _blocks(self, files: list[SortedFile], stream: TokenStream, first: int, end: int) -> Iterator[np.ndarray]:
+    def _blocks_of(self, files: list[SortedFile]) -> Callable[[int, int], Iterator[np.ndarray]]:
+        """Returns what gives the records from one to before another; legacy ones once, in ascending order."""
         seq_len = self._plan.options.seq_len
         if self._plan.options.packing != LEGACY_PACKING:
-            return record_blocks(stream.read(first * seq_len, end * seq_len + 1), seq_len)
-        records = itertools.chain.from_iterable(map(self._legacy_packer().add, self._documents(files)))
-        return _blocks_of(itertools.islice(records, first, end))
+            stream = TokenStream(files, self._tokenizer.eos_id)
+            return lambda first, end: record_blocks(stream.read(first * seq_len, end * seq_len + 1), seq_len)
+        records = enumerate(itertools.chain.from_iterable(map(self._legacy_packer().add, self._documents(files))))
+        return lambda first, end: _blocks(record for number, record in _until(records, end) if number >= first)
 
     def _legacy_packer(self) -> LegacyPacker:
         return LegacyPacker(self._plan.options.seq_len, self._tokenizer.eos_id)
@@ -76,7 +78,7 @@ class Work:
     def _opened(self, split: str) -> Iterator[list[SortedFile]]:
         with contextlib.ExitStack() as stack:
             names = [name for piece in self._encoded(split) for name in piece.files]
-            copies = [stack.enter_context(storage.local_copy(storage.join(self._folder.path, name))) for name in names]
+            copies = [self._copies.file(storage.join(self._folder.path, name)) for name in names]
             yield [stack.enter_context(SortedFile(copy, self._plan.layout)) for copy in copies]
 
     def _encoded(self, split: str) -> Iterator[EncodedSplit]:
@@ -108,7 +110,15 @@ class Shards:
         return f"{split}-{index:05d}-of-{self.count:05d}.tfrecord"
 
 
-def _blocks_of(records: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+def _until(numbered: Iterator[tuple[int, np.ndarray]], end: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields numbered records to before number `end`, and takes no more of them."""
+    for number, record in numbered:
+        yield number, record
+        if number == end - 1:
+            return
+
+
+def _blocks(records: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
     while block := list(itertools.islice(records, BLOCK_RECORDS)):
         yield np.stack(block)
 

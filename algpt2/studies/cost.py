@@ -3,9 +3,8 @@
 import dataclasses
 from collections import Counter
 
-from algpt2.config.depth_warmup import depth_at
 from algpt2.config.model import GPTConfig
-from algpt2.config.seq_len_warmup import seq_len_at
+from algpt2.config.step_shape import StepShape, shape_at
 from algpt2.config.training import TrainConfig
 from algpt2.model.sizes import training_flops_per_token
 from algpt2.studies.cells import Cell
@@ -26,15 +25,12 @@ def training_flops(tokens: int, model: GPTConfig, training: TrainConfig) -> floa
       model: at its full depth and length.
       training: says how many steps there are, and which of them have fewer layers or positions.
     """
-    shapes = Counter(
-        (depth_at(step, training, model.n_layer), seq_len_at(step, training, model.seq_len))
-        for step in range(training.total_steps)
-    )
-    whole = sum(steps * training_flops_per_token(_of_shape(model, *shape)) for shape, steps in shapes.items())
+    shapes = Counter(shape_at(step, training, model) for step in range(training.total_steps))
+    whole = sum(steps * training_flops_per_token(_of_shape(model, shape)) for shape, steps in shapes.items())
     return float(tokens * whole / training.total_steps)
 
 
-def _of_shape(model: GPTConfig, n_layer: int, seq_len: int) -> GPTConfig:
+def _of_shape(model: GPTConfig, shape: StepShape) -> GPTConfig:
     """Returns a model that costs as much; which layers share parameters costs nothing."""
     unshared = {"share_layers": False, "attention_sharing": None, "feed_forward_sharing": None}
-    return dataclasses.replace(model, n_layer=n_layer, seq_len=seq_len, **unshared)
+    return dataclasses.replace(model, **shape._asdict(), **unshared)

@@ -16,11 +16,6 @@ class Packer:
         self._record = np.empty(seq_len + 1, dtype=np.int32)
         self._filled = 0
 
-    @property
-    def tail(self) -> np.ndarray:
-        """The ids of the unfinished record, int32; it starts at the last record's last id, if there is a record."""
-        return self._record[: self._filled].copy()
-
     def add(self, ids) -> list[np.ndarray]:
         """Appends one document's ids, without EOS, and returns the records it completes."""
         document = np.asarray(ids, dtype=np.int32)
