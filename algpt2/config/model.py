@@ -64,17 +64,8 @@ class GPTConfig:
     attention_sharing: str | None = None
     feed_forward_sharing: str | None = None
     dropout: float = 0.1
-    application_scales: bool = option(
-        False, "the output of each attention and feed-forward part has a scale and a bias for each application"
-    )
-    application_norms: bool = option(False, "the output of each layer norm in a block has them for each application")
-    input_skip: bool = option(False, "a multiple of the embeddings, learned for each application, enters it")
-    previous_skip: bool = option(False, "a multiple of what the application before has added enters each application")
     hyper_connections: int = option(
         0, "lanes of the residual stream, mixed anew in each application (arXiv:2409.19606); 0 is one plain stream"
-    )
-    value_embeddings: bool = option(
-        False, "a second token table, whose rows are added to the values of each attention, times a learned number"
     )
     position_encoding: str = option(
         LEARNED,
@@ -98,14 +89,9 @@ class GPTConfig:
         ("scaled", "original"),
     )
     embedding_norm: bool = option(False, "the sum of both embeddings goes through an RMS norm, before any projection")
-    embedding_scale: float = option(1.0, "by which what enters the first block is multiplied", rule=ABOVE_0)
     logit_scale: float = option(1.0, "by which the logits are multiplied", rule=ABOVE_0)
     logits_as_gpt2: bool = option(
         False, "the logits are multiplied by sqrt(768 / table width) too: they start as large as GPT-2's at any width"
-    )
-    learned_logit_scale: bool = option(False, "the logits are multiplied by a parameter too, which starts at 1")
-    residual_scale: float = option(
-        1.0, "by which the output of each attention and feed-forward part is multiplied", rule=ABOVE_0
     )
 
     def __post_init__(self) -> None:
@@ -213,7 +199,7 @@ class GPTConfig:
 
     @property
     def head_scale(self) -> float:
-        """By which the logits are multiplied, beside the learned scale."""
+        """By which the logits are multiplied."""
         return self.logit_scale * ((GPT2_WIDTH / self.table_width) ** 0.5 if self.logits_as_gpt2 else 1.0)
 
     def parameter_count(self) -> int:
@@ -225,10 +211,9 @@ class GPTConfig:
         attention = (3 * d * d + 3 * d) + (d * d + d) + 2 * d
         feed_forward = (d * f + f) + (f * d + d) + 2 * d
         blocks = self.n_attention * attention + self.n_feed_forward * feed_forward
-        scales = (e if self.embedding_norm else 0) + int(self.learned_logit_scale)
+        norm = e if self.embedding_norm else 0
         own = sum(math.prod(shape) for shape in application_shapes(self).values())
-        values = self.vocab_size * d if self.value_embeddings else 0
-        return tables + projections + blocks + scales + 2 * d + own + values
+        return tables + projections + blocks + norm + 2 * d + own
 
     @classmethod
     def from_preset(cls, name: str) -> "GPTConfig":
@@ -252,14 +237,10 @@ class GPTConfig:
 
 def application_shapes(config: GPTConfig) -> dict[str, tuple[int, ...]]:
     """Returns the shapes of the parameters that belong to an application, by their names below `applications.`."""
-    n, d, lanes = config.n_layer, config.d_model, config.hyper_connections
-    parts = ["ln_1", "ln_2"] if config.application_norms else []
-    parts += ["attn", "mlp"] if config.application_scales else []
-    shapes: dict[str, tuple[int, ...]] = {f"{part}.{name}": (n, d) for part in parts for name in ("scale", "bias")}
-    shapes |= {name: (n, d) for name in ("input_skip", "previous_skip") if getattr(config, name)}
-    if lanes:
-        shapes |= {"lane_inputs": (n, lanes), "lane_mixing": (n, lanes, lanes), "lane_outputs": (n, lanes)}
-    return shapes | ({"value_scale": (n,)} if config.value_embeddings else {})
+    n, lanes = config.n_layer, config.hyper_connections
+    if not lanes:
+        return {}
+    return {"lane_inputs": (n, lanes), "lane_mixing": (n, lanes, lanes), "lane_outputs": (n, lanes)}
 
 
 def config_from_dict(fields: dict[str, Any], source: str) -> GPTConfig:

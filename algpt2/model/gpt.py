@@ -76,15 +76,9 @@ class GPT(keras.Model):
             self.wpe = self._table("wpe", config.n_position_rows, rng)
         if config.untied_head:
             self.lm_head = self._table("lm_head", config.vocab_size, rng)
-        if config.learned_logit_scale:
-            self.logit_scale = self.add_weight(name="logit_scale", shape=(), initializer="ones", autocast=False)
         if config.tied_projections:
             shape = (config.embedding_size,)
             self.head_bias = self.add_weight(name="head_bias", shape=shape, initializer="zeros", autocast=False)
-        if config.value_embeddings:
-            initializer = normal_initializer(INITIAL_STDDEV, rng)
-            shape = (config.vocab_size, config.d_model)
-            self.value_table = self.add_weight(name="value_table", shape=shape, initializer=initializer, autocast=False)
         self.applications = Applications(config, dtype=self.dtype_policy, name="applications")
         if config.embedding_norm:
             self.embedding_norm = rms_norm(self.dtype_policy, "embedding_norm")
@@ -187,13 +181,13 @@ class GPT(keras.Model):
         if documents is not None:
             of_tokens = ops.slice(documents, (0, slot), ops.shape(ids))
             visible = visible & (of_tokens[:, :, None] == documents[:, None, :])
-        stream, new_cache = self.applications.begin(x, self._value_embeddings(ids)), []
+        stream, new_cache = self.applications.begin(x), []
         for application, layer_cache in enumerate(cache):
             attention, feed_forward = self._parts_of(application)
             x = self.applications.input(stream, application)
-            place = self._place(Place(0, own=self.applications), stream, application)
-            result, layer_cache = attention.attend_with_cache(x, layer_cache, slot, visible, place)
-            stream = self.applications.after(stream, x, feed_forward.feed_forward(result, place), application)
+            result, layer_cache = attention.attend_with_cache(x, layer_cache, slot, visible)
+            result = feed_forward.feed_forward(result, Place(application))
+            stream = self.applications.after(stream, x, result, application)
             new_cache.append(layer_cache)
         return self._head_input(self.applications.end(stream)), tuple(new_cache)
 
@@ -228,8 +222,8 @@ class GPT(keras.Model):
             # The generator counts up by one, as the dropout sites within a model do. Its count is hashed, or the masks
             # of one step would come again at other sites in the next.
             dropout_seed = keras.random.randint((2,), 0, 2**31 - 1, dtype="int32", seed=self.dropout_seeds)
-        stream = self.applications.begin(self.embed(ids, 0, dropout_seed), self._value_embeddings(ids))
-        place = Place(0, dropout_seed, self.applications, documents=self.documents_of(ids))
+        stream = self.applications.begin(self.embed(ids, 0, dropout_seed))
+        place = Place(0, dropout_seed, self.documents_of(ids))
         stream = self._apply_blocks(stream, place, remat, n_layer or self.config.n_layer)
         return self._head_input(self.applications.end(stream))
 
@@ -251,26 +245,19 @@ class GPT(keras.Model):
             x = x + ops.take(self.wpe, positions, axis=0)
         x = ops.cast(x, self.compute_dtype)
         x = self.embedding_norm(x) if self.config.embedding_norm else x
-        x = self.embedding_projection(x) if self.config.embedding_size else x
-        return scaled(x, self.config.embedding_scale)
-
-    def _value_embeddings(self, ids: TensorLike) -> Tensor | None:
-        """ids (B, L) -> (B, L, D), or None if the model has no value embeddings."""
-        if not self.config.value_embeddings:
-            return None
-        return ops.cast(ops.take(self.value_table, ids, axis=0), self.compute_dtype)
+        return self.embedding_projection(x) if self.config.embedding_size else x
 
     def _apply_blocks(self, stream: Stream, first_place: Place, remat: str, n_layer: int) -> Stream:
         """Returns the stream after the first `n_layer` applications."""
 
         def apply(parts: tuple[Block, Block], stream: Stream, application: Integer) -> Stream:
             attention, feed_forward = parts
-            x, place = self.applications.input(stream, application), self._place(first_place, stream, application)
+            x, place = self.applications.input(stream, application), first_place._replace(application=application)
             result = feed_forward.feed_forward(attention.attend(x, place), place)
             return self.applications.after(stream, x, result, application)
 
         def apply_packed(parts: tuple[Block, Block], packed: Tensor, application: Integer) -> Tensor:
-            return pack(apply(parts, unpack(packed, stream), application))
+            return pack(apply(parts, unpack(packed), application))
 
         all_parts = [self._parts_of(application) for application in range(n_layer)]
         if remat == "none":
@@ -280,14 +267,10 @@ class GPT(keras.Model):
         packed = pack(stream)
         if self.config.n_block == 1:
             packed = rematerialised_loop(functools.partial(apply_packed, all_parts[0]), packed, n_layer)
-            return unpack(packed, stream)
+            return unpack(packed)
         for application, parts in enumerate(all_parts):
             packed = rematerialised(functools.partial(apply_packed, parts), packed, application)
-        return unpack(packed, stream)
-
-    def _place(self, first_place: Place, stream: Stream, application: Integer) -> Place:
-        more_values = self.applications.values_of(stream, application)
-        return first_place._replace(application=application, more_values=more_values)
+        return unpack(packed)
 
     def _parts_of(self, application: int) -> tuple[Block, Block]:
         """Returns the blocks that hold the attention and the feed-forward part of an application."""
@@ -307,8 +290,7 @@ class GPT(keras.Model):
             x = ops.matmul(x, ops.cast(ops.transpose(kernel), x.dtype)) + ops.cast(bias, x.dtype)
         elif self.config.embedding_size:
             x = self.head_projection(x)
-        x = scaled(x, self.config.head_scale)
-        return x * ops.cast(self.logit_scale, x.dtype) if self.config.learned_logit_scale else x
+        return scaled(x, self.config.head_scale)
 
     def named_parameters(self) -> dict[str, keras.Variable]:
         """Returns every parameter under its published GPT-2 name, in Keras' order, which is that of `parameter_shapes`.

@@ -11,7 +11,6 @@ import numpy as np
 from keras import ops
 
 from algpt2.config.model import ALIBI, GPTConfig
-from algpt2.model.applications import Applications
 from algpt2.model.attention import cached_attention, causal_attention
 from algpt2.model.attention_bias import AttentionBias, alibi_slopes, linear_bias
 from algpt2.model.configured_layer import ConfiguredLayer
@@ -80,7 +79,6 @@ class CausalSelfAttention(SeededLayer):
         x: Tensor,
         dropout_seed: TensorLike | None = None,
         first_site: Integer = 0,
-        more_values: Tensor | None = None,
         documents: TensorLike | None = None,
     ) -> Tensor:
         """Returns the attention's contribution to the residual stream, (B, L, D).
@@ -89,19 +87,15 @@ class CausalSelfAttention(SeededLayer):
           x: (B, L, D).
           dropout_seed: int32 (2,), or None without dropout.
           first_site: dropout site of the attention weights.
-          more_values: what is added to the values, (B, L, D), if anything.
           documents: int32 (B, L), the number of the document that each position is of, which alone it sees; None where
             a position sees all before it.
         """
         dropout = Dropout(self.config.dropout, dropout_seed, first_site)
         query, key, value = self._query_key_value(x)
-        if more_values is not None:
-            heads = (-1, x.shape[1], self.config.n_head, self.config.head_size)
-            value = value + ops.transpose(ops.reshape(more_values, heads), (0, 2, 1, 3))
         return self._project(causal_attention(query, key, value, dropout, AttentionBias(self.slopes, documents)))
 
     def call_with_cache(
-        self, x: Tensor, cache: LayerCache, slot: Integer, visible: Tensor, more_values: Tensor | None = None
+        self, x: Tensor, cache: LayerCache, slot: Integer, visible: Tensor
     ) -> tuple[Tensor, LayerCache]:
         """Returns what `call` would without dropout, and the cache with these positions' keys and values in it.
 
@@ -110,13 +104,8 @@ class CausalSelfAttention(SeededLayer):
           cache: keys and values of the slots before, each (B x H, S, K).
           slot: int32 (), that of x[:, 0]; slot + L is at most S.
           visible: bool (B, L, S), whether each token sees each slot.
-          more_values: what is added to the values of `x`, (B, L, D), if anything.
         """
-        projected = self.c_attn(x)
-        if more_values is not None:
-            none = ops.zeros_like(more_values)
-            projected = projected + ops.concatenate([none, none, more_values], axis=-1)
-        query, *new = self._heads_of(projected)
+        query, *new = self._heads_of(self.c_attn(x))
         key, value = cache = tuple(
             ops.slice_update(old, (0, slot, 0), update) for old, update in zip(cache, new, strict=True)
         )
@@ -238,34 +227,22 @@ class Block(SeededLayer):
     def attend(self, x: Tensor, place: "Place") -> Tensor:
         """Returns the residual stream after the attention, (B, L, D)."""
         site = _first_site(place.application)
-        normed = place.modulated("ln_1", self.ln_1(x))
-        attended = self.attn(
-            normed,
-            dropout_seed=place.dropout_seed,
-            first_site=site,
-            more_values=place.more_values,
-            documents=place.documents,
-        )
-        return x + self._scaled(self._dropped("attn", attended, place, site + 1))
+        attended = self.attn(self.ln_1(x), dropout_seed=place.dropout_seed, first_site=site, documents=place.documents)
+        return x + self._dropped(attended, place, site + 1)
 
     def attend_with_cache(
-        self, x: Tensor, cache: LayerCache, slot: Integer, visible: Tensor, place: "Place"
+        self, x: Tensor, cache: LayerCache, slot: Integer, visible: Tensor
     ) -> tuple[Tensor, LayerCache]:
         """Returns what `attend` would without dropout, and the new cache: see `CausalSelfAttention`."""
-        normed = place.modulated("ln_1", self.ln_1(x))
-        attended, cache = self.attn.call_with_cache(normed, cache, slot, visible, place.more_values)
-        return x + self._scaled(place.modulated("attn", attended)), cache
+        attended, cache = self.attn.call_with_cache(self.ln_1(x), cache, slot, visible)
+        return x + attended, cache
 
     def feed_forward(self, x: Tensor, place: "Place") -> Tensor:
         """Returns the residual stream after the feed-forward part, (B, L, D)."""
-        hidden = self.mlp(place.modulated("ln_2", self.ln_2(x)))
-        return x + self._scaled(self._dropped("mlp", hidden, place, _first_site(place.application) + 2))
+        return x + self._dropped(self.mlp(self.ln_2(x)), place, _first_site(place.application) + 2)
 
-    def _dropped(self, part: str, x: Tensor, place: "Place", site: Integer) -> Tensor:
-        return Dropout(self.config.dropout, place.dropout_seed, site)(place.modulated(part, x))
-
-    def _scaled(self, contribution: Tensor) -> Tensor:
-        return scaled(contribution, self.config.residual_scale)
+    def _dropped(self, x: Tensor, place: "Place", site: Integer) -> Tensor:
+        return Dropout(self.config.dropout, place.dropout_seed, site)(x)
 
 
 class Place(NamedTuple):
@@ -274,20 +251,12 @@ class Place(NamedTuple):
     Attributes:
       application: which of the model's block applications this is, from 0.
       dropout_seed: int32 (2,), or None without dropout.
-      own: the parameters of the applications, or None where the model has none.
-      more_values: what is added to the values of the attention, (B, L, D), or None.
       documents: int32 (B, L) or None, as of `CausalSelfAttention`.
     """
 
     application: Integer
     dropout_seed: TensorLike | None = None
-    own: Applications | None = None
-    more_values: Tensor | None = None
     documents: TensorLike | None = None
-
-    def modulated(self, part: str, x: Tensor) -> Tensor:
-        """Returns a part's output with the scale and bias of this application, where the model has them."""
-        return self.own.modulated(part, x, self.application) if self.own else x
 
 
 def scaled(x: Tensor, scale: float) -> Tensor:

@@ -25,7 +25,6 @@ def training_flops_per_token(config: GPTConfig) -> int:
     second term is attention's (PaLM, arXiv:2204.02311, appendix B).
     """
     own = {"share_layers": False, "attention_sharing": None, "feed_forward_sharing": None, "untied_head": False}
-    own |= {"value_embeddings": False}
     applied = dataclasses.replace(config, **own, tied_projections=False).parameter_count()
     n = applied - config.n_position_rows * config.table_width
     return 6 * n + 12 * config.n_layer * config.d_model * config.seq_len
@@ -52,9 +51,7 @@ def parameter_shapes(config: GPTConfig) -> dict[str, tuple[int, ...]]:
     shapes = {"wte.weight": (config.vocab_size, e)}
     shapes |= {"wpe.weight": (config.n_position_rows, e)} if config.n_position_rows else {}
     shapes |= {"lm_head.weight": (config.vocab_size, e)} if config.untied_head else {}
-    shapes |= {"logit_scale": ()} if config.learned_logit_scale else {}
     shapes |= {"head_projection.bias": (e,)} if config.tied_projections else {}
-    shapes |= {"value_table.weight": (config.vocab_size, d)} if config.value_embeddings else {}
     shapes |= {f"applications.{name}": shape for name, shape in application_shapes(config).items()}
     shapes |= {"embedding_norm.weight": (e,)} if config.embedding_norm else {}
     shapes |= _dense_shapes("embedding_projection", e, d) if config.embedding_size else {}

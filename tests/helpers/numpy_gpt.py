@@ -12,9 +12,7 @@ class Variant:
 
     attention_sets: tuple[int, ...] | None = None
     feed_forward_sets: tuple[int, ...] | None = None
-    embedding_scale: float = 1.0
     logit_scale: float = 1.0
-    residual_scale: float = 1.0
     eos_id: int | None = None
 
 
@@ -34,25 +32,18 @@ def forward(
         x = x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-5) * p["embedding_norm.weight"]
     if "embedding_projection.weight" in p:
         x = x @ p["embedding_projection.weight"] + p["embedding_projection.bias"]
-    x = x * variant.embedding_scale
     n_block = len({name.split(".")[1] for name in p if name.startswith("h.")})
     plain_sets = range(n_layer) if n_block > 1 else [0] * n_layer
     own = {name.removeprefix("applications."): value for name, value in p.items() if name.startswith("applications.")}
     lanes = [x] * (own["lane_inputs"].shape[1] if "lane_inputs" in own else 1)
-    first, added = x, 0.0
     for layer in range(n_layer):
         of_layer = {name: value[layer] for name, value in own.items()}
         x = sum(a * lane for a, lane in zip(of_layer.get("lane_inputs", [1.0]), lanes, strict=True))
-        x = x + of_layer.get("input_skip", 0.0) * first + of_layer.get("previous_skip", 0.0) * added
         attention = f"h.{(variant.attention_sets or plain_sets)[layer]}"
         feed_forward = f"h.{(variant.feed_forward_sets or plain_sets)[layer]}"
-        normed = _modulated(of_layer, "ln_1", _layer_norm(p, f"{attention}.ln_1", x))
-        more_values = of_layer["value_scale"] * p["value_table.weight"][ids] if "value_scale" in of_layer else 0.0
-        attended = _modulated(of_layer, "attn", _attention(p, f"{attention}.attn", normed, n_head, bias, more_values))
-        y = x + attended * variant.residual_scale
-        normed = _modulated(of_layer, "ln_2", _layer_norm(p, f"{feed_forward}.ln_2", y))
-        hidden = _dense(p, f"{feed_forward}.mlp.c_proj", _gelu(_dense(p, f"{feed_forward}.mlp.c_fc", normed)))
-        added = y + _modulated(of_layer, "mlp", hidden) * variant.residual_scale - x
+        y = x + _attention(p, f"{attention}.attn", _layer_norm(p, f"{attention}.ln_1", x), n_head, bias)
+        hidden = _gelu(_dense(p, f"{feed_forward}.mlp.c_fc", _layer_norm(p, f"{feed_forward}.ln_2", y)))
+        added = y + _dense(p, f"{feed_forward}.mlp.c_proj", hidden) - x
         mixing, outputs = of_layer.get("lane_mixing"), of_layer.get("lane_outputs")
         if mixing is None:
             lanes = [x + added]
@@ -64,11 +55,7 @@ def forward(
         x = _dense(p, "head_projection", x)
     elif "head_projection.bias" in p:
         x = x @ p["embedding_projection.weight"].T + p["head_projection.bias"]
-    return x @ p.get("lm_head.weight", p["wte.weight"]).T * variant.logit_scale * p.get("logit_scale", 1.0)
-
-
-def _modulated(of_layer, part, x):
-    return x * of_layer.get(f"{part}.scale", 1.0) + of_layer.get(f"{part}.bias", 0.0)
+    return x @ p.get("lm_head.weight", p["wte.weight"]).T * variant.logit_scale
 
 
 def _dense(p, name, x):
@@ -105,11 +92,10 @@ def _slopes(n_head):
     return np.concatenate([_slopes(power), _slopes(2 * power)[0::2][: n_head - power]])
 
 
-def _attention(p, name, x, n_head, bias, more_values):
+def _attention(p, name, x, n_head, bias):
     batch, length, width = x.shape
     size = width // n_head
     qkv = _dense(p, f"{name}.c_attn", x)
-    qkv[..., 2 * width :] += more_values
     output = np.zeros_like(x)
     for b in range(batch):
         for h in range(n_head):

@@ -29,26 +29,14 @@ VARIANTS = {
     "tied projections": (ALGPT2_CONFIG, {"tied_projections": True}, ()),
     "embedding norm": (FACTORIZED, {"embedding_norm": True}, ()),
     "embedding norm of full width": (GPT2_CONFIG, {"embedding_norm": True}, ()),
-    "embedding scale": (FACTORIZED, {"embedding_scale": 3.0}, {"embedding_scale": 3.0}),
     "logit scale": (GPT2_CONFIG, {"logit_scale": 2.0}, {"logit_scale": 2.0}),
     "logits as gpt2's": (
         FACTORIZED,
         {"logits_as_gpt2": True, "logit_scale": 0.5},
         {"logit_scale": 0.5 * (768 / 8) ** 0.5},
     ),
-    "learned logit scale": (GPT2_CONFIG, {"learned_logit_scale": True}, ()),
-    "scales of applications": (ALGPT2_CONFIG, {"application_scales": True}, ()),
-    "norms of applications": (ALGPT2_CONFIG, {"application_norms": True}, ()),
-    "input skip": (ALGPT2_CONFIG, {"input_skip": True}, ()),
-    "previous skip": (ALGPT2_CONFIG, {"previous_skip": True}, ()),
     "two lanes": (ALGPT2_CONFIG, {"hyper_connections": 2}, ()),
-    "three lanes and skips": (
-        GPT2_CONFIG,
-        {"hyper_connections": 3, "input_skip": True, "previous_skip": True},
-        (),
-    ),
-    "value embeddings": (ALGPT2_CONFIG, {"value_embeddings": True}, ()),
-    "residual scale": (ALGPT2_CONFIG, {"residual_scale": 0.25}, {"residual_scale": 0.25}),
+    "three lanes": (GPT2_CONFIG, {"hyper_connections": 3}, ()),
 }
 
 
@@ -71,7 +59,6 @@ def test_logits_agree_with_an_independent_numpy_forward_pass(variant, rng):
 OWN_NAMES = {
     "embedding_norm/scale": "embedding_norm.weight",
     "head_bias": "head_projection.bias",
-    "logit_scale": "logit_scale",
 }
 GPT2_WORDS = {"kernel": "weight", "gamma": "weight", "beta": "bias"}
 
@@ -109,12 +96,8 @@ SHARED_IN_PARTS = dataclasses.replace(
     FACTORIZED, n_layer=3, attention_sharing="cycle 2", feed_forward_sharing="ends", dropout=0.2
 )
 TOGETHER = [
-    dataclasses.replace(
-        ALGPT2_CONFIG, hyper_connections=2, input_skip=True, previous_skip=True, value_embeddings=True, dropout=0.2
-    ),
-    dataclasses.replace(SHARED_IN_PARTS, application_scales=True, application_norms=True),
-    dataclasses.replace(SHARED_IN_PARTS, untied_head=True, learned_logit_scale=True, residual_scale=0.5),
-    dataclasses.replace(SHARED_IN_PARTS, tied_projections=True, embedding_norm=True, embedding_scale=2.0),
+    dataclasses.replace(ALGPT2_CONFIG, hyper_connections=2, untied_head=True, dropout=0.2),
+    dataclasses.replace(SHARED_IN_PARTS, tied_projections=True, embedding_norm=True, logits_as_gpt2=True),
 ]
 
 
@@ -127,19 +110,9 @@ def test_a_step_of_variants_is_the_same_on_two_replicas_and_where_only_the_input
     require_equal(*(train(devices, config, n_steps=2, jit_compile=False) for devices in (TWO, ONE)))
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"application_scales": True, "application_norms": True},
-        {"input_skip": True, "previous_skip": True},
-        {"hyper_connections": 3},
-        {"value_embeddings": True},
-        {"learned_logit_scale": True},
-    ],
-)
-def test_what_belongs_to_an_application_changes_nothing_at_first(fields, rng):
+def test_hyper_connections_change_nothing_at_first(rng):
     ids = rng.integers(64, size=(2, 16)).astype("int32")
-    plain, variant = GPT(ALGPT2_CONFIG), GPT(dataclasses.replace(ALGPT2_CONFIG, **fields))
+    plain, variant = GPT(ALGPT2_CONFIG), GPT(dataclasses.replace(ALGPT2_CONFIG, hyper_connections=3))
     parameters = variant.named_parameters()
     for name, parameter in plain.named_parameters().items():
         parameters[name].assign(parameter)
@@ -177,7 +150,7 @@ def test_the_original_initialization_shrinks_the_stream_of_a_factorized_model():
     [
         ({"tied_projections": True}, "tied_projections needs factorized embeddings and the tied head"),
         ({"logit_scale": 0.0}, "logit_scale must be above 0, received 0.0"),
-        ({"residual_scale": float("inf")}, "residual_scale must be a finite number"),
+        ({"logit_scale": float("inf")}, "logit_scale must be a finite number"),
         ({"initialization": "he"}, "initialization must be one of scaled, original"),
         ({"untied_head": 1}, "untied_head must be true or false, received 1"),
         ({"hyper_connections": 1}, "hyper_connections must be 0 or from 2 to 8, received 1"),
