@@ -22,6 +22,7 @@ class RecordOptions:
     val_fraction: float = option(0.05, "part of the documents held out as val, from 0 to below 1")
     seed: int = option(0, "decides the order of the documents")
     text_key: str = option("text", "JSON key or Parquet column of the text")
+    deduplicate: bool = option(False, "keep one of the documents that are alike to the last byte, and count the others")
     packing: str = option(
         STREAM_PACKING, "how records are cut; legacy loses tokens as in 2020, to study what it costs", choices=PACKINGS
     )

@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from algpt2.config.options import COUNT, require
 from algpt2.config.records import LEGACY_PACKING, RecordOptions
 from algpt2.errors import UserError, shown
@@ -13,13 +15,14 @@ from algpt2.preparation.encoding import TRAIN, VAL, SplitCounts
 from algpt2.preparation.packing import record_count
 from algpt2.preparation.plan import Command, Part, Plan, make_plan
 from algpt2.preparation.pool import InProcess, InProcesses, workers
-from algpt2.preparation.work import Report, Shards, Work
+from algpt2.preparation.work import KeptDocuments, PackedSplit, Report, Shards, Work
 from algpt2.preparation.work_folder import WorkFolder, opened_part, opened_work, require_new_or_unfinished
 from algpt2.progress import progress_bar
 from algpt2.records.manifest import Manifest, Split, counts, read_manifest, write_manifest
 from algpt2.text.tokenizer import Tokenizer
 
 SHARDS_OF = {TRAIN: "num_shards", VAL: "num_val_shards"}
+MOST_RANGES_OF_BINS = 256
 
 
 def make_tfrecords(
@@ -123,6 +126,14 @@ class TooFewRecordsError(UserError):
     """The documents fill too few records."""
 
 
+class _Found(NamedTuple):
+    """The documents of a split: their counts, and of copies that are left out their number and what they leave."""
+
+    counts: SplitCounts
+    duplicate_documents: int | None = None
+    bin_sizes: np.ndarray | None = None
+
+
 class _Packed(NamedTuple):
     """What the documents of a split come to: their records, and what the packing loses (`Split`)."""
 
@@ -158,21 +169,37 @@ def _encode_piece(work: Work, report: Report, number: int) -> None:
 
 
 def _write(plan: Plan, folder: WorkFolder, pool: InProcess | InProcesses) -> dict[str, Split]:
-    found = {split: _counts(plan, folder, split) for split in (TRAIN, VAL)}
-    if not found[TRAIN].documents + found[VAL].documents:
+    found = {split: _found(plan, folder, pool, split) for split in (TRAIN, VAL)}
+    if not any(of_split.counts.documents for of_split in found.values()):
         raise TooFewRecordsError("the input must hold at least one document and it holds none: name other files.")
-    packed = {split: _packed(plan, pool, split, of_split) for split, of_split in found.items()}
+    packed = {split: _packed(plan, pool, split, of_split.counts) for split, of_split in found.items()}
     shards = {split: Shards(packed[split].records, getattr(plan.options, SHARDS_OF[split])) for split in found}
     for split in found:
         _check_records(split, packed[split].records, plan.options.seq_len, shards[split].count)
     for split in found:
-        _write_split(plan, folder, pool, split, shards[split])
+        _write_split(plan, folder, pool, PackedSplit(split, shards[split], found[split].bin_sizes))
     return {split: _entry(folder, split, found[split], packed[split], shards[split], plan) for split in found}
 
 
 def _counts(plan: Plan, folder: WorkFolder, split: str) -> SplitCounts:
     pieces = (getattr(folder.encoded_piece(named.name), split) for named in plan.pieces)
     return sum((piece.counts for piece in pieces), SplitCounts())
+
+
+def _found(plan: Plan, folder: WorkFolder, pool: InProcess | InProcesses, split: str) -> _Found:
+    encoded = _counts(plan, folder, split)
+    if not plan.options.deduplicate:
+        return _Found(encoded)
+    bins = plan.layout.bins if encoded.documents else 0
+    step = -(-plan.layout.bins // MOST_RANGES_OF_BINS)
+    tasks = [(split, first, min(first + step, bins)) for first in range(0, bins, step)]
+    with progress_bar(f"comparing {split}", "bin", bins) as progress:
+        kept = sum(pool.run(_count_kept, tasks, progress.update), KeptDocuments.none())
+    return _Found(kept.counts, encoded.documents - kept.counts.documents, kept.bin_sizes)
+
+
+def _count_kept(work: Work, report: Report, split: str, first_bin: int, end_bin: int) -> KeptDocuments:
+    return work.count_kept(split, first_bin, end_bin, report)
 
 
 def _packed(plan: Plan, pool: InProcess | InProcesses, split: str, found: SplitCounts) -> _Packed:
@@ -197,31 +224,33 @@ def _check_records(name: str, records: int, seq_len: int, num_shards: int) -> No
     raise TooFewRecordsError(f"a split must have at least {num_shards} records, one a shard, and {found}: {remedy}.")
 
 
-def _write_split(plan: Plan, folder: WorkFolder, pool: InProcess | InProcesses, split: str, shards: Shards) -> None:
-    todo = [index for index in range(shards.count) if folder.shard(plan, split, index) is None]
+def _write_split(plan: Plan, folder: WorkFolder, pool: InProcess | InProcesses, split: PackedSplit) -> None:
+    shards = split.shards
+    todo = [index for index in range(shards.count) if folder.shard(plan, split.name, index) is None]
     together = [todo] if plan.options.packing == LEGACY_PACKING else [[index] for index in todo]
-    tasks = [(split, shards, indices) for indices in together]
-    with progress_bar(f"writing {split}", "record", shards.total) as progress:
+    tasks = [(split, indices) for indices in together]
+    with progress_bar(f"writing {split.name}", "record", shards.total) as progress:
         progress.update(shards.total - sum(shards.size(index) for index in todo))
         pool.run(_write_shards, tasks, progress.update)
 
 
-def _write_shards(work: Work, report: Report, split: str, shards: Shards, indices: list[int]) -> None:
-    work.write(split, shards, indices, report)
+def _write_shards(work: Work, report: Report, split: PackedSplit, indices: list[int]) -> None:
+    work.write(split, indices, report)
 
 
-def _entry(folder: WorkFolder, split: str, found: SplitCounts, packed: _Packed, shards: Shards, plan: Plan) -> Split:
+def _entry(folder: WorkFolder, split: str, found: _Found, packed: _Packed, shards: Shards, plan: Plan) -> Split:
     entries = tuple(folder.shard(plan, split, index) for index in range(shards.count))
     target_tokens = sum(shard.records for shard in entries) * plan.options.seq_len
     return Split(
-        documents=found.documents,
-        text_bytes=found.text_bytes,
-        input_tokens=found.input_tokens,
+        documents=found.counts.documents,
+        text_bytes=found.counts.text_bytes,
+        input_tokens=found.counts.input_tokens,
         target_tokens=target_tokens,
-        tail_tokens=found.input_tokens - target_tokens,
+        tail_tokens=found.counts.input_tokens - target_tokens,
         shards=entries,
         lost_tokens=packed.lost_tokens,
         false_eos=packed.false_eos,
+        duplicate_documents=found.duplicate_documents,
     )
 
 

@@ -42,6 +42,12 @@ class Documents:
         ids = np.concatenate(pieces) if pieces else self.ids
         return Documents(self.keys[order], self.lengths[order], ids)
 
+    def without_copies(self) -> "Documents":
+        """Returns the first of those that have one key, and so one text; they must be sorted."""
+        is_first = np.ones(len(self.keys), bool)
+        is_first[1:] = (self.keys[1:] != self.keys[:-1]).any(axis=1)
+        return Documents(self.keys[is_first], self.lengths[is_first], self.ids[np.repeat(is_first, self.lengths)])
+
     @classmethod
     def joined(cls, parts: Sequence["Documents"]) -> "Documents":
         """Returns the documents of several, one after the other; there must be one at least."""
@@ -132,7 +138,19 @@ class SortedFile:
         return np.frombuffer(data, dtype, count=int(count))
 
 
-def merged_bins(files: Sequence[SortedFile], first: int, end: int) -> Iterator[Documents]:
-    """Yields the documents of each bin from `first` to before `end`, those of all files in the order of their keys."""
-    for number in range(first, end):
-        yield Documents.joined([file.read_bin(number) for file in files]).sorted()
+class MergedFiles:
+    """The documents of several sorted files, bin by bin in the order of their keys, with or without copies."""
+
+    def __init__(self, files: Sequence[SortedFile], deduplicate: bool = False):
+        self._files = files
+        self._deduplicate = deduplicate
+
+    def bins(self, first: int, end: int) -> Iterator[Documents]:
+        """Yields the documents of each bin from `first` to before `end`."""
+        for number in range(first, end):
+            documents = Documents.joined([file.read_bin(number) for file in self._files]).sorted()
+            yield documents.without_copies() if self._deduplicate else documents
+
+    def stored_sizes(self) -> np.ndarray:
+        """Returns how many ids each bin has, copies included, and with an EOS for each document: int64 (bins,)."""
+        return sum(file.tokens + file.documents for file in self._files)

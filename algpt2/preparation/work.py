@@ -1,6 +1,7 @@
-"""The two kinds of work of a preparation, which any process can do for any part: encode a piece, and write shards."""
+"""The kinds of work of a preparation, which any process can do for any part: encode a piece, count, write shards."""
 
 import contextlib
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -9,11 +10,11 @@ import numpy as np
 
 from algpt2 import storage
 from algpt2.config.records import LEGACY_PACKING
-from algpt2.preparation.encoding import EncodedSplit, PieceEncoder
+from algpt2.preparation.encoding import EncodedSplit, PieceEncoder, SplitCounts
 from algpt2.preparation.legacy_packing import LegacyPacker
 from algpt2.preparation.packing import record_blocks
 from algpt2.preparation.plan import Plan
-from algpt2.preparation.sorted_documents import SortedFile, merged_bins
+from algpt2.preparation.sorted_documents import Documents, MergedFiles, SortedFile
 from algpt2.preparation.token_stream import TokenStream
 from algpt2.preparation.work_folder import WorkFolder
 from algpt2.records.shard_writing import write_shard
@@ -40,15 +41,25 @@ class Work:
         named = self._plan.pieces[number]
         self._folder.put_encoded_piece(named.name, encoder.encode(named.name, named.piece, report))
 
-    def write(self, split: str, shards: "Shards", indices: Sequence[int], report: Report) -> None:
-        """Writes some shards of a split, of ascending indices; `report` is called with records written."""
+    def count_kept(self, split: str, first_bin: int, end_bin: int, report: Report) -> "KeptDocuments":
+        """Returns what some bins of a split have without copies; `report` is called with bins done."""
         byte_lengths = self._tokenizer.token_byte_lengths()
         with self._opened(split) as files:
-            blocks_of = self._blocks_of(files)
+            kept = KeptDocuments.none()
+            for documents in files.bins(first_bin, end_bin):
+                kept += KeptDocuments.of_bin(documents, byte_lengths)
+                report(1)
+        return kept
+
+    def write(self, split: "PackedSplit", indices: Sequence[int], report: Report) -> None:
+        """Writes some shards of a split, of ascending indices; `report` is called with records written."""
+        byte_lengths = self._tokenizer.token_byte_lengths()
+        with self._opened(split.name) as files:
+            blocks_of = self._blocks_of(files, split.bin_sizes)
             for index in indices:
-                blocks = _reported(blocks_of(*shards.records(index)), report)
-                path = storage.join(self._output, shards.name(split, index))
-                self._folder.put_shard(self._plan, split, index, write_shard(path, blocks, byte_lengths))
+                blocks = _reported(blocks_of(*split.shards.records(index)), report)
+                path = storage.join(self._output, split.shards.name(split.name, index))
+                self._folder.put_shard(self._plan, split.name, index, write_shard(path, blocks, byte_lengths))
 
     def legacy_losses(self, split: str) -> tuple[int, int, int]:
         """Returns the records that the packing of 2020 makes of a split, the tokens it loses, and its false EOS."""
@@ -57,11 +68,14 @@ class Work:
             records = sum(len(records) for records in map(packer.add, self._documents(files)))
         return records, packer.lost_tokens, packer.false_eos
 
-    def _blocks_of(self, files: list[SortedFile]) -> Callable[[int, int], Iterator[np.ndarray]]:
+    def _blocks_of(
+        self, files: MergedFiles, bin_sizes: np.ndarray | None
+    ) -> Callable[[int, int], Iterator[np.ndarray]]:
         """Returns what gives the records from one to before another; legacy ones once, in ascending order."""
         seq_len = self._plan.options.seq_len
         if self._plan.options.packing != LEGACY_PACKING:
-            stream = TokenStream(files, self._tokenizer.eos_id)
+            sizes = files.stored_sizes() if bin_sizes is None else bin_sizes
+            stream = TokenStream(files, sizes, self._tokenizer.eos_id)
             return lambda first, end: record_blocks(stream.read(first * seq_len, end * seq_len + 1), seq_len)
         records = enumerate(itertools.chain.from_iterable(map(self._legacy_packer().add, self._documents(files))))
         return lambda first, end: _blocks(record for number, record in _until(records, end) if number >= first)
@@ -69,21 +83,60 @@ class Work:
     def _legacy_packer(self) -> LegacyPacker:
         return LegacyPacker(self._plan.options.seq_len, self._tokenizer.eos_id)
 
-    def _documents(self, files: list[SortedFile]) -> Iterator[np.ndarray]:
-        for documents in merged_bins(files, 0, self._plan.layout.bins):
+    def _documents(self, files: MergedFiles) -> Iterator[np.ndarray]:
+        for documents in files.bins(0, self._plan.layout.bins):
             ends = np.cumsum(documents.lengths, dtype=np.int64)
             yield from (documents.ids[end - size : end] for end, size in zip(ends, documents.lengths, strict=True))
 
     @contextlib.contextmanager
-    def _opened(self, split: str) -> Iterator[list[SortedFile]]:
+    def _opened(self, split: str) -> Iterator[MergedFiles]:
         with contextlib.ExitStack() as stack:
             names = [name for piece in self._encoded(split) for name in piece.files]
             copies = [self._copies.file(storage.join(self._folder.path, name)) for name in names]
-            yield [stack.enter_context(SortedFile(copy, self._plan.layout)) for copy in copies]
+            files = [stack.enter_context(SortedFile(copy, self._plan.layout)) for copy in copies]
+            yield MergedFiles(files, self._plan.options.deduplicate)
 
     def _encoded(self, split: str) -> Iterator[EncodedSplit]:
         for named in self._plan.pieces:
             yield getattr(self._folder.encoded_piece(named.name), split)
+
+
+@dataclasses.dataclass(frozen=True)
+class KeptDocuments:
+    """What is left of a range of bins without the copies: its counts, and how many ids, with EOS, each bin has."""
+
+    counts: SplitCounts
+    bin_sizes: np.ndarray
+
+    @classmethod
+    def none(cls) -> "KeptDocuments":
+        """Returns those of no bins."""
+        return cls(SplitCounts(), np.empty(0, np.int64))
+
+    @classmethod
+    def of_bin(cls, documents: Documents, byte_lengths: np.ndarray) -> "KeptDocuments":
+        """Returns those of a bin's documents; a text is as long as the bytes that its ids spell."""
+        text_bytes = int(byte_lengths[documents.ids].sum(dtype=np.int64))
+        counts = SplitCounts(len(documents.lengths), text_bytes, len(documents.lengths) + len(documents.ids))
+        return cls(counts, np.array([counts.input_tokens]))
+
+    def __add__(self, other: "KeptDocuments") -> "KeptDocuments":
+        return KeptDocuments(self.counts + other.counts, np.concatenate([self.bin_sizes, other.bin_sizes]))
+
+
+@dataclasses.dataclass(frozen=True)
+class PackedSplit:
+    """A split whose records are to be written.
+
+    Attributes:
+      name: "train" or "val".
+      shards: how its records are shared out.
+      bin_sizes: how many ids, with EOS, each bin gives, int64 (bins,); None where that is what its files hold.
+    """
+
+    name: str
+    shards: "Shards"
+    bin_sizes: np.ndarray | None
 
 
 class Shards:

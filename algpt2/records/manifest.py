@@ -61,6 +61,9 @@ class Split:
     With the packing `legacy`, the others are `lost_tokens`, the ids of documents that stand in no record, and the EOS
     of documents that no record predicts; `false_eos` records begin with an EOS in mid-document. Both are 0 otherwise.
 
+    `duplicate_documents` copies of other documents were left out, and the other counts are without them. None means
+    that copies were not looked for.
+
     Raises:
       ValueError: counts that no split can have, or that contradict each other.
     """
@@ -73,6 +76,7 @@ class Split:
     shards: tuple[Shard, ...]
     lost_tokens: int | None = 0
     false_eos: int | None = 0
+    duplicate_documents: int | None = None
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

@@ -7,7 +7,7 @@ import pytest
 
 from algpt2.preparation.document_keys import content_digest, key_array, order_key, sorting
 from algpt2.preparation.packing import record_blocks
-from algpt2.preparation.sorted_documents import Documents, Layout, SortedFile, write_sorted
+from algpt2.preparation.sorted_documents import Documents, Layout, MergedFiles, SortedFile, write_sorted
 from algpt2.preparation.token_stream import TokenStream
 
 EOS = 299
@@ -46,6 +46,11 @@ def parts_of(ids_of_texts, sizes):
     return [(KEYS[end - size : end], ids_of_texts[end - size : end]) for end, size in zip(ends, sizes, strict=True)]
 
 
+def stream_of(files):
+    merged = MergedFiles(files)
+    return TokenStream(merged, merged.stored_sizes(), EOS)
+
+
 def test_keys_are_sorted_as_their_bytes_are():
     assert [KEYS[place] for place in sorting(key_array(KEYS))] == sorted(KEYS)
 
@@ -55,7 +60,7 @@ def test_keys_are_sorted_as_their_bytes_are():
 def test_every_part_of_the_stream_is_the_same_however_documents_lie_in_files(tmp_path, ids_of_texts, bin_bits, sizes):
     expected = expected_stream(ids_of_texts)
     with opened(tmp_path, parts_of(ids_of_texts, sizes), Layout(bin_bits, np.dtype("<u2"))) as files:
-        stream = TokenStream(files, EOS)
+        stream = stream_of(files)
         assert stream.length == len(expected)
         for first, end in ((0, len(expected)), (0, 1), (17, 58), (len(expected) - 1, len(expected)), (5, 5)):
             found = [int(id_) for piece in stream.read(first, end) for id_ in piece]
@@ -88,7 +93,7 @@ def test_different_texts_have_different_digests():
 
 def test_records_from_the_middle_of_the_stream_are_those_of_the_whole(tmp_path, ids_of_texts):
     with opened(tmp_path, parts_of(ids_of_texts, [40, 22]), Layout(4, np.dtype("<u2"))) as files:
-        stream = TokenStream(files, EOS)
+        stream = stream_of(files)
         whole = np.concatenate([*record_blocks(stream.read(0, stream.length), 5)])
         part = np.concatenate([*record_blocks(stream.read(3 * 5, 9 * 5 + 1), 5)])
         np.testing.assert_array_equal(part, whole[3:9])
