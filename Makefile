@@ -20,7 +20,7 @@ $(VENV)/.dev-installed: $(VENV)/.run-installed
 	touch $@
 
 test: $(VENV)/.dev-installed
-	$(RUN) -m pytest -n 3 --dist load --maxschedchunk 1 $(PYTEST_ARGUMENTS)
+	$(RUN) -m pytest -n 3 --dist loadgroup $(PYTEST_ARGUMENTS)
 
 # The wheel that TPU users install (TensorFlow 2.20), here on logical CPU devices.
 # What follows from the same operations (Muon, averages, spikes, kills) is left to `make test`.

@@ -53,13 +53,35 @@ LONG = (
 
 LONG_TIMEOUT_SECONDS = 600
 
+# A process that runs one of these imports PyTorch and what stands on it, for half a minute. Tests of other files that do
+# so are marked `peers`.
+WITH_PEERS = (
+    "test_harness_reference",
+    "test_beside_lm_eval",
+    "test_documented_loop",
+    "test_huggingface_config",
+    "test_to_huggingface",
+    "test_from_huggingface",
+    "test_to_keras_hub",
+)
 
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Puts the longest files first, and gives their tests more time than pyproject.toml gives the others."""
+    """Puts the longest files first, with more time than pyproject.toml gives, and says which tests share a process."""
     items.sort(key=lambda item: item.path.stem not in LONG)
     for item in items:
         if item.path.stem in LONG and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(LONG_TIMEOUT_SECONDS))
+        if group := _group_of(item):
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
+def _group_of(item):
+    """Returns the name of what takes long to make and every process of `pytest -n` would make, or None."""
+    if item.path.stem in WITH_PEERS or item.get_closest_marker("peers"):
+        return "peers"
+    return "pipeline" if "pipeline" in item.fixturenames else None
 
 
 @wrapt.when_imported("tensorflow")
