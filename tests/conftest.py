@@ -53,8 +53,8 @@ LONG = (
 
 LONG_TIMEOUT_SECONDS = 600
 
-# A process that runs one of these imports PyTorch and what stands on it, for half a minute. Tests of other files that do
-# so are marked `peers`.
+# A process that runs one of these imports PyTorch and what stands on it, for half a minute. Tests of other files that
+# do so are marked `peers`.
 WITH_PEERS = (
     "test_harness_reference",
     "test_beside_lm_eval",
