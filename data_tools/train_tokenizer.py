@@ -9,13 +9,16 @@ import argparse
 from collections.abc import Sequence
 
 from algpt2 import cli
+from algpt2.text.separator import Separator
 from algpt2.text.tokenizer_training import train_tokenizer
 
 
 def main(argv: Sequence[str]) -> int:
     """Trains, and prints the tokenizer's size and checksum as JSON."""
     arguments = parse(argv)
-    cli.print_json(train_tokenizer(arguments.input, arguments.vocab_size, arguments.output, arguments.text_key))
+    separator = Separator.of(arguments.document_separator)
+    result = train_tokenizer(arguments.input, arguments.vocab_size, arguments.output, arguments.text_key, separator)
+    cli.print_json(result)
     return cli.EXIT_OK
 
 
@@ -31,6 +34,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--vocab_size", type=int, required=True, help="ids to make, <|endoftext|> included; from 257")
     parser.add_argument("--output", required=True, help="new folder, local or gs://")
     parser.add_argument("--text_key", default="text", help="JSON key or Parquet column of the text (default: text)")
+    separator_help = "text between the documents of a .txt or .raw file; without it, each file is one document"
+    parser.add_argument("--document_separator", help=separator_help)
     return parser
 
 

@@ -13,6 +13,7 @@ from algpt2 import cli
 from algpt2.config.options import add_options, given_options
 from algpt2.config.scoring import ScoringConfig
 from algpt2.devices import wheels
+from algpt2.text.separator import Separator
 
 
 def main(argv: Sequence[str]) -> int:
@@ -28,7 +29,8 @@ def main(argv: Sequence[str]) -> int:
     from algpt2.evaluation.scorer import Scorer
     from algpt2.evaluation.windows import require_stride
 
-    source = DocumentSource(tuple(arguments.data), arguments.text_key, arguments.domain_key)
+    separator = Separator.of(arguments.document_separator)
+    source = DocumentSource(tuple(arguments.data), arguments.text_key, arguments.domain_key, separator)
     strategy = strategies.create_strategy(config.tpu)
     opened = open_checkpoint(arguments.checkpoint, arguments.ema, strategy, arguments.seq_len)
     stride = require_stride(arguments.stride, opened.model.config.seq_len)
@@ -53,6 +55,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", nargs="+", required=True, metavar="PATH", help=data_help)
     parser.add_argument("--text_key", default="text", help="the JSON key or Parquet column of the text (default: text)")
     parser.add_argument("--domain_key", help="that of the domain, as meta.pile_set_name (default: the file is one)")
+    separator_help = "text between the documents of a .txt or .raw file; without it, each file is one document"
+    parser.add_argument("--document_separator", help=separator_help)
     parser.add_argument("--stride", type=int, help="positions between windows of a long document (default: seq_len)")
     add_options(parser, ScoringConfig)
     return parser

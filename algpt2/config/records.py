@@ -23,6 +23,9 @@ class RecordOptions:
     seed: int = option(0, "decides the order of the documents")
     text_key: str = option("text", "JSON key or Parquet column of the text")
     deduplicate: bool = option(False, "keep one of the documents that are alike to the last byte, and count the others")
+    document_separator: str | None = option(
+        None, "text between the documents of a .txt or .raw file; without it, each file is one document"
+    )
     packing: str = option(
         STREAM_PACKING, "how records are cut; legacy loses tokens as in 2020, to study what it costs", choices=PACKINGS
     )

@@ -18,6 +18,7 @@ from algpt2.evaluation.windows import Window, windows
 from algpt2.progress import progress_bar
 from algpt2.text.documents import Document, iterate_documents, require_documents
 from algpt2.text.input_files import input_bytes
+from algpt2.text.separator import Separator
 from algpt2.text.tokenizer import Tokenizer
 
 DESCRIPTION = (
@@ -28,11 +29,12 @@ DESCRIPTION = (
 
 @dataclasses.dataclass(frozen=True)
 class DocumentSource:
-    """Which documents are scored: paths as in `iterate_documents`, the key of the text, and that of the domain."""
+    """Which documents are scored: the paths, and what tells documents and their text, as in `iterate_documents`."""
 
     paths: tuple[str, ...]
     text_key: str = "text"
     domain_key: str | None = None
+    separator: Separator | None = None
 
 
 @dataclasses.dataclass
@@ -73,7 +75,8 @@ def evaluate_by_domain(scorer: Scorer, tokenizer: Tokenizer, source: DocumentSou
       UserError: the documents cannot be read, or there is no text in them.
     """
     with progress_bar("scoring", "B", input_bytes(source.paths)) as progress:
-        documents = iterate_documents(source.paths, source.text_key, progress.update, source.domain_key)
+        keys = (source.domain_key, source.separator)
+        documents = iterate_documents(source.paths, source.text_key, progress.update, *keys)
         tallies = tally_domains(scorer, tokenizer, require_documents(documents), stride)
     total = Tally()
     for tally in tallies.values():

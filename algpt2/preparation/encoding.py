@@ -9,8 +9,9 @@ import numpy as np
 from algpt2 import storage
 from algpt2.config.records import RecordOptions
 from algpt2.preparation.document_keys import content_digest, is_held_out, key_array, order_key
+from algpt2.preparation.plan import keys_of
 from algpt2.preparation.sorted_documents import Documents, Layout, write_sorted
-from algpt2.text.documents import Document, Keys, documents_of_piece
+from algpt2.text.documents import Document, documents_of_piece
 from algpt2.text.input_files import Piece
 from algpt2.text.tokenizer import Tokenizer
 
@@ -72,7 +73,7 @@ class PieceEncoder:
           RuntimeError: the ids of a text do not spell it, so the tokenizer is broken.
         """
         splits = {split: _SplitFiles(f"{name}-{split}", self._layout, self._folder) for split in (TRAIN, VAL)}
-        for batch in _batches(documents_of_piece(piece, Keys(self._options.text_key), on_bytes)):
+        for batch in _batches(documents_of_piece(piece, keys_of(self._options), on_bytes)):
             self._encode_batch(batch, splits)
         return EncodedPiece(*(splits[split].close() for split in (TRAIN, VAL)))
 

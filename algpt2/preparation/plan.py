@@ -13,7 +13,9 @@ from algpt2.errors import UserError, shown
 from algpt2.preparation.sorted_documents import Layout
 from algpt2.records.record_bytes import id_dtype
 from algpt2.storage.versions import Version, versions_of
+from algpt2.text.documents import Keys
 from algpt2.text.input_files import InputFile, Piece, pieces, sized_input_files
+from algpt2.text.separator import Separator
 
 LEAST_PIECE_BYTES = 1 << 20
 MOST_PIECE_BYTES = 1 << 25
@@ -130,15 +132,26 @@ def make_plan(command: Command, vocab_size: int, of_many_machines: bool = False)
     bin_bits = min(MOST_BIN_BITS, math.ceil(math.log2(max(1.0, tokens * dtype.itemsize / BIN_BYTES))))
     found = [(file.size_bytes,) for file in files] if of_many_machines else versions_of([file.path for file in files])
     versions = dict(zip(files, found, strict=True))
-    cut = pieces(files, _piece_bytes(sum(file.size_bytes for file in files)))
+    piece_bytes = _piece_bytes(sum(file.size_bytes for file in files))
+    cut = pieces(files, piece_bytes, keys_of(command.options).separator)
     named = (NamedPiece(_name(piece, versions, command, bin_bits), piece) for piece in cut)
     return Plan(command, tuple(named), Layout(bin_bits, dtype))
+
+
+def keys_of(options: RecordOptions) -> Keys:
+    """Returns what tells the documents of the input.
+
+    Raises:
+      UserError: the separator of documents is none.
+    """
+    return Keys(options.text_key, separator=Separator.of(options.document_separator))
 
 
 def _name(piece: Piece, versions: Mapping[InputFile, Version], command: Command, bin_bits: int) -> str:
     """Returns a hash of all that an encoded piece depends on: another seq_len or number of shards changes nothing."""
     options = command.options
     encoding = [command.tokenizer_sha256, options.text_key, options.seed, options.val_fraction, bin_bits]
+    encoding += [options.document_separator]
     content = [dataclasses.asdict(piece), [versions[file] for file in piece.files], encoding]
     return _hash(content)
 

@@ -9,6 +9,7 @@ from algpt2.errors import UserError
 from algpt2.storage import json_files
 from algpt2.text.decompression import open_decompressed
 from algpt2.text.input_files import LINES_SUFFIX, PARQUET_SUFFIX, InputFile, Piece, sized_input_files, suffixes
+from algpt2.text.separator import Separator
 
 PARQUET_BATCH_ROWS = 1024
 READ_BYTES = 1 << 18
@@ -26,10 +27,16 @@ class Document(NamedTuple):
 
 
 class Keys(NamedTuple):
-    """Where a JSON object, or a row of Parquet, has its text and its domain; no domain means that of the file."""
+    """What tells documents and their text.
+
+    text: where a JSON object, or a row of Parquet, has its text.
+    domain: where it has its domain; None means that the file is one.
+    separator: what stands between the documents of a plain text file; None means that it is one document.
+    """
 
     text: str = "text"
     domain: str | None = None
+    separator: Separator | None = None
 
 
 class _Place(NamedTuple):
@@ -48,12 +55,13 @@ def iterate_documents(
     text_key: str = "text",
     on_bytes: Callable[[int], Any] | None = None,
     domain_key: str | None = None,
+    separator: Separator | None = None,
 ) -> Iterator[Document]:
     """Returns an iterator over the documents of files, folders and patterns, in the order given.
 
-    A `.txt` or `.raw` file is one document; a `.jsonl` file holds one JSON object a line; these may be compressed
-    (`.gz`, `.xz`, `.zst`); a `.parquet` file holds one document a row. Line ends are kept as they are. The empty
-    string is a document.
+    A `.txt` or `.raw` file is one document, or those between which `separator` stands; a `.jsonl` file holds one JSON
+    object a line; these may be compressed (`.gz`, `.xz`, `.zst`); a `.parquet` file holds one document a row. Line ends
+    are kept as they are. The empty string is a document.
 
     Args:
       paths: local or `gs://` files, folders (read recursively, sorted) or patterns.
@@ -61,21 +69,22 @@ def iterate_documents(
       on_bytes: called with the number of stored bytes read since the last call; `input_bytes` is their sum.
       domain_key: the JSON key, or Parquet column, of a document's domain; dots lead into objects, as in
         `meta.pile_set_name`. Without it, a document's domain is its file.
+      separator: what stands between the documents of a plain text file; None means that it is one document.
 
     Raises:
       UserError: at once for nothing at a path, an unknown suffix or a missing package; while iterating for content
         that is not whole, not UTF-8, not JSON objects, or has no text or no domain.
     """
     everything = Piece(tuple(sized_input_files(paths)))
-    return documents_of_piece(everything, Keys(text_key, domain_key), on_bytes or (lambda count: None))
+    return documents_of_piece(everything, Keys(text_key, domain_key, separator), on_bytes or (lambda count: None))
 
 
 def documents_of_piece(piece: Piece, keys: Keys, on_bytes: Callable[[int], Any]) -> Iterator[Document]:
     """Yields the documents of a piece of the input.
 
     Args:
-      piece: files, or a range of bytes of one, of which it has the lines that begin there.
-      keys: where the text is.
+      piece: files, or a range of bytes of one, of which it has the documents that begin there.
+      keys: what tells documents and their text.
       on_bytes: called with the number of stored bytes read since the last call.
 
     Raises:
@@ -127,17 +136,19 @@ def _documents_of_file(
         stream = open_decompressed(stream, compression, file.path)
     if content == LINES_SUFFIX:
         yield from _documents_of_lines(file.path, stream, keys)
+    elif keys.separator:
+        yield from (_document_of_text(file.path, *part, keys) for part in keys.separator.parts(stream, 0))
     else:
-        yield _document_of_text(file.path, stream.read(), keys)
+        yield _document_of_text(file.path, 0, stream.read(), keys)
 
 
-def _document_of_text(file: str, utf8: bytes, keys: Keys) -> Document:
+def _document_of_text(file: str, first_byte: int, utf8: bytes, keys: Keys) -> Document:
     if keys.domain is not None:
         raise UserError(
             f"--domain_key {keys.domain} needs JSON objects or Parquet rows, and {file} is plain text: leave the flag "
             "out, or the file."
         )
-    return Document(_decode(utf8, file, first_byte=0), utf8, file)
+    return Document(_decode(utf8, file, first_byte), utf8, file)
 
 
 def _documents_of_lines(file: str, stream: BinaryIO, keys: Keys) -> Iterator[Document]:
@@ -150,8 +161,20 @@ def _documents_of_lines(file: str, stream: BinaryIO, keys: Keys) -> Iterator[Doc
 
 
 def _documents_of_range(piece: Piece, stream: BinaryIO, keys: Keys) -> Iterator[Document]:
-    """Yields the documents whose lines begin in a range; the last may go on behind it."""
+    """Yields the documents that begin in a range; the last may go on behind it."""
     (file,) = piece.files
+    if suffixes(file.path)[0] == LINES_SUFFIX:
+        yield from _lines_of_range(file, piece, stream, keys)
+        return
+    first_byte = keys.separator.first_part(stream, piece.first_byte)
+    stream.seek(first_byte)
+    for part in keys.separator.parts(stream, first_byte):
+        if part[0] >= piece.end_byte:
+            return
+        yield _document_of_text(file.path, *part, keys)
+
+
+def _lines_of_range(file: InputFile, piece: Piece, stream: BinaryIO, keys: Keys) -> Iterator[Document]:
     first_byte = piece.first_byte
     if first_byte > 0:  # Unless the byte before ends a line, the range begins in one that belongs to the range before.
         stream.seek(first_byte - 1)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from algpt2 import storage
 from algpt2.errors import UserError
+from algpt2.text.separator import Separator
 
 COMPRESSED_SUFFIXES = (".gz", ".xz", ".zst")
 WHOLE_FILE_SUFFIXES = (".txt", ".raw")
@@ -27,10 +28,15 @@ class InputFile:
         content, compression = suffixes(self.path)
         return bool(compression) or content == PARQUET_SUFFIX
 
-    @property
-    def can_be_cut(self) -> bool:
-        """Whether documents can be found from any byte on: those of lines, if they are not compressed."""
-        return suffixes(self.path) == (LINES_SUFFIX, "")
+    def can_be_cut(self, separator: Separator | None) -> bool:
+        """Returns whether documents can be found from any byte on: not in a compressed file.
+
+        Lines can, and plain text whose documents have a separator between them that can be found so.
+        """
+        content, compression = suffixes(self.path)
+        if content in WHOLE_FILE_SUFFIXES:
+            return not compression and separator is not None and separator.can_be_found_from_anywhere
+        return (content, compression) == (LINES_SUFFIX, "")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,15 +82,16 @@ def input_bytes(paths: Sequence[str]) -> int:
     return sum(file.size_bytes for file in sized_input_files(paths))
 
 
-def pieces(files: Sequence[InputFile], piece_bytes: int) -> Iterator[Piece]:
+def pieces(files: Sequence[InputFile], piece_bytes: int, separator: Separator | None = None) -> Iterator[Piece]:
     """Yields pieces of about `piece_bytes` stored bytes that hold every document once, in the order of the files.
 
-    A file that cannot be cut is in one piece, however large; small files share one.
+    A file that cannot be cut is in one piece, however large; small files share one. `separator` stands between the
+    documents of plain text files; None means that each is one document.
     """
     together: list[InputFile] = []
     size_bytes = 0
     for file in files:
-        is_cut = file.can_be_cut and file.size_bytes > piece_bytes
+        is_cut = file.can_be_cut(separator) and file.size_bytes > piece_bytes
         if together and (is_cut or size_bytes + file.size_bytes > piece_bytes):
             yield Piece(tuple(together))
             together, size_bytes = [], 0
