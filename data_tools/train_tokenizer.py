@@ -9,16 +9,17 @@ import argparse
 from collections.abc import Sequence
 
 from algpt2 import cli
+from algpt2.text.documents import Keys
 from algpt2.text.separator import Separator
-from algpt2.text.tokenizer_training import train_tokenizer
+from algpt2.text.tokenizer_training import DEFAULT_MAX_BYTES, train_tokenizer
 
 
 def main(argv: Sequence[str]) -> int:
     """Trains, and prints the tokenizer's size and checksum as JSON."""
     arguments = parse(argv)
-    separator = Separator.of(arguments.document_separator)
-    result = train_tokenizer(arguments.input, arguments.vocab_size, arguments.output, arguments.text_key, separator)
-    cli.print_json(result)
+    keys = Keys(arguments.text_key, separator=Separator.of(arguments.document_separator))
+    inputs, vocab_size, output, max_bytes = arguments.input, arguments.vocab_size, arguments.output, arguments.max_bytes
+    cli.print_json(train_tokenizer(inputs, vocab_size, output, keys, max_bytes))
     return cli.EXIT_OK
 
 
@@ -34,6 +35,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--vocab_size", type=int, required=True, help="ids to make, <|endoftext|> included; from 257")
     parser.add_argument("--output", required=True, help="new folder, local or gs://")
     parser.add_argument("--text_key", default="text", help="JSON key or Parquet column of the text (default: text)")
+    max_help = f"most bytes of text to train on; of more text, a sample by a hash (default: {DEFAULT_MAX_BYTES})"
+    parser.add_argument("--max_bytes", type=int, default=DEFAULT_MAX_BYTES, help=max_help)
     separator_help = "text between the documents of a .txt or .raw file; without it, each file is one document"
     parser.add_argument("--document_separator", help=separator_help)
     return parser

@@ -39,6 +39,9 @@ class Keys(NamedTuple):
     separator: Separator | None = None
 
 
+DEFAULT_KEYS = Keys()
+
+
 class _Place(NamedTuple):
     """Where a document begins: a line or a row by its number, or by the byte where the numbers are not known."""
 
