@@ -28,10 +28,10 @@ ROOMS = {
     "studies": "training tracking runs checkpoints evaluation optim model records text config devices storage cli",
 }
 BESIDE_THE_ROOMS = {
-    **{"errors": "", "progress": "", "processes": "", "standard_streams": ""},
+    **{"errors": "", "progress": "", "processes": "", "standard_streams": "", "tables": ""},
     **{"interrupts": "standard_streams", "cli": "storage standard_streams"},
 }
-EVERYBODY_MAY_IMPORT = {"errors", "progress", "processes", "interrupts"}
+EVERYBODY_MAY_IMPORT = {"errors", "progress", "processes", "interrupts", "tables"}
 IMPORTING_FUNCTIONS = {"import_module", "__import__", "importorskip", "run_path", "run_module"}
 WITHOUT_TENSORFLOW = [
     "config",

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from algpt2.errors import UserError, shown
-from algpt2.evaluation.zero_shot import aligned, number
+from algpt2.evaluation.zero_shot import number
+from algpt2.tables import aligned
 
 if TYPE_CHECKING:  # The package is an extra, so the functions that need it import it.
     from lm_eval.tasks import TaskManager

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from algpt2.tables import markdown
+
 COLUMNS = ("protocol", "figure", "value", "bits per byte", "scored tokens", "window", "stride", "gpt2 124M")
 
 
@@ -11,11 +13,7 @@ def format_table(results: Sequence[dict[str, Any]]) -> str:
 
     Its last column has what was published for GPT-2 with 124M parameters, in windows of 1024.
     """
-    lines = [COLUMNS, *(_cells(result) for result in results)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(COLUMNS))]
-    lines.insert(1, tuple("-" * width for width in widths))
-    padded = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines]
-    return "\n".join(f"| {' | '.join(line)} |" for line in padded)
+    return markdown([COLUMNS, *(_cells(result) for result in results)])
 
 
 def _cells(result: dict[str, Any]) -> tuple[str, ...]:

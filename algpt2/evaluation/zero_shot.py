@@ -3,8 +3,10 @@
 import dataclasses
 import math
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
+
+from algpt2.tables import aligned
 
 PUBLISHED_MODEL = "gpt2 (124M)"
 
@@ -74,14 +76,6 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> str:
                 error = result["figures"].get(f"{name}_stderr")
                 rows.append((protocol, name, number(value), number(error), number(published.get(name))))
     return aligned(rows)
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Returns rows of the same number of cells as lines, each column as wide as its widest cell."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
 
 
 def number(value: Any) -> str:

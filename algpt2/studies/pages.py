@@ -4,6 +4,7 @@ import html
 from collections.abc import Iterator, Sequence
 
 from algpt2.studies.sections import Chart, Section, Table
+from algpt2.tables import markdown
 from algpt2.tracking import report_charts
 from algpt2.tracking.report import STYLE
 
@@ -65,11 +66,7 @@ def _text_blocks(part: Section) -> Iterator[str]:
 
 
 def _markdown_table(table: Table) -> str:
-    rows = [[cell.replace("|", "\\|") for cell in row] for row in (table.head, *table.rows)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(table.head))]
-    rows.insert(1, ["-" * width for width in widths])
-    padded = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows]
-    return "\n".join(f"| {' | '.join(row)} |" for row in padded)
+    return markdown([[cell.replace("|", "\\|") for cell in row] for row in (table.head, *table.rows)])
 
 
 def _image(chart: Chart) -> str:

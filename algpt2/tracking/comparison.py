@@ -10,6 +10,7 @@ from algpt2.evaluation.scores import bits_per_byte
 from algpt2.records.record_set import RecordSet
 from algpt2.runs.folder import RESULT_NAME, read_result
 from algpt2.storage import json_files
+from algpt2.tables import markdown
 
 RESULT_KEYS = ("model_dir", "parameters", "tokens_per_second")
 EVALUATION_KINDS = {"bits_per_byte": float | None, "scored_tokens": int, "scored_bytes": int}
@@ -51,11 +52,7 @@ def compare_runs(model_dirs: Sequence[str], evaluation_files: Sequence[str], val
 
 def format_table(rows: Sequence[Row]) -> str:
     """Returns rows as an aligned Markdown table."""
-    lines = [list(COLUMNS), *([_format(row[name], style) for name, style in COLUMNS.items()] for row in rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(COLUMNS))]
-    rule = ["-" * width for width in widths]
-    padded = [[cell.ljust(w) for cell, w in zip(line, widths, strict=True)] for line in (lines[0], rule, *lines[1:])]
-    return "\n".join(f"| {' | '.join(line)} |" for line in padded)
+    return markdown([[*COLUMNS], *([_format(row[name], style) for name, style in COLUMNS.items()] for row in rows)])
 
 
 def _format(value: str | float | None, style: str) -> str:
