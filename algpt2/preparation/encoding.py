@@ -12,6 +12,7 @@ from algpt2.preparation.document_keys import content_digest, is_held_out, key_ar
 from algpt2.preparation.plan import keys_of
 from algpt2.preparation.sorted_documents import Documents, Layout, write_sorted
 from algpt2.text.documents import Document, documents_of_piece
+from algpt2.text.encoders import create_encoder
 from algpt2.text.input_files import Piece
 from algpt2.text.tokenizer import Tokenizer
 
@@ -54,7 +55,7 @@ class PieceEncoder:
     """Encodes pieces with one tokenizer into one folder."""
 
     def __init__(self, tokenizer: Tokenizer, options: RecordOptions, layout: Layout, folder: str):
-        self._tokenizer = tokenizer
+        self._encoder = create_encoder(options.encoder, tokenizer)
         self._byte_lengths = tokenizer.token_byte_lengths().astype(np.int64)
         self._options = options
         self._layout = layout
@@ -69,7 +70,7 @@ class PieceEncoder:
           on_bytes: called with the number of stored bytes read since the last call.
 
         Raises:
-          UserError: the piece holds what is no document.
+          UserError: the piece holds what is no document, or the encoder gives other ids than the tokenizer.
           RuntimeError: the ids of a text do not spell it, so the tokenizer is broken.
         """
         splits = {split: _SplitFiles(f"{name}-{split}", self._layout, self._folder) for split in (TRAIN, VAL)}
@@ -78,7 +79,7 @@ class PieceEncoder:
         return EncodedPiece(*(splits[split].close() for split in (TRAIN, VAL)))
 
     def _encode_batch(self, batch: list[Document], splits: "dict[str, _SplitFiles]") -> None:
-        ids, lengths = self._tokenizer.encode_arrays([document.text for document in batch])
+        ids, lengths = self._encoder.encode_arrays([document.text for document in batch])
         sizes = np.array([len(document.utf8) for document in batch], dtype=np.int64)
         ends = np.cumsum(lengths, dtype=np.int64)
         self._require_spelling(ids, ends, sizes)

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -37,9 +38,8 @@ class Work:
 
     def encode(self, number: int, report: Report) -> None:
         """Encodes a piece of the input; `report` is called with stored bytes read."""
-        encoder = PieceEncoder(self._tokenizer, self._plan.options, self._plan.layout, self._folder.path)
         named = self._plan.pieces[number]
-        self._folder.put_encoded_piece(named.name, encoder.encode(named.name, named.piece, report))
+        self._folder.put_encoded_piece(named.name, self._encoder.encode(named.name, named.piece, report))
 
     def count_kept(self, split: str, first_bin: int, end_bin: int, report: Report) -> "KeptDocuments":
         """Returns what some bins of a split have without copies; `report` is called with bins done."""
@@ -60,6 +60,10 @@ class Work:
                 blocks = _reported(blocks_of(*split.shards.records(index)), report)
                 path = storage.join(self._output, split.shards.name(split.name, index))
                 self._folder.put_shard(self._plan, split.name, index, write_shard(path, blocks, byte_lengths))
+
+    @functools.cached_property
+    def _encoder(self) -> PieceEncoder:
+        return PieceEncoder(self._tokenizer, self._plan.options, self._plan.layout, self._folder.path)
 
     def legacy_losses(self, split: str) -> tuple[int, int, int]:
         """Returns the records that the packing of 2020 makes of a split, the tokens it loses, and its false EOS."""

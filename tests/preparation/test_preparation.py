@@ -199,6 +199,15 @@ def test_several_processes_write_the_same_bytes_as_one(tmp_path, workplace, monk
     assert file_bytes(tmp_path / "data") == file_bytes(workplace / f"one-{packing}")
 
 
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_a_faster_encoder_writes_the_same_bytes(tmp_path, workplace, num_workers):
+    pytest.importorskip("gigatoken", reason="gigatoken is not installed")
+    options = dataclasses.replace(OPTIONS, encoder="gigatoken")
+    inputs = [str(workplace / "documents.jsonl")]
+    make_tfrecords(inputs, str(workplace / "tokenizer"), str(tmp_path / "data"), options, num_workers)
+    assert file_bytes(tmp_path / "data") == file_bytes(workplace / "data")
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("seq_len", 0), ("num_shards", 0), ("val_fraction", 1.0), ("val_fraction", -0.1), ("val_fraction", float("nan"))],
