@@ -127,3 +127,17 @@ def test_both_ways_to_score_give_the_same_nats_to_the_targets_that_both_score(tm
     )
     text = Text(folder, rng.integers(GPT2_CONFIG.vocab_size, size=40).astype("int32"), 8, 2)
     assert CONTENDERS["ours"](text)(4) == pytest.approx(CONTENDERS["documented_loop"](text)(4), rel=0.05)
+
+
+def test_the_preparation_benchmark_prints_its_ratios(records_folder, tmp_path, capsys):
+    pytest.importorskip("gigatoken", reason="gigatoken is not installed")
+    from benchmarks import preparation
+
+    lines = [json.dumps({"text": f"alpha beta {number} " * 9}) + "\n" for number in range(300)]
+    (tmp_path / "a.jsonl").write_text("".join(lines))
+    flags = ["--input", str(tmp_path / "a.jsonl"), "--tokenizer", records_folder, "--seq_len", "16", "--rounds", "1"]
+    assert preparation.main([*flags, "--no_datasets"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert set(figures["seconds"]) == {"ours", "ours_with_gigatoken", "bare_encoder"}
+    ratio = figures["seconds"]["bare_encoder"] / figures["seconds"]["ours"]
+    assert figures["ours_as_fast_as_bare_encoder"] == pytest.approx(ratio)
