@@ -5,8 +5,8 @@ import dataclasses
 from algpt2.config.options import COUNT, FRACTION_BELOW_1, option, require
 from algpt2.errors import UserError, shown
 
-STREAM_PACKING, LEGACY_PACKING = "stream", "legacy"
-PACKINGS = (STREAM_PACKING, LEGACY_PACKING)
+PACKINGS = STREAM_PACKING, BEST_FIT_PACKING, LEGACY_PACKING = ("stream", "best-fit", "legacy")
+LOSSY_PACKINGS = (BEST_FIT_PACKING, LEGACY_PACKING)
 REFERENCE_ENCODER, GIGATOKEN = ENCODERS = ("tokenizers", "gigatoken")
 
 
@@ -31,7 +31,10 @@ class RecordOptions:
         REFERENCE_ENCODER, "the library that makes ids; all make the same, gigatoken many times faster", ENCODERS
     )
     packing: str = option(
-        STREAM_PACKING, "how records are cut; legacy loses tokens as in 2020, to study what it costs", choices=PACKINGS
+        STREAM_PACKING,
+        "how records are cut: stream loses nothing; best-fit begins each with a document, and crops some; legacy loses "
+        "tokens as in 2020, to study what it costs",
+        choices=PACKINGS,
     )
 
     def __post_init__(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from algpt2.config.options import COUNT, require
-from algpt2.config.records import LEGACY_PACKING, RecordOptions
+from algpt2.config.records import LOSSY_PACKINGS, RecordOptions
 from algpt2.errors import UserError, shown
 from algpt2.preparation.encoding import TRAIN, VAL, SplitCounts
 from algpt2.preparation.packing import record_count
@@ -203,14 +203,14 @@ def _count_kept(work: Work, report: Report, split: str, first_bin: int, end_bin:
 
 
 def _packed(plan: Plan, pool: InProcess | InProcesses, split: str, found: SplitCounts) -> _Packed:
-    if plan.options.packing != LEGACY_PACKING:
+    if plan.options.packing not in LOSSY_PACKINGS:
         return _Packed(record_count(found.input_tokens, plan.options.seq_len))
-    (losses,) = pool.run(_legacy_losses, [(split,)], lambda count: None)
+    (losses,) = pool.run(_losses, [(split,)], lambda count: None)
     return _Packed(*losses)
 
 
-def _legacy_losses(work: Work, report: Report, split: str) -> tuple[int, int, int]:
-    return work.legacy_losses(split)
+def _losses(work: Work, report: Report, split: str) -> tuple[int, int, int]:
+    return work.losses(split)
 
 
 def _check_records(name: str, records: int, seq_len: int, num_shards: int) -> None:
@@ -227,7 +227,7 @@ def _check_records(name: str, records: int, seq_len: int, num_shards: int) -> No
 def _write_split(plan: Plan, folder: WorkFolder, pool: InProcess | InProcesses, split: PackedSplit) -> None:
     shards = split.shards
     todo = [index for index in range(shards.count) if folder.shard(plan, split.name, index) is None]
-    together = [todo] if plan.options.packing == LEGACY_PACKING else [[index] for index in todo]
+    together = [todo] if plan.options.packing in LOSSY_PACKINGS else [[index] for index in todo]
     tasks = [(split, indices) for indices in together]
     with progress_bar(f"writing {split.name}", "record", shards.total) as progress:
         progress.update(shards.total - sum(shards.size(index) for index in todo))

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from algpt2 import storage
-from algpt2.config.records import LEGACY_PACKING
+from algpt2.config.records import LEGACY_PACKING, LOSSY_PACKINGS
+from algpt2.preparation.best_fit_packing import BestFitPacker
 from algpt2.preparation.encoding import EncodedSplit, PieceEncoder, SplitCounts
 from algpt2.preparation.legacy_packing import LegacyPacker
 from algpt2.preparation.packing import record_blocks
@@ -65,27 +66,33 @@ class Work:
     def _encoder(self) -> PieceEncoder:
         return PieceEncoder(self._tokenizer, self._plan.options, self._plan.layout, self._folder.path)
 
-    def legacy_losses(self, split: str) -> tuple[int, int, int]:
-        """Returns the records that the packing of 2020 makes of a split, the tokens it loses, and its false EOS."""
+    def losses(self, split: str) -> tuple[int, int, int]:
+        """Returns the records that a packing with losses makes of a split, the tokens it loses, and its false EOS."""
         with self._opened(split) as files:
-            packer = self._legacy_packer()
-            records = sum(len(records) for records in map(packer.add, self._documents(files)))
+            packer = self._packer()
+            records = sum(1 for _ in self._records(packer, files))
         return records, packer.lost_tokens, packer.false_eos
 
     def _blocks_of(
         self, files: MergedFiles, bin_sizes: np.ndarray | None
     ) -> Callable[[int, int], Iterator[np.ndarray]]:
-        """Returns what gives the records from one to before another; legacy ones once, in ascending order."""
+        """Returns what gives the records from one to before another; with losses once, in ascending order."""
         seq_len = self._plan.options.seq_len
-        if self._plan.options.packing != LEGACY_PACKING:
+        if self._plan.options.packing not in LOSSY_PACKINGS:
             sizes = files.stored_sizes() if bin_sizes is None else bin_sizes
             stream = TokenStream(files, sizes, self._tokenizer.eos_id)
             return lambda first, end: record_blocks(stream.read(first * seq_len, end * seq_len + 1), seq_len)
-        records = enumerate(itertools.chain.from_iterable(map(self._legacy_packer().add, self._documents(files))))
+        records = enumerate(self._records(self._packer(), files))
         return lambda first, end: _blocks(record for number, record in _until(records, end) if number >= first)
 
-    def _legacy_packer(self) -> LegacyPacker:
-        return LegacyPacker(self._plan.options.seq_len, self._tokenizer.eos_id)
+    def _packer(self) -> LegacyPacker | BestFitPacker:
+        kind = LegacyPacker if self._plan.options.packing == LEGACY_PACKING else BestFitPacker
+        return kind(self._plan.options.seq_len, self._tokenizer.eos_id)
+
+    def _records(self, packer: LegacyPacker | BestFitPacker, files: MergedFiles) -> Iterator[np.ndarray]:
+        for document in self._documents(files):
+            yield from packer.add(document)
+        yield from packer.finish()
 
     def _documents(self, files: MergedFiles) -> Iterator[np.ndarray]:
         for documents in files.bins(0, self._plan.layout.bins):

@@ -9,7 +9,7 @@ from collections import Counter
 from typing import Any
 
 from algpt2 import storage
-from algpt2.config.records import LEGACY_PACKING, PACKINGS, STREAM_PACKING
+from algpt2.config.records import LOSSY_PACKINGS, PACKINGS, STREAM_PACKING
 from algpt2.errors import UserError
 from algpt2.storage import json_files
 
@@ -58,8 +58,9 @@ class Split:
     last record's last id. So `target_tokens + tail_tokens == input_tokens`. `text_bytes` is the UTF-8 size of the
     documents. None means unknown: records made elsewhere do not tell what they were cut from (`indexing.py`).
 
-    With the packing `legacy`, the others are `lost_tokens`, the ids of documents that stand in no record, and the EOS
-    of documents that no record predicts; `false_eos` records begin with an EOS in mid-document. Both are 0 otherwise.
+    With the packings `legacy` and `best-fit`, the others are `lost_tokens`, the ids of documents that stand in no
+    record, and the EOS of documents that no record predicts; of `legacy`, `false_eos` records begin with an EOS in
+    mid-document. Both are 0 otherwise.
 
     `duplicate_documents` copies of other documents were left out, and the other counts are without them. None means
     that copies were not looked for.
@@ -178,7 +179,7 @@ class Manifest:
             )
             losses = (split.input_tokens, split.documents, split.lost_tokens, split.false_eos)
             _require(
-                None not in losses if self.packing == LEGACY_PACKING else not any(losses[2:]),
+                None not in losses if self.packing in LOSSY_PACKINGS else not any(losses[2:]),
                 f"its {name} has {split.lost_tokens} lost_tokens and {split.false_eos} false_eos with the packing "
                 f"{self.packing}",
             )

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from algpt2 import storage
-from algpt2.config.records import LEGACY_PACKING
+from algpt2.config.records import LEGACY_PACKING, LOSSY_PACKINGS
 from algpt2.errors import UserError
 from algpt2.records.manifest import IDS_FORMAT, Manifest, Shard, Split, read_manifest
 from algpt2.records.record_bytes import frame_bytes, id_dtype
@@ -104,9 +104,9 @@ def open_record_set(paths: Sequence[str], split: str, check_content: bool = True
         tokenizer_sha256=manifest.tokenizer_sha256,
         record_format=manifest.record_format,
         losses=tuple(
-            _loss(folder, split, getattr(manifest, split))
+            _loss(folder, split, manifest)
             for folder, manifest in manifests.items()
-            if manifest.packing == LEGACY_PACKING
+            if manifest.packing in LOSSY_PACKINGS
         ),
         versions=versions,
     )
@@ -171,13 +171,16 @@ def _listed_shard(file: str, manifests: dict[str, Manifest]) -> tuple[str, Shard
     raise UserError(f"a shard must be listed in its folder's manifest, and {file} is not: name the folder instead.")
 
 
-def _loss(folder: str, name: str, split: Split) -> str:
+def _loss(folder: str, name: str, manifest: Manifest) -> str:
     """Returns what a packing that loses tokens did to a split, as a sentence."""
-    lost = split.lost_tokens / max(1, split.input_tokens - split.documents)
-    return (
-        f"the {name} records in {folder} are packed as in 2020: {lost:.1%} of the text's tokens are in none of them, "
-        f"and {split.false_eos} of {split.records} begin with a false end of text"
-    )
+    split: Split = getattr(manifest, name)
+    lost = f"{split.lost_tokens / max(1, split.input_tokens - split.documents):.1%} of the text's tokens are in none"
+    if manifest.packing == LEGACY_PACKING:
+        return (
+            f"the {name} records in {folder} are packed as in 2020: {lost} of them, and {split.false_eos} of "
+            f"{split.records} begin with a false end of text"
+        )
+    return f"the {name} records in {folder} each begin with a document: {lost} of them, because documents were cropped"
 
 
 def _require_each_once(files: tuple[str, ...]) -> None:
