@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import math
 from importlib import resources
 from typing import Any
 
@@ -13,7 +12,6 @@ from algpt2.storage import json_files
 
 # The width at which GPT-2's scales were chosen: that of its smallest model.
 GPT2_WIDTH = 768
-MOST_LANES = 8
 LEARNED, ALIBI = POSITION_ENCODINGS = ("learned", "alibi")
 
 
@@ -64,9 +62,6 @@ class GPTConfig:
     attention_sharing: str | None = None
     feed_forward_sharing: str | None = None
     dropout: float = 0.1
-    hyper_connections: int = option(
-        0, "lanes of the residual stream, mixed anew in each application (arXiv:2409.19606); 0 is one plain stream"
-    )
     position_encoding: str = option(
         LEARNED,
         "learned: a table of positions, as GPT-2's; alibi: attention scores that fall with the distance, without a "
@@ -116,10 +111,6 @@ class GPTConfig:
             raise UserError(
                 "tied_projections needs factorized embeddings and the tied head, received "
                 f"embedding_size={shown(self.embedding_size)} and untied_head={shown(self.untied_head)}."
-            )
-        if self.hyper_connections not in (0, *range(2, MOST_LANES + 1)):
-            raise UserError(
-                f"hyper_connections must be 0 or from 2 to {MOST_LANES}, received {shown(self.hyper_connections)}."
             )
         _ = self.n_attention, self.n_feed_forward  # A plan that is none is refused here.
 
@@ -212,8 +203,7 @@ class GPTConfig:
         feed_forward = (d * f + f) + (f * d + d) + 2 * d
         blocks = self.n_attention * attention + self.n_feed_forward * feed_forward
         norm = e if self.embedding_norm else 0
-        own = sum(math.prod(shape) for shape in application_shapes(self).values())
-        return tables + projections + blocks + norm + 2 * d + own
+        return tables + projections + blocks + norm + 2 * d
 
     @classmethod
     def from_preset(cls, name: str) -> "GPTConfig":
@@ -233,14 +223,6 @@ class GPTConfig:
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as plain JSON values."""
         return dataclasses.asdict(self)
-
-
-def application_shapes(config: GPTConfig) -> dict[str, tuple[int, ...]]:
-    """Returns the shapes of the parameters that belong to an application, by their names below `applications.`."""
-    n, lanes = config.n_layer, config.hyper_connections
-    if not lanes:
-        return {}
-    return {"lane_inputs": (n, lanes), "lane_mixing": (n, lanes, lanes), "lane_outputs": (n, lanes)}
 
 
 def config_from_dict(fields: dict[str, Any], source: str) -> GPTConfig:

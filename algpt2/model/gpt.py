@@ -9,7 +9,6 @@ import numpy as np
 from keras import ops
 
 from algpt2.config.model import GPTConfig
-from algpt2.model.applications import Applications, Stream, pack, unpack
 from algpt2.model.attention_bias import causal_mask
 from algpt2.model.dropout import Dropout
 from algpt2.model.layers import (
@@ -79,7 +78,6 @@ class GPT(keras.Model):
         if config.tied_projections:
             shape = (config.embedding_size,)
             self.head_bias = self.add_weight(name="head_bias", shape=shape, initializer="zeros", autocast=False)
-        self.applications = Applications(config, dtype=self.dtype_policy, name="applications")
         if config.embedding_norm:
             self.embedding_norm = rms_norm(self.dtype_policy, "embedding_norm")
         if config.embedding_size:
@@ -119,7 +117,6 @@ class GPT(keras.Model):
     def build(self, input_shape: Shape) -> None:
         """Creates all parameters; called by the constructor."""
         stream = (*input_shape, self.config.d_model)
-        self.applications.build(stream)
         if self.config.embedding_norm:
             self.embedding_norm.build((*input_shape, self.config.table_width))
         if self.config.embedding_size:
@@ -181,15 +178,13 @@ class GPT(keras.Model):
         if documents is not None:
             of_tokens = ops.slice(documents, (0, slot), ops.shape(ids))
             visible = visible & (of_tokens[:, :, None] == documents[:, None, :])
-        stream, new_cache = self.applications.begin(x), []
+        new_cache = []
         for application, layer_cache in enumerate(cache):
             attention, feed_forward = self._parts_of(application)
-            x = self.applications.input(stream, application)
-            result, layer_cache = attention.attend_with_cache(x, layer_cache, slot, visible)
-            result = feed_forward.feed_forward(result, Place(application))
-            stream = self.applications.after(stream, x, result, application)
+            x, layer_cache = attention.attend_with_cache(x, layer_cache, slot, visible)
+            x = feed_forward.feed_forward(x, Place(application))
             new_cache.append(layer_cache)
-        return self._head_input(self.applications.end(stream)), tuple(new_cache)
+        return self._head_input(x), tuple(new_cache)
 
     def empty_cache(self, batch_size: Integer, n_slots: int) -> Cache:
         """Returns zeros for the keys and values of every layer application, each (B x H, n_slots, K)."""
@@ -222,10 +217,8 @@ class GPT(keras.Model):
             # The generator counts up by one, as the dropout sites within a model do. Its count is hashed, or the masks
             # of one step would come again at other sites in the next.
             dropout_seed = keras.random.randint((2,), 0, 2**31 - 1, dtype="int32", seed=self.dropout_seeds)
-        stream = self.applications.begin(self.embed(ids, 0, dropout_seed))
-        place = Place(0, dropout_seed, self.documents_of(ids))
-        stream = self._apply_blocks(stream, place, remat, n_layer or self.config.n_layer)
-        return self._head_input(self.applications.end(stream))
+        x, place = self.embed(ids, 0, dropout_seed), Place(0, dropout_seed, self.documents_of(ids))
+        return self._head_input(self._apply_blocks(x, place, remat, n_layer or self.config.n_layer))
 
     def embed(self, ids: TensorLike, position: Integer = 0, dropout_seed: TensorLike | None = None) -> Tensor:
         """Returns the sum of token and position embeddings, (B, L, D), projected from E to D if factorized.
@@ -247,30 +240,22 @@ class GPT(keras.Model):
         x = self.embedding_norm(x) if self.config.embedding_norm else x
         return self.embedding_projection(x) if self.config.embedding_size else x
 
-    def _apply_blocks(self, stream: Stream, first_place: Place, remat: str, n_layer: int) -> Stream:
-        """Returns the stream after the first `n_layer` applications."""
+    def _apply_blocks(self, x: Tensor, first_place: Place, remat: str, n_layer: int) -> Tensor:
+        """Returns the residual stream after the first `n_layer` applications, (B, L, D)."""
 
-        def apply(parts: tuple[Block, Block], stream: Stream, application: Integer) -> Stream:
-            attention, feed_forward = parts
-            x, place = self.applications.input(stream, application), first_place._replace(application=application)
-            result = feed_forward.feed_forward(attention.attend(x, place), place)
-            return self.applications.after(stream, x, result, application)
-
-        def apply_packed(parts: tuple[Block, Block], packed: Tensor, application: Integer) -> Tensor:
-            return pack(apply(parts, unpack(packed), application))
+        def apply(parts: tuple[Block, Block], x: Tensor, application: Integer) -> Tensor:
+            (attention, feed_forward), place = parts, first_place._replace(application=application)
+            return feed_forward.feed_forward(attention.attend(x, place), place)
 
         all_parts = [self._parts_of(application) for application in range(n_layer)]
-        if remat == "none":
-            for application, parts in enumerate(all_parts):
-                stream = apply(parts, stream, application)
-            return stream
-        packed = pack(stream)
-        if self.config.n_block == 1:
-            packed = rematerialised_loop(functools.partial(apply_packed, all_parts[0]), packed, n_layer)
-            return unpack(packed)
+        if remat != "none" and self.config.n_block == 1:
+            return rematerialised_loop(functools.partial(apply, all_parts[0]), x, n_layer)
         for application, parts in enumerate(all_parts):
-            packed = rematerialised(functools.partial(apply_packed, parts), packed, application)
-        return unpack(packed)
+            if remat == "none":
+                x = apply(parts, x, application)
+            else:
+                x = rematerialised(functools.partial(apply, parts), x, application)
+        return x
 
     def _parts_of(self, application: int) -> tuple[Block, Block]:
         """Returns the blocks that hold the attention and the feed-forward part of an application."""

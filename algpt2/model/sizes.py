@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from algpt2.config.model import GPTConfig, application_shapes
+from algpt2.config.model import GPTConfig
 from algpt2.devices.chips import peak_flops
 
 # The loss works in chunks of tokens. Each reads the token table and adds to its gradient, so small chunks cost memory
@@ -52,7 +52,6 @@ def parameter_shapes(config: GPTConfig) -> dict[str, tuple[int, ...]]:
     shapes |= {"wpe.weight": (config.n_position_rows, e)} if config.n_position_rows else {}
     shapes |= {"lm_head.weight": (config.vocab_size, e)} if config.untied_head else {}
     shapes |= {"head_projection.bias": (e,)} if config.tied_projections else {}
-    shapes |= {f"applications.{name}": shape for name, shape in application_shapes(config).items()}
     shapes |= {"embedding_norm.weight": (e,)} if config.embedding_norm else {}
     shapes |= _dense_shapes("embedding_projection", e, d) if config.embedding_size else {}
     shapes |= _dense_shapes("head_projection", d, e) if config.embedding_size and not config.tied_projections else {}

@@ -164,5 +164,5 @@ def clip_by_global_norm(gradients: list[Tensor], max_norm: float) -> tuple[list[
 
 
 def is_decayed(name: str, shape: tuple[int, ...]) -> bool:
-    """Returns whether weight decay acts on a parameter: matrices only, no position table, no table by application."""
-    return len(shape) >= 2 and name != "wpe.weight" and not name.startswith("applications.")
+    """Returns whether weight decay acts on a parameter: matrices only, and no position table."""
+    return len(shape) >= 2 and name != "wpe.weight"

@@ -34,22 +34,12 @@ def forward(
         x = x @ p["embedding_projection.weight"] + p["embedding_projection.bias"]
     n_block = len({name.split(".")[1] for name in p if name.startswith("h.")})
     plain_sets = range(n_layer) if n_block > 1 else [0] * n_layer
-    own = {name.removeprefix("applications."): value for name, value in p.items() if name.startswith("applications.")}
-    lanes = [x] * (own["lane_inputs"].shape[1] if "lane_inputs" in own else 1)
     for layer in range(n_layer):
-        of_layer = {name: value[layer] for name, value in own.items()}
-        x = sum(a * lane for a, lane in zip(of_layer.get("lane_inputs", [1.0]), lanes, strict=True))
         attention = f"h.{(variant.attention_sets or plain_sets)[layer]}"
         feed_forward = f"h.{(variant.feed_forward_sets or plain_sets)[layer]}"
-        y = x + _attention(p, f"{attention}.attn", _layer_norm(p, f"{attention}.ln_1", x), n_head, bias)
-        hidden = _gelu(_dense(p, f"{feed_forward}.mlp.c_fc", _layer_norm(p, f"{feed_forward}.ln_2", y)))
-        added = y + _dense(p, f"{feed_forward}.mlp.c_proj", hidden) - x
-        mixing, outputs = of_layer.get("lane_mixing"), of_layer.get("lane_outputs")
-        if mixing is None:
-            lanes = [x + added]
-        else:
-            lanes = [np.tensordot(mixing[k], lanes, 1) + outputs[k] * added for k in range(len(lanes))]
-    x = sum(lanes) / len(lanes)
+        x = x + _attention(p, f"{attention}.attn", _layer_norm(p, f"{attention}.ln_1", x), n_head, bias)
+        hidden = _gelu(_dense(p, f"{feed_forward}.mlp.c_fc", _layer_norm(p, f"{feed_forward}.ln_2", x)))
+        x = x + _dense(p, f"{feed_forward}.mlp.c_proj", hidden)
     x = _layer_norm(p, "ln_f", x)
     if "head_projection.weight" in p:
         x = _dense(p, "head_projection", x)

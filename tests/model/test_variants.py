@@ -35,8 +35,6 @@ VARIANTS = {
         {"logits_as_gpt2": True, "logit_scale": 0.5},
         {"logit_scale": 0.5 * (768 / 8) ** 0.5},
     ),
-    "two lanes": (ALGPT2_CONFIG, {"hyper_connections": 2}, ()),
-    "three lanes": (GPT2_CONFIG, {"hyper_connections": 3}, ()),
 }
 
 
@@ -96,7 +94,7 @@ SHARED_IN_PARTS = dataclasses.replace(
     FACTORIZED, n_layer=3, attention_sharing="cycle 2", feed_forward_sharing="ends", dropout=0.2
 )
 TOGETHER = [
-    dataclasses.replace(ALGPT2_CONFIG, hyper_connections=2, untied_head=True, dropout=0.2),
+    dataclasses.replace(ALGPT2_CONFIG, untied_head=True, dropout=0.2),
     dataclasses.replace(SHARED_IN_PARTS, tied_projections=True, embedding_norm=True, logits_as_gpt2=True),
 ]
 
@@ -108,15 +106,6 @@ def test_a_step_of_variants_is_the_same_on_two_replicas_and_where_only_the_input
     require_equal(train(ONE, config, n_steps=2, jit_compile=False, remat="block"), with_dropout)
     config = dataclasses.replace(config, dropout=0.0)
     require_equal(*(train(devices, config, n_steps=2, jit_compile=False) for devices in (TWO, ONE)))
-
-
-def test_hyper_connections_change_nothing_at_first(rng):
-    ids = rng.integers(64, size=(2, 16)).astype("int32")
-    plain, variant = GPT(ALGPT2_CONFIG), GPT(dataclasses.replace(ALGPT2_CONFIG, hyper_connections=3))
-    parameters = variant.named_parameters()
-    for name, parameter in plain.named_parameters().items():
-        parameters[name].assign(parameter)
-    np.testing.assert_allclose(variant(ids), plain(ids), atol=1e-6)
 
 
 def test_sharing_and_an_own_head_change_no_flops():
@@ -153,7 +142,6 @@ def test_the_original_initialization_shrinks_the_stream_of_a_factorized_model():
         ({"logit_scale": float("inf")}, "logit_scale must be a finite number"),
         ({"initialization": "he"}, "initialization must be one of scaled, original"),
         ({"untied_head": 1}, "untied_head must be true or false, received 1"),
-        ({"hyper_connections": 1}, "hyper_connections must be 0 or from 2 to 8, received 1"),
         ({"attention_sharing": 3}, "attention_sharing must be a text or null, received 3"),
     ],
 )

@@ -120,7 +120,6 @@ def test_weight_decay_acts_on_matrices_but_not_on_the_position_table(optimizer):
 def test_decay_spares_vectors_and_positions():
     assert is_decayed("wte.weight", (64, 32))
     assert not is_decayed("wpe.weight", (16, 32))
-    assert not is_decayed("applications.lane_inputs", (4, 32))
     assert not is_decayed("ln_f.weight", (32,))
 
 

@@ -100,7 +100,10 @@ def shard(fields):
         (lambda fields: fields.update(train=None), "its train is null, not an object"),
         (lambda fields: fields.update(record_format="labels"), "record_format must be one of ('ids', 'inputs_labels')"),
         (lambda fields: fields.update(record_format=None), "its record_format is null, not a string"),
-        (lambda fields: fields.update(packing="2020"), "packing must be one of ('stream', 'best-fit', 'legacy'), received '2020'"),
+        (
+            lambda fields: fields.update(packing="2020"),
+            "packing must be one of ('stream', 'best-fit', 'legacy'), received '2020'",
+        ),
         (
             lambda fields: fields["train"].update(lost_tokens=1, false_eos=2),
             "its train has 1 lost_tokens and 2 false_eos with the packing stream",
