@@ -42,7 +42,7 @@ def test_the_hubs_gpt2_of_2020_is_our_preset_and_the_log_says_so(load, caplog):
     assert "its model is none of the presets" in caplog.text
 
 
-@pytest.mark.parametrize("name", preset_names())
+@pytest.mark.parametrize("name", [name for name in preset_names() if not GPTConfig.from_preset(name).variants])
 def test_every_preset_written_for_transformers_and_read_without_our_key_is_itself(load, name):
     preset = GPTConfig.from_preset(name)
     fields = config_json(preset, eos_id=7)
