@@ -109,6 +109,11 @@ class Plan:
         return self.command.options
 
     @property
+    def expected_tokens(self) -> float:
+        """About how many tokens the documents have, from the bytes of the input."""
+        return sum(_text_bytes(one.piece) for one in self.pieces) * TOKENS_PER_BYTE
+
+    @property
     def input_bytes(self) -> int:
         """How many stored bytes the input has."""
         return sum(one.piece.size_bytes for one in self.pieces)
@@ -127,7 +132,7 @@ def make_plan(command: Command, vocab_size: int, of_many_machines: bool = False)
       UserError: nothing at a path, an unknown suffix, or a package that a format needs is not installed.
     """
     files = sized_input_files(command.inputs)
-    tokens = sum(_text_bytes(file) for file in files) * TOKENS_PER_BYTE
+    tokens = _text_bytes(Piece(tuple(files))) * TOKENS_PER_BYTE
     dtype = id_dtype(vocab_size)
     bin_bits = min(MOST_BIN_BITS, math.ceil(math.log2(max(1.0, tokens * dtype.itemsize / BIN_BYTES))))
     found = [(file.size_bytes,) for file in files] if of_many_machines else versions_of([file.path for file in files])
@@ -165,6 +170,8 @@ def _piece_bytes(total: int) -> int:
     return max(min(wanted, MOST_PIECE_BYTES), -(-total // MOST_PIECES))
 
 
-def _text_bytes(file: InputFile) -> int:
-    """Returns about how many bytes a file's text has."""
-    return file.size_bytes * (BYTES_PER_COMPRESSED_BYTE if file.is_compressed else 1)
+def _text_bytes(piece: Piece) -> int:
+    """Returns about how many bytes a piece's text has; a part of a file is not compressed."""
+    if piece.end_byte is not None:
+        return piece.size_bytes
+    return sum(file.size_bytes * (BYTES_PER_COMPRESSED_BYTE if file.is_compressed else 1) for file in piece.files)

@@ -11,6 +11,7 @@ import numpy as np
 from algpt2.config.options import COUNT, require
 from algpt2.config.records import LOSSY_PACKINGS, RecordOptions
 from algpt2.errors import UserError, shown
+from algpt2.preparation.disk_space import require_room
 from algpt2.preparation.encoding import TRAIN, VAL, SplitCounts
 from algpt2.preparation.packing import record_count
 from algpt2.preparation.plan import Command, Part, Plan, make_plan
@@ -51,13 +52,15 @@ def make_tfrecords(
       The manifest's counts, and `tokens_per_second` of the whole run (all input tokens / wall-clock seconds).
 
     Raises:
-      UserError: the output folder already holds something else; the tokenizer or the input is wrong; or the documents
-        are too few for the split, or for the number of shards, that was asked for; or `merge`, and a part is missing.
+      UserError: the output folder already holds something else, or its disk has surely too little room; the tokenizer
+        or the input is wrong; the documents are too few for the split, or for the number of shards, that was asked for;
+        or `merge`, and a part is missing.
     """
     start = time.perf_counter()
     plan, tokenizer = _planned(inputs, tokenizer_folder, output, options, num_workers, of_many_machines=merge)
     with opened_work(output, plan.command) as folder, _tidied(plan, folder):
         if not folder.is_sealed():
+            require_room(plan, output)
             if merge:
                 _require_parts(plan, folder)
             with workers(min(num_workers, len(plan.pieces)), plan, tokenizer, output) as pool:
