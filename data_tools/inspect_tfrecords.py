@@ -1,7 +1,8 @@
 """Print what a folder of TFRecord shards holds: its counts, and its first records as text.
 
-With --verify, read every shard and compare it with the manifest instead. With --replay, print the records that a run
-trained on at one step instead.
+With --verify, read every shard and compare it with the manifest instead. With --statistics, read every record of a
+split and say how long documents are and how often tokens come. With --replay, print the records that a run trained on
+at one step instead.
 """
 
 from algpt2 import interrupts
@@ -23,6 +24,7 @@ def main(argv: Sequence[str]) -> int:
     wheels.load_tensorflow()
 
     from algpt2.records.inspection import inspect
+    from algpt2.records.statistics import statistics
     from algpt2.records.verification import verify
     from algpt2.tracking.replay import replay
 
@@ -30,6 +32,8 @@ def main(argv: Sequence[str]) -> int:
         cli.print_json(replay(arguments.input, _model_dir(arguments), arguments.replay))
     elif arguments.verify:
         cli.print_json(verify(_one_folder(arguments)))
+    elif arguments.statistics:
+        cli.print_json(statistics(_one_folder(arguments), arguments.split))
     else:
         cli.print_json(inspect(_one_folder(arguments), arguments.split, arguments.count))
     return cli.EXIT_OK
@@ -69,6 +73,8 @@ def build_parser() -> argparse.ArgumentParser:
     instead = parser.add_mutually_exclusive_group()
     verify_help = "read every shard of both splits, count anew, and compare with the manifest"
     instead.add_argument("--verify", action="store_true", help=verify_help)
+    statistics_help = "read every record of the split: lengths of documents, documents of a record, frequent tokens"
+    instead.add_argument("--statistics", action="store_true", help=statistics_help)
     instead.add_argument("--replay", type=int, metavar="STEP", help="show the batch of this step (0-based) of a run")
     parser.add_argument("--model_dir", metavar="DIR", help="--replay: the run's folder")
     return parser

@@ -208,6 +208,8 @@ def _count_kept(work: Work, report: Report, split: str, first_bin: int, end_bin:
 def _packed(plan: Plan, pool: InProcess | InProcesses, split: str, found: SplitCounts) -> _Packed:
     if plan.options.packing not in LOSSY_PACKINGS:
         return _Packed(record_count(found.input_tokens, plan.options.seq_len))
+    if not found.documents:
+        return _Packed(0)
     (losses,) = pool.run(_losses, [(split,)], lambda count: None)
     return _Packed(*losses)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from algpt2 import storage
-from algpt2.config.records import RecordOptions
+from algpt2.config.records import LOSSY_PACKINGS, RecordOptions
 from algpt2.errors import UserError
 from algpt2.preparation import plan, preparation, work
 from algpt2.preparation.document_keys import content_digest, is_held_out
@@ -120,6 +120,13 @@ def test_the_folder_holds_shards_tokenizer_and_manifest_and_nothing_else(workpla
     manifest = read_manifest(str(workplace / "data"))
     assert manifest.tokenizer_sha256 == Tokenizer.load(str(workplace / "data")).sha256
     assert manifest.eos_id == manifest.vocab_size - 1
+
+
+@pytest.mark.parametrize("packing", LOSSY_PACKINGS)
+def test_without_a_held_out_part_other_packings_have_an_empty_split_too(workplace, packing):
+    counts = make(workplace, f"all-{packing}", dataclasses.replace(OPTIONS, val_fraction=0.0, packing=packing))
+    assert (counts["val"]["documents"], counts["val"]["records"], counts["val"]["lost_tokens"]) == (0, 0, 0)
+    assert counts["train"]["documents"] == len(DOCUMENTS)
 
 
 def test_without_a_held_out_part_every_document_is_trained_on(workplace):
