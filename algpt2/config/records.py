@@ -7,6 +7,7 @@ from algpt2.errors import UserError, shown
 
 PACKINGS = STREAM_PACKING, BEST_FIT_PACKING, LEGACY_PACKING = ("stream", "best-fit", "legacy")
 LOSSY_PACKINGS = (BEST_FIT_PACKING, LEGACY_PACKING)
+STOP, SKIP = "stop", "skip"
 REFERENCE_ENCODER, GIGATOKEN = ENCODERS = ("tokenizers", "gigatoken")
 
 
@@ -30,6 +31,9 @@ class RecordOptions:
     encoder: str = option(
         REFERENCE_ENCODER, "the library that makes ids; all make the same, gigatoken many times faster", ENCODERS
     )
+    on_error: str = option(
+        STOP, "what is done with input that is no document; skip leaves it out, and counts it by kind", (STOP, SKIP)
+    )
     packing: str = option(
         STREAM_PACKING,
         "how records are cut: stream loses nothing; best-fit begins each with a document, and crops some; legacy loses "
@@ -44,6 +48,7 @@ class RecordOptions:
         if not FRACTION_BELOW_1.holds(self.val_fraction):
             raise UserError(f"val_fraction must be from 0 to below 1, received {self.val_fraction}: 0.05 is usual.")
         require(self.encoder in ENCODERS, "encoder", f"one of {', '.join(ENCODERS)}", self.encoder)
+        require(self.on_error in (STOP, SKIP), "on_error", f"{STOP} or {SKIP}", self.on_error)
         require(self.packing in PACKINGS, "packing", f"one of {', '.join(PACKINGS)}", self.packing)
 
     @property

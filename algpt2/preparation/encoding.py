@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 
 from algpt2 import storage
-from algpt2.config.records import RecordOptions
+from algpt2.config.records import SKIP, RecordOptions
 from algpt2.preparation.document_keys import content_digest, is_held_out, key_array, order_key
 from algpt2.preparation.plan import keys_of
 from algpt2.preparation.sorted_documents import Documents, Layout, write_sorted
 from algpt2.text.documents import Document, documents_of_piece
 from algpt2.text.encoders import create_encoder
+from algpt2.text.faults import FaultCounts
 from algpt2.text.input_files import Piece
 from algpt2.text.tokenizer import Tokenizer
 
@@ -45,10 +46,12 @@ class EncodedSplit:
 
 @dataclasses.dataclass(frozen=True)
 class EncodedPiece:
-    """What a piece of the input came to."""
+    """What a piece of the input came to: its splits, how many faults were skipped by kind, and the first of each."""
 
     train: EncodedSplit
     val: EncodedSplit
+    skipped: dict[str, int] = dataclasses.field(default_factory=dict)
+    first_skipped: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 class PieceEncoder:
@@ -74,9 +77,11 @@ class PieceEncoder:
           RuntimeError: the ids of a text do not spell it, so the tokenizer is broken.
         """
         splits = {split: _SplitFiles(f"{name}-{split}", self._layout, self._folder) for split in (TRAIN, VAL)}
-        for batch in _batches(documents_of_piece(piece, keys_of(self._options), on_bytes)):
+        faults = FaultCounts()
+        on_fault = faults.add if self._options.on_error == SKIP else None
+        for batch in _batches(documents_of_piece(piece, keys_of(self._options), on_bytes, on_fault)):
             self._encode_batch(batch, splits)
-        return EncodedPiece(*(splits[split].close() for split in (TRAIN, VAL)))
+        return EncodedPiece(*(splits[split].close() for split in (TRAIN, VAL)), faults.counts, faults.first)
 
     def _encode_batch(self, batch: list[Document], splits: "dict[str, _SplitFiles]") -> None:
         ids, lengths = self._encoder.encode_arrays([document.text for document in batch])

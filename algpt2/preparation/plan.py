@@ -156,7 +156,7 @@ def _name(piece: Piece, versions: Mapping[InputFile, Version], command: Command,
     """Returns a hash of all that an encoded piece depends on: another seq_len or number of shards changes nothing."""
     options = command.options
     encoding = [command.tokenizer_sha256, options.text_key, options.seed, options.val_fraction, bin_bits]
-    encoding += [options.document_separator]
+    encoding += [options.document_separator, options.on_error]
     content = [dataclasses.asdict(piece), [versions[file] for file in piece.files], encoding]
     return _hash(content)
 

@@ -3,13 +3,15 @@
 import contextlib
 import dataclasses
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from absl import logging
 
 from algpt2.config.options import COUNT, require
-from algpt2.config.records import LOSSY_PACKINGS, RecordOptions
+from algpt2.config.records import LOSSY_PACKINGS, SKIP, RecordOptions
 from algpt2.errors import UserError, shown
 from algpt2.preparation.disk_space import require_room
 from algpt2.preparation.encoding import TRAIN, VAL, SplitCounts
@@ -67,7 +69,7 @@ def make_tfrecords(
                 _encode(plan, folder, pool)
                 splits = _write(plan, folder, pool)
             tokenizer.save(output)
-            write_manifest(output, _manifest(plan, tokenizer, splits))
+            write_manifest(output, _manifest(plan, tokenizer, splits, _skipped(plan, folder)))
         folder.delete()
     manifest = read_manifest(output)
     tokens = manifest.train.input_tokens + manifest.val.input_tokens
@@ -259,7 +261,19 @@ def _entry(folder: WorkFolder, split: str, found: _Found, packed: _Packed, shard
     )
 
 
-def _manifest(plan: Plan, tokenizer: Tokenizer, splits: dict[str, Split]) -> Manifest:
+def _skipped(plan: Plan, folder: WorkFolder) -> dict[str, int] | None:
+    """Returns how many faults of the input were skipped, by kind, and warns of them; None where none may be."""
+    if plan.options.on_error != SKIP:
+        return None
+    pieces = [folder.encoded_piece(named.name) for named in plan.pieces]
+    counts = sum((Counter(piece.skipped) for piece in pieces), Counter())
+    first = {kind: sentence for piece in reversed(pieces) for kind, sentence in piece.first_skipped.items()}
+    for kind, count in sorted(counts.items()):
+        logging.warning("skipped %d of the input as %s; the first: %s", count, kind, first[kind])
+    return dict(sorted(counts.items()))
+
+
+def _manifest(plan: Plan, tokenizer: Tokenizer, splits: dict[str, Split], skipped: dict[str, int] | None) -> Manifest:
     options = plan.options
     return Manifest(
         seq_len=options.seq_len,
@@ -269,5 +283,6 @@ def _manifest(plan: Plan, tokenizer: Tokenizer, splits: dict[str, Split]) -> Man
         seed=options.seed,
         val_fraction=options.val_fraction,
         packing=options.packing,
+        skipped=skipped,
         **splits,
     )

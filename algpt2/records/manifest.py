@@ -135,7 +135,8 @@ class Manifest:
     """Everything training must know about a folder of shards. JSON on disk.
 
     `record_format` is how a record is stored (`tfrecords.py`). `seed` and `val_fraction` are those of
-    `RecordOptions`, and so is `packing`; they are None for records made elsewhere.
+    `RecordOptions`, and so is `packing`; they are None for records made elsewhere. `skipped` says how much of the input
+    was left out because it is no document, by kind; None means that nothing could be.
 
     Raises:
       ValueError: there is no such `record_format` or `packing`, a value is out of its range, or values contradict each
@@ -153,6 +154,7 @@ class Manifest:
     record_format: str = IDS_FORMAT
     format_version: int = FORMAT_VERSION
     packing: str | None = STREAM_PACKING
+    skipped: dict[str, int] | None = None
 
     def __post_init__(self) -> None:
         if self.record_format not in RECORD_FORMATS:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, BinaryIO
 
 from algpt2.errors import UserError
+from algpt2.text.faults import DAMAGED_FILE, InputFault
 
 BLOCK_BYTES = 1 << 16
 GZIP_WINDOW_BITS = 16 + zlib.MAX_WBITS
@@ -98,6 +99,5 @@ class _Decompressed(io.RawIOBase):
             return self._fail(str(error))
 
     def _fail(self, reason: str) -> bytes:
-        raise UserError(
-            f"a compressed input must be whole, and {self._name} is not ({reason}): fetch or make it again."
-        )
+        sentence = f"a compressed input must be whole, and {self._name} is not ({reason}): fetch or make it again."
+        raise InputFault(DAMAGED_FILE, sentence)

@@ -7,7 +7,9 @@ from typing import Any, BinaryIO, NamedTuple
 from algpt2 import storage
 from algpt2.errors import UserError
 from algpt2.storage import json_files
+from algpt2.text import faults
 from algpt2.text.decompression import open_decompressed
+from algpt2.text.faults import InputFault, OnFault, kept
 from algpt2.text.input_files import LINES_SUFFIX, PARQUET_SUFFIX, InputFile, Piece, sized_input_files, suffixes
 from algpt2.text.separator import Separator
 
@@ -82,24 +84,33 @@ def iterate_documents(
     return documents_of_piece(everything, Keys(text_key, domain_key, separator), on_bytes or (lambda count: None))
 
 
-def documents_of_piece(piece: Piece, keys: Keys, on_bytes: Callable[[int], Any]) -> Iterator[Document]:
+def documents_of_piece(
+    piece: Piece, keys: Keys, on_bytes: Callable[[int], Any], on_fault: OnFault | None = None
+) -> Iterator[Document]:
     """Yields the documents of a piece of the input.
 
     Args:
       piece: files, or a range of bytes of one, of which it has the documents that begin there.
       keys: what tells documents and their text.
       on_bytes: called with the number of stored bytes read since the last call.
+      on_fault: called with what is no document, which is then left out; None means that it is raised.
 
     Raises:
-      UserError: content that is not whole, not UTF-8, not JSON objects, or has no text or no domain.
+      UserError: content that is not whole, not UTF-8, not JSON objects, or has no text or no domain, where there is no
+        `on_fault`; a column or a flag that does not fit the files.
     """
     for file in piece.files:
-        with storage.of(file.path).open_read(file.path) as stored:
-            if piece.end_byte is None:
-                yield from _documents_of_file(file, stored, keys, on_bytes)
-            else:
-                yield from _documents_of_range(piece, io.BufferedReader(stored, READ_BYTES), keys)
-                on_bytes(piece.size_bytes)
+        try:
+            with storage.of(file.path).open_read(file.path) as stored:
+                if piece.end_byte is None:
+                    yield from _documents_of_file(file, stored, keys, on_bytes, on_fault)
+                else:
+                    yield from _documents_of_range(piece, io.BufferedReader(stored, READ_BYTES), keys, on_fault)
+                    on_bytes(piece.size_bytes)
+        except InputFault as fault:  # The rest of the file cannot be read.
+            if on_fault is None:
+                raise
+            on_fault(fault)
 
 
 def require_documents(documents: Iterable[Document]) -> Iterator[Document]:
@@ -127,22 +138,22 @@ def read_text_file(path: str) -> str:
 
 
 def _documents_of_file(
-    file: InputFile, stored: BinaryIO, keys: Keys, on_bytes: Callable[[int], Any]
+    file: InputFile, stored: BinaryIO, keys: Keys, on_bytes: Callable[[int], Any], on_fault: OnFault | None
 ) -> Iterator[Document]:
     content, compression = suffixes(file.path)
     if content == PARQUET_SUFFIX:
-        yield from _documents_of_parquet(file.path, stored, keys)
+        yield from _documents_of_parquet(file.path, stored, keys, on_fault)
         on_bytes(file.size_bytes)
         return
     stream = io.BufferedReader(_Counted(stored, on_bytes), READ_BYTES)
     if compression:
         stream = open_decompressed(stream, compression, file.path)
     if content == LINES_SUFFIX:
-        yield from _documents_of_lines(file.path, stream, keys)
-    elif keys.separator:
-        yield from (_document_of_text(file.path, *part, keys) for part in keys.separator.parts(stream, 0))
+        yield from _documents_of_lines(file.path, stream, keys, on_fault)
     else:
-        yield _document_of_text(file.path, 0, stream.read(), keys)
+        parts = keys.separator.parts(stream, 0) if keys.separator else [(0, stream.read())]
+        for part in parts:
+            yield from kept(on_fault, _document_of_text, file.path, *part, keys)
 
 
 def _document_of_text(file: str, first_byte: int, utf8: bytes, keys: Keys) -> Document:
@@ -154,30 +165,31 @@ def _document_of_text(file: str, first_byte: int, utf8: bytes, keys: Keys) -> Do
     return Document(_decode(utf8, file, first_byte), utf8, file)
 
 
-def _documents_of_lines(file: str, stream: BinaryIO, keys: Keys) -> Iterator[Document]:
+def _documents_of_lines(file: str, stream: BinaryIO, keys: Keys, on_fault: OnFault | None) -> Iterator[Document]:
     first_byte = 0
     for number, line in enumerate(stream, start=1):
         if not line.strip() and not stream.read(1):
             return  # Many writers end a file with one empty line; it is no document.
-        yield _document_of_line(line, first_byte, _Place(file, "line", number), keys)
+        yield from kept(on_fault, _document_of_line, line, first_byte, _Place(file, "line", number), keys)
         first_byte += len(line)
 
 
-def _documents_of_range(piece: Piece, stream: BinaryIO, keys: Keys) -> Iterator[Document]:
+def _documents_of_range(piece: Piece, stream: BinaryIO, keys: Keys, on_fault: OnFault | None) -> Iterator[Document]:
     """Yields the documents that begin in a range; the last may go on behind it."""
     (file,) = piece.files
     if suffixes(file.path)[0] == LINES_SUFFIX:
-        yield from _lines_of_range(file, piece, stream, keys)
+        for line in _lines_of_range(file, piece, stream):
+            yield from kept(on_fault, _document_of_line, *line, keys)
         return
     first_byte = keys.separator.first_part(stream, piece.first_byte)
     stream.seek(first_byte)
     for part in keys.separator.parts(stream, first_byte):
         if part[0] >= piece.end_byte:
             return
-        yield _document_of_text(file.path, *part, keys)
+        yield from kept(on_fault, _document_of_text, file.path, *part, keys)
 
 
-def _lines_of_range(file: InputFile, piece: Piece, stream: BinaryIO, keys: Keys) -> Iterator[Document]:
+def _lines_of_range(file: InputFile, piece: Piece, stream: BinaryIO) -> Iterator[tuple[bytes, int, _Place]]:
     first_byte = piece.first_byte
     if first_byte > 0:  # Unless the byte before ends a line, the range begins in one that belongs to the range before.
         stream.seek(first_byte - 1)
@@ -185,7 +197,7 @@ def _lines_of_range(file: InputFile, piece: Piece, stream: BinaryIO, keys: Keys)
     while first_byte < piece.end_byte and (line := stream.readline()):
         if not line.strip() and not stream.peek(1):
             return
-        yield _document_of_line(line, first_byte, _Place(file.path, "the line that begins at byte", first_byte), keys)
+        yield line, first_byte, _Place(file.path, "the line that begins at byte", first_byte)
         first_byte += len(line)
 
 
@@ -197,11 +209,13 @@ def _fields_of_line(line: str, place: _Place, keys: Keys) -> dict[str, Any]:
     try:
         fields = json_files.parse_object(line)
     except ValueError as error:
-        raise UserError(f"every line must be a JSON object, and {place} is not ({error}): mend it.") from error
+        sentence = f"every line must be a JSON object, and {place} is not ({error}): mend it."
+        raise InputFault(faults.NOT_JSON, sentence) from error
     if keys.text not in fields:
-        raise UserError(
+        raise InputFault(
+            faults.WITHOUT_TEXT,
             f"every JSON object must have the key {keys.text!r}, and {place} has only {sorted(fields)}: "
-            "name the key of the text with --text_key."
+            "name the key of the text with --text_key.",
         )
     return fields
 
@@ -212,9 +226,10 @@ def _document(fields: dict[str, Any], place: _Place, keys: Keys) -> Document:
     try:
         return Document(text, text.encode("utf-8"), domain)
     except UnicodeEncodeError as error:
-        raise UserError(
+        raise InputFault(
+            faults.LONE_SURROGATE,
             f"a text must be encodable as UTF-8, and in {place} character {error.start} is the lone surrogate "
-            f"U+{ord(text[error.start]):04X}: mend it."
+            f"U+{ord(text[error.start]):04X}: mend it.",
         ) from error
 
 
@@ -228,7 +243,8 @@ def _value_at(fields: dict[str, Any], dotted_key: str) -> Any:
 
 def _require_string(value: Any, key: str, place: _Place) -> str:
     if not isinstance(value, str):
-        raise UserError(f"{key!r} must be a string, and in {place} it is a {type(value).__name__}: mend it.")
+        sentence = f"{key!r} must be a string, and in {place} it is a {type(value).__name__}: mend it."
+        raise InputFault(faults.WITHOUT_TEXT, sentence)
     return value
 
 
@@ -236,13 +252,14 @@ def _decode(data: bytes, file: str, first_byte: int) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise UserError(
+        raise InputFault(
+            faults.NOT_UTF8,
             f"text must be UTF-8, and byte {first_byte + error.start} (from 0, decompressed) of {file} is not "
-            f"({error.reason}): convert the file, for example with iconv."
+            f"({error.reason}): convert the file, for example with iconv.",
         ) from error
 
 
-def _documents_of_parquet(file: str, stored: BinaryIO, keys: Keys) -> Iterator[Document]:
+def _documents_of_parquet(file: str, stored: BinaryIO, keys: Keys, on_fault: OnFault | None) -> Iterator[Document]:
     import pyarrow
     import pyarrow.parquet
 
@@ -257,10 +274,11 @@ def _documents_of_parquet(file: str, stored: BinaryIO, keys: Keys) -> Iterator[D
         columns = [keys.text] if keys.domain is None else [keys.text, keys.domain]
         for batch in table.iter_batches(PARQUET_BATCH_ROWS, columns=columns):
             for row, fields in enumerate(batch.to_pylist(), start=first_row):
-                yield _document(fields, _Place(file, "row", row), keys)
+                yield from kept(on_fault, _document, fields, _Place(file, "row", row), keys)
             first_row += batch.num_rows
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} is not a whole Parquet file of UTF-8 text ({error}): make it again.") from error
+        sentence = f"{file} is not a whole Parquet file of UTF-8 text ({error}): make it again."
+        raise InputFault(faults.DAMAGED_FILE, sentence) from error
 
 
 class _Counted(io.RawIOBase):
