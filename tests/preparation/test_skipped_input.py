@@ -55,9 +55,12 @@ def shards_of(folder):
     return {file.name: file.read_bytes() for file in folder.glob("*.tfrecord")}
 
 
-@pytest.mark.parametrize("num_workers", [1, 2])
-def test_what_is_no_document_is_left_out_and_counted_by_kind(tmp_path, tokenizer, monkeypatch, caplog, num_workers):
-    monkeypatch.setattr(plan, "LEAST_PIECE_BYTES", 700)
+@pytest.mark.parametrize(("num_workers", "piece_bytes"), [(1, 1 << 20), (2, 700)])
+def test_what_is_no_document_is_left_out_and_counted_by_kind(
+    tmp_path, tokenizer, monkeypatch, caplog, num_workers, piece_bytes
+):
+    """With all files in one piece, and with each in pieces of its own."""
+    monkeypatch.setattr(plan, "LEAST_PIECE_BYTES", piece_bytes)
     counts = write_bad(tmp_path / "bad")
     result = make_tfrecords([str(tmp_path / "bad")], tokenizer, str(tmp_path / "out"), OPTIONS, num_workers)
     assert result["skipped"] == dict(sorted(counts.items()))
