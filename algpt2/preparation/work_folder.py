@@ -38,6 +38,8 @@ class WorkFolder:
     def __init__(self, output: str):
         self._output = output
         self.path = storage.join(output, WORK_FOLDER)
+        # What has been read once: a piece's name is a hash of all that its file depends on, so it never changes.
+        self._pieces: dict[str, EncodedPiece] = {}
 
     def is_sealed(self) -> bool:
         """Returns whether the manifest is written, so that only the unfinished work is left to delete."""
@@ -45,7 +47,9 @@ class WorkFolder:
 
     def encoded_piece(self, name: str) -> EncodedPiece | None:
         """Returns what a piece of the input came to, by its name, or None if it is not encoded yet."""
-        return self._read(EncodedPiece, f"{name}.json")
+        if name not in self._pieces and (piece := self._read(EncodedPiece, f"{name}.json")):
+            self._pieces[name] = piece
+        return self._pieces.get(name)
 
     def put_encoded_piece(self, name: str, piece: EncodedPiece) -> None:
         """Says that a piece is encoded; call it after its files are written."""

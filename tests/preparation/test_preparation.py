@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import re
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from algpt2.preparation.preparation import make_tfrecords
 from algpt2.records.inspection import inspect
 from algpt2.records.manifest import read_manifest
 from algpt2.records.tfrecords import read_records
+from algpt2.storage import json_files
 from algpt2.storage.local import LocalStorage
 from algpt2.text.tokenizer import Tokenizer
 from algpt2.text.tokenizer_training import train_tokenizer
@@ -286,3 +289,20 @@ def test_inspection_shows_the_first_records_as_text(workplace):
     assert result["train"]["shards"] == 4
     with pytest.raises(UserError, match="count"):
         inspect(str(workplace / "data"), "val", -1)
+
+
+def test_what_a_piece_came_to_is_read_once_to_count_and_once_to_write(tmp_path, workplace, monkeypatch):
+    """On gs:// each reading is two requests, and there can be thousands of pieces and of shards."""
+    monkeypatch.setattr(plan, "LEAST_PIECE_BYTES", 1 << 10)
+    reads, load = [], json_files.load_object
+
+    def load_object(path):
+        reads.append(path)
+        return load(path)
+
+    monkeypatch.setattr(json_files, "load_object", load_object)
+    inputs = [str(workplace / "documents.jsonl")]
+    make_tfrecords(inputs, str(workplace / "tokenizer"), str(tmp_path / "data"), OPTIONS)
+    of_pieces = Counter(path for path in reads if re.search(r"unfinished/[0-9a-f]+\.json$", path))
+    assert len(of_pieces) > 10
+    assert max(of_pieces.values()) == 2
