@@ -1,8 +1,11 @@
 """What follows from a model's configuration by arithmetic, without TensorFlow."""
 
 import dataclasses
+from collections import Counter
 
 from algpt2.config.model import GPTConfig
+from algpt2.config.step_shape import StepShape, shape_at
+from algpt2.config.training import TrainConfig
 from algpt2.devices.chips import peak_flops
 
 # The loss works in chunks of tokens. Each reads the token table and adds to its gradient, so small chunks cost memory
@@ -28,6 +31,27 @@ def training_flops_per_token(config: GPTConfig) -> int:
     applied = dataclasses.replace(config, **own, tied_projections=False).parameter_count()
     n = applied - config.n_position_rows * config.table_width
     return 6 * n + 12 * config.n_layer * config.d_model * config.seq_len
+
+
+def training_flops(tokens: int, model: GPTConfig, training: TrainConfig) -> float:
+    """Returns the FLOPs of a training, by `training_flops_per_token` at the shape of each step.
+
+    They are less than those of the model's full shape where layers or positions are few at first.
+
+    Args:
+      tokens: of all steps, each of which has as many.
+      model: at its full depth and length.
+      training: says how many steps there are, and which of them have fewer layers or positions.
+    """
+    shapes = Counter(shape_at(step, training, model) for step in range(training.total_steps))
+    whole = sum(steps * training_flops_per_token(_of_shape(model, shape)) for shape, steps in shapes.items())
+    return float(tokens * whole / training.total_steps)
+
+
+def _of_shape(model: GPTConfig, shape: StepShape) -> GPTConfig:
+    """Returns a model that costs as much; which layers share parameters costs nothing."""
+    unshared = {"share_layers": False, "attention_sharing": None, "feed_forward_sharing": None}
+    return dataclasses.replace(model, **shape._asdict(), **unshared)
 
 
 def mfu(config: GPTConfig, tokens_per_second: float, n_replicas: int, device_kind: str) -> float:

@@ -15,7 +15,7 @@ from algpt2.config.training import TrainConfig
 from algpt2.devices import wheels
 from algpt2.devices.chips import CHIPS, GIB, device_kind_of, peak_flops
 from algpt2.errors import UserError
-from algpt2.model.sizes import training_flops_per_token
+from algpt2.model.sizes import training_flops
 from algpt2.preflight.memory_estimate import checkpoint_bytes, replica_bytes
 from algpt2.records.record_set import RecordSet
 from algpt2.runs.folder import METRICS_NAME, RUN_NAME, compare_run, require_places
@@ -224,7 +224,7 @@ def duration(run: Run, devices: Devices, mfu: float) -> Verdict[None]:
     message = f"{run.train_config.total_steps:,} steps, {tokens:,} tokens, {epochs:.2f} epochs"
     if devices.kind is None:
         return Verdict(OK, f"{message}; for the time, give --device_kind ({', '.join(CHIPS)}).")
-    flops = tokens * training_flops_per_token(run.model_config)
+    flops = training_flops(tokens, run.model_config, run.train_config)
     seconds = flops / (mfu * peak_flops(devices.n_replicas, devices.kind))
     return Verdict(OK, f"{message}, {format_seconds(seconds)} at {mfu:.0%} of the peak of {devices.kind}.")
 

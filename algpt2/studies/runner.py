@@ -11,6 +11,7 @@ from absl import logging
 
 from algpt2 import interrupts
 from algpt2.errors import Interrupted, UserError
+from algpt2.processes import available_cpus
 from algpt2.progress import LiveLine
 from algpt2.studies.cells import Cell
 from algpt2.studies.children import CELL_COMMAND, Child, Outcome
@@ -56,7 +57,7 @@ class Runner:
         clock: Callable[[], float] = time.monotonic,
     ):
         self._study, self._jobs, self._command, self._clock = study, jobs, command, clock
-        self._threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None
+        self._threads = max(1, available_cpus() // jobs) if jobs > 1 else None
         self._running: dict[Cell, Child] = {}
         self._began, self._ended = clock(), 0
 

@@ -248,6 +248,9 @@ def test_the_time_is_that_of_the_assumed_utilisation(run):
     message = doctor_checks.duration(original, Devices(128, "v3"), 0.0711).message
     assert "47,185,920,000 tokens" in message
     assert ", 20.0 h at 7% of the peak of v3." in message
+    half_depth = dataclasses.replace(config, initial_n_layer=6, depth_warmup_steps=90_000 - 1)
+    grown = dataclasses.replace(original, train_config=half_depth)
+    assert ", 12.7 h" in doctor_checks.duration(grown, Devices(128, "v3"), 0.0711).message, "from six layers to twelve"
     assert "give --device_kind" in doctor_checks.duration(original, Devices(1, None), 0.3).message
     with pytest.raises(UserError, match="--mfu must be a fraction"):
         doctor_checks.duration(original, Devices(1, "v3"), 30)

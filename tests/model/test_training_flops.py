@@ -1,4 +1,4 @@
-"""What a cell costs: as much as its steps, of which the first may have fewer layers or positions."""
+"""What a training costs: as much as its steps, of which the first may have fewer layers or positions."""
 
 import dataclasses
 
@@ -6,8 +6,7 @@ import pytest
 from tiny_models import ALGPT2_CONFIG, GPT2_CONFIG
 
 from algpt2.config.training import TrainConfig
-from algpt2.model.sizes import training_flops_per_token
-from algpt2.studies.cost import training_flops
+from algpt2.model.sizes import training_flops, training_flops_per_token
 
 TRAINING = TrainConfig(total_steps=10, batch_size=2)
 
