@@ -11,15 +11,15 @@ from collections.abc import Sequence
 from algpt2 import cli
 from algpt2.text.documents import Keys
 from algpt2.text.separator import Separator
-from algpt2.text.tokenizer_training import DEFAULT_MAX_BYTES, train_tokenizer
+from algpt2.text.tokenizer_training import DEFAULT_MAX_BYTES, TextOptions, train_tokenizer
 
 
 def main(argv: Sequence[str]) -> int:
     """Trains, and prints the tokenizer's size and checksum as JSON."""
     arguments = parse(argv)
     keys = Keys(arguments.text_key, separator=Separator.of(arguments.document_separator))
-    inputs, vocab_size, output, max_bytes = arguments.input, arguments.vocab_size, arguments.output, arguments.max_bytes
-    cli.print_json(train_tokenizer(inputs, vocab_size, output, keys, max_bytes))
+    options = TextOptions(keys, arguments.max_bytes, arguments.on_error)
+    cli.print_json(train_tokenizer(arguments.input, arguments.vocab_size, arguments.output, options))
     return cli.EXIT_OK
 
 
@@ -39,6 +39,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--max_bytes", type=int, default=DEFAULT_MAX_BYTES, help=max_help)
     separator_help = "text between the documents of a .txt or .raw file; without it, each file is one document"
     parser.add_argument("--document_separator", help=separator_help)
+    on_error_help = "what is done with input that is no document; skip counts it by kind (default: stop)"
+    parser.add_argument("--on_error", choices=("stop", "skip"), default="stop", help=on_error_help)
     return parser
 
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from absl import logging
 
 from algpt2.config.options import COUNT, require
 from algpt2.config.records import LOSSY_PACKINGS, SKIP, RecordOptions
@@ -22,6 +21,7 @@ from algpt2.preparation.work import KeptDocuments, PackedSplit, Report, Shards, 
 from algpt2.preparation.work_folder import WorkFolder, opened_part, opened_work, require_new_or_unfinished
 from algpt2.progress import progress_bar
 from algpt2.records.manifest import Manifest, Split, counts, read_manifest, write_manifest
+from algpt2.text.faults import FaultCounts
 from algpt2.text.tokenizer import Tokenizer
 
 SHARDS_OF = {TRAIN: "num_shards", VAL: "num_val_shards"}
@@ -268,9 +268,7 @@ def _skipped(plan: Plan, folder: WorkFolder) -> dict[str, int] | None:
     pieces = [folder.encoded_piece(named.name) for named in plan.pieces]
     counts = sum((Counter(piece.skipped) for piece in pieces), Counter())
     first = {kind: sentence for piece in reversed(pieces) for kind, sentence in piece.first_skipped.items()}
-    for kind, count in sorted(counts.items()):
-        logging.warning("skipped %d of the input as %s; the first: %s", count, kind, first[kind])
-    return dict(sorted(counts.items()))
+    return FaultCounts(counts, first).told()
 
 
 def _manifest(plan: Plan, tokenizer: Tokenizer, splits: dict[str, Split], skipped: dict[str, int] | None) -> Manifest:

@@ -1,7 +1,9 @@
 """What is wrong with a document or a file of the input, and what is done with it: an error, or a count."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
+
+from absl import logging
 
 from algpt2.errors import UserError
 
@@ -32,14 +34,20 @@ class FaultCounts:
       first: what the first of each kind says.
     """
 
-    def __init__(self) -> None:
-        self.counts: dict[str, int] = {}
-        self.first: dict[str, str] = {}
+    def __init__(self, counts: Mapping[str, int] = {}, first: Mapping[str, str] = {}):  # noqa: B006, they are copied
+        self.counts = dict(counts)
+        self.first = dict(first)
 
     def add(self, fault: InputFault) -> None:
         """Counts one more."""
         self.counts[fault.kind] = self.counts.get(fault.kind, 0) + 1
         self.first.setdefault(fault.kind, str(fault))
+
+    def told(self) -> dict[str, int]:
+        """Returns the counts, and warns of each kind with the first of it."""
+        for kind, count in sorted(self.counts.items()):
+            logging.warning("skipped %d of the input as %s; the first: %s", count, kind, self.first[kind])
+        return dict(sorted(self.counts.items()))
 
 
 OnFault = Callable[[InputFault], Any]

@@ -10,7 +10,7 @@ from algpt2.errors import UserError
 from algpt2.text.documents import Document, Keys
 from algpt2.text.sampling import BUCKETS, buckets_within, in_buckets
 from algpt2.text.separator import Separator
-from algpt2.text.tokenizer_training import train_tokenizer
+from algpt2.text.tokenizer_training import TextOptions, train_tokenizer
 
 TEXTS = [f"document {number} " + "the cat sat \u00e9 " * (number % 9) for number in range(400)]
 TOTAL = sum(len(text.encode()) for text in TEXTS)
@@ -51,7 +51,8 @@ def test_a_tokenizer_of_a_sample_does_not_depend_on_the_files_of_the_documents(t
     one = [write_lines(tmp_path / "a.jsonl", TEXTS)]
     two = [write_lines(tmp_path / "b.jsonl", shuffled[:99]), write_lines(tmp_path / "c.jsonl", shuffled[99:])]
     results = [
-        train_tokenizer(inputs, 290, str(tmp_path / name), max_bytes=4_000) for inputs, name in ((one, "1"), (two, "2"))
+        train_tokenizer(inputs, 290, str(tmp_path / name), TextOptions(max_bytes=4_000))
+        for inputs, name in ((one, "1"), (two, "2"))
     ]
     assert results[0] == results[1]
     assert results[0]["bytes"] <= 4_000 < TOTAL
@@ -61,7 +62,9 @@ def test_a_tokenizer_of_a_sample_does_not_depend_on_the_files_of_the_documents(t
 def test_compressed_text_is_measured_as_text(tmp_path):
     """Catches the size of a file taken for that of its text."""
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(write_read(tmp_path, TEXTS)))
-    result = train_tokenizer([str(tmp_path / "a.jsonl.gz")], 290, str(tmp_path / "out"), max_bytes=TOTAL // 2)
+    result = train_tokenizer(
+        [str(tmp_path / "a.jsonl.gz")], 290, str(tmp_path / "out"), TextOptions(max_bytes=TOTAL // 2)
+    )
     assert (tmp_path / "a.jsonl.gz").stat().st_size < TOTAL // 2
     assert 0 < result["bytes"] <= TOTAL // 2
 
@@ -74,11 +77,29 @@ def write_read(folder, texts):
 def test_documents_of_plain_text_are_parted_by_the_separator(tmp_path):
     (tmp_path / "a.txt").write_text("<|endoftext|>".join(TEXTS))
     keys = Keys(separator=Separator("<|endoftext|>"))
-    assert train_tokenizer([str(tmp_path / "a.txt")], 290, str(tmp_path / "out"), keys)["documents"] == len(TEXTS)
+    assert train_tokenizer([str(tmp_path / "a.txt")], 290, str(tmp_path / "out"), TextOptions(keys))[
+        "documents"
+    ] == len(TEXTS)
 
 
 @pytest.mark.parametrize(("max_bytes", "sentence"), [(0, "max_bytes must be at least 1"), (3, "the sample has none")])
 def test_a_sample_that_can_hold_nothing_is_refused(tmp_path, max_bytes, sentence):
+    inputs = [write_lines(tmp_path / "a.jsonl", TEXTS)]
     with pytest.raises(UserError, match=sentence):
-        train_tokenizer([write_lines(tmp_path / "a.jsonl", TEXTS)], 290, str(tmp_path / "out"), max_bytes=max_bytes)
+        train_tokenizer(inputs, 290, str(tmp_path / "out"), TextOptions(max_bytes=max_bytes))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("max_bytes", [TOTAL // 2, 2 * TOTAL])
+def test_input_that_is_no_document_is_left_out_on_request_and_counted_once(tmp_path, max_bytes):
+    """Also where the documents are read twice."""
+    lines = [json.dumps({"text": text}) for text in TEXTS]
+    (tmp_path / "a.jsonl").write_text("\n".join(["{", *lines[:200], '{"text": 3}', *lines[200:], "[]"]))
+    inputs, output = [str(tmp_path / "a.jsonl")], str(tmp_path / "out")
+    with pytest.raises(UserError, match="every line must be a JSON object"):
+        train_tokenizer(inputs, 290, output, TextOptions(max_bytes=max_bytes))
+    result = train_tokenizer(inputs, 290, output, TextOptions(max_bytes=max_bytes, on_error="skip"))
+    assert result["skipped"] == {"not_json": 2, "without_text": 1}
+    write_lines(tmp_path / "b.jsonl", TEXTS)
+    expected = train_tokenizer([str(tmp_path / "b.jsonl")], 290, str(tmp_path / "b"), TextOptions(max_bytes=max_bytes))
+    assert result["sha256"] == expected["sha256"]
