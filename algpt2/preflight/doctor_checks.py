@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import shutil
 import uuid
 from importlib import metadata
 from typing import Any, Generic, TypeVar
@@ -20,6 +19,7 @@ from algpt2.preflight.memory_estimate import checkpoint_bytes, replica_bytes
 from algpt2.records.record_set import RecordSet
 from algpt2.runs.folder import METRICS_NAME, RUN_NAME, compare_run, require_places
 from algpt2.runs.plan import Run
+from algpt2.storage.local import nearest_existing, room_bytes
 from algpt2.tracking.throughput import format_seconds
 from algpt2.training.start_checks import StartCheck
 
@@ -171,7 +171,7 @@ def run_folder_state(run: Run, model_dir: str) -> Verdict[None]:
 
 def writing(model_dir: str) -> Verdict[None]:
     """Checks that a small file can be written and deleted in the folder, or where the folder would be made."""
-    place = model_dir if storage.is_remote(model_dir) else _existing_folder(model_dir)
+    place = model_dir if storage.is_remote(model_dir) else nearest_existing(model_dir)
     probe = storage.join(place, f".doctor-{uuid.uuid4().hex}")
     try:
         storage.write_text(probe, "")
@@ -191,9 +191,7 @@ def disk(run: Run, model_dir: str) -> Verdict[None]:
     need = f"{count} checkpoints of {_gib(size)} take {_gib(count * size)}"
     if storage.is_remote(model_dir):
         return Verdict(OK, f"{need} of {model_dir}.")
-    place = _existing_folder(model_dir)
-    held = sum(map(os.path.getsize, storage.of(place).list_files(model_dir))) if os.path.isdir(model_dir) else 0
-    room = shutil.disk_usage(place).free + held
+    place, room = nearest_existing(model_dir), room_bytes(model_dir)
     if room < count * size:
         return Verdict(ERROR, f"{need}, and {place} has room for {_gib(room)}: free some or lower --keep_checkpoints.")
     return Verdict(OK, f"{need}; there is room for {_gib(room)}.")
@@ -235,14 +233,6 @@ def version_of(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _existing_folder(folder: str) -> str:
-    """Returns the folder itself, or the nearest one above it that exists."""
-    place = os.path.abspath(folder)
-    while not os.path.lexists(place):
-        place = os.path.dirname(place)
-    return place
 
 
 def _gib(size: float) -> str:

@@ -1,14 +1,11 @@
 """How much disk a preparation takes, said before it starts, and refused where there is surely too little."""
 
-import os
-import shutil
-from pathlib import Path
-
 from absl import logging
 
 from algpt2 import storage
 from algpt2.errors import UserError
 from algpt2.preparation.plan import Plan
+from algpt2.storage.local import room_bytes
 
 GIB = 2**30
 RECORD_OVERHEAD_BYTES = 40
@@ -32,19 +29,11 @@ def require_room(plan: Plan, output: str) -> None:
     """
     if storage.is_remote(output):
         return
-    need, room = needed_bytes(plan), _room(output)
+    need, room = needed_bytes(plan), room_bytes(output)
     sentence = f"records and the work on them take about {_gib(need)}, and {output} has room for {_gib(room)}"
     if room < SURELY_NEEDED * need:
         raise UserError(f"{sentence}: free some, or name another --output.")
     logging.log(logging.INFO if room >= need else logging.WARNING, "%s", sentence)
-
-
-def _room(output: str) -> int:
-    place = Path(output).absolute()
-    while not place.is_dir():
-        place = place.parent
-    held = sum(map(os.path.getsize, storage.of(output).list_files(output)))
-    return shutil.disk_usage(place).free + held
 
 
 def _gib(size: int) -> str:

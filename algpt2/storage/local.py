@@ -28,6 +28,20 @@ KIND_OF_TYPE = {
 }
 
 
+def nearest_existing(path: str) -> str:
+    """Returns the path itself, or the nearest folder above it that exists."""
+    place = os.path.abspath(path)
+    while not os.path.lexists(place):
+        place = os.path.dirname(place)
+    return place
+
+
+def room_bytes(folder: str) -> int:
+    """Returns how many bytes a folder's files may have: what is free on its disk, and what the folder holds already."""
+    held = sum(map(os.path.getsize, LocalStorage().list_files(folder)))
+    return shutil.disk_usage(nearest_existing(folder)).free + held
+
+
 class LocalStorage:
     """Files on a local or mounted disk."""
 
@@ -101,9 +115,7 @@ class LocalStorage:
         return folder
 
     def require_writable(self, folder: str) -> None:
-        place = os.path.abspath(folder)
-        while not os.path.lexists(place):
-            place = os.path.dirname(place)
+        place = nearest_existing(folder)
         if not os.path.isdir(place):
             raise UserError(f"the output folder must lie in folders, and {place} is not a folder: name another.")
         if not os.access(place, os.W_OK | os.X_OK):

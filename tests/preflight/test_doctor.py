@@ -213,7 +213,7 @@ def test_a_refusal_of_cloud_storage_names_the_permission_to_grant(no_cloud, monk
 def test_too_little_room_for_the_checkpoints_is_an_error(run, tmp_path, monkeypatch):
     size = 12 * MODEL.parameter_count()
     usage = types.SimpleNamespace(free=4 * size)
-    monkeypatch.setattr(doctor_checks.shutil, "disk_usage", lambda place: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage)
     assert doctor_checks.disk(run, str(tmp_path)).level == OK
     usage.free -= 1
     assert doctor_checks.disk(run, str(tmp_path)).level == ERROR
@@ -223,7 +223,7 @@ def test_too_little_room_for_the_checkpoints_is_an_error(run, tmp_path, monkeypa
 
 def test_checkpoints_that_stay_for_good_need_room_too(run, tmp_path, monkeypatch):
     usage = types.SimpleNamespace(free=0)
-    monkeypatch.setattr(doctor_checks.shutil, "disk_usage", lambda place: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage)
     steps = run.train_config.total_steps
     needed = [
         doctor_checks.disk(dataclasses.replace(run, cadence=Cadence(keep_every_steps=every)), str(tmp_path)).message

@@ -9,7 +9,6 @@ import pytest
 
 from algpt2.config.records import RecordOptions
 from algpt2.errors import UserError
-from algpt2.preparation import disk_space
 from algpt2.preparation.disk_space import needed_bytes
 from algpt2.preparation.plan import Command, make_plan
 from algpt2.preparation.preparation import make_tfrecords
@@ -58,7 +57,7 @@ def test_a_disk_with_surely_too_little_room_is_refused_before_any_work(corpus, t
 
 @pytest.mark.parametrize(("fraction", "level"), [(0.6, "WARNING"), (1.1, "INFO")])
 def test_a_disk_that_may_have_too_little_is_warned_of(corpus, tmp_path, monkeypatch, caplog, fraction, level):
-    monkeypatch.setattr(disk_space.shutil, "disk_usage", lambda place: Usage(0, 0, int(fraction * need_of(corpus))))
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: Usage(0, 0, int(fraction * need_of(corpus))))
     caplog.set_level("INFO", "absl")
     make_tfrecords(*arguments(corpus), str(tmp_path / "out"), OPTIONS)
     assert [one.levelname for one in caplog.records if "has room for" in one.message] == [level]
