@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from algpt2 import cli
 from algpt2.progress import hidden_bars
 from benchmarks.preparation_contenders import Task, bare_encoder, datasets_script, ours, ours_with_gigatoken
+from benchmarks.turns import Turn
 
 
 def main(argv: Sequence[str]) -> int:
@@ -23,14 +24,11 @@ def main(argv: Sequence[str]) -> int:
     contenders = {"ours": ours, "ours_with_gigatoken": ours_with_gigatoken, "bare_encoder": bare_encoder(task)}
     if not arguments.no_datasets:
         contenders["datasets"] = datasets_script
-    turns = [
-        {name: _seconds(contender, task) for name, contender in contenders.items()} for _ in range(arguments.rounds)
-    ]
-    seconds = {name: statistics.median(turn[name] for turn in turns) for name in contenders}
-    with tempfile.TemporaryDirectory() as folder, hidden_bars():
-        tokens = ours(task, folder)
+    turns = [{name: _turn(contender, task) for name, contender in contenders.items()} for _ in range(arguments.rounds)]
+    seconds = {name: statistics.median(turn[name].seconds for turn in turns) for name in contenders}
+    tokens = turns[0]["ours"].result
     times_as_fast = {
-        f"{one}_as_fast_as_{other}": statistics.median(turn[other] / turn[one] for turn in turns)
+        f"{one}_as_fast_as_{other}": statistics.median(turn[other].seconds / turn[one].seconds for turn in turns)
         for one in ("ours", "ours_with_gigatoken")
         for other in contenders
         if other != one
@@ -57,11 +55,11 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _seconds(contender: Callable[[Task, str], int], task: Task) -> float:
+def _turn(contender: Callable[[Task, str], int], task: Task) -> Turn:
     with tempfile.TemporaryDirectory() as folder, hidden_bars():
         start = time.perf_counter()
-        contender(task, folder)
-        return time.perf_counter() - start
+        result = contender(task, folder)
+        return Turn(time.perf_counter() - start, result)
 
 
 if __name__ == "__main__":
