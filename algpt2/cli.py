@@ -68,6 +68,13 @@ def add_checkpoint_flags(parser: argparse_flags.ArgumentParser) -> None:
     parser.add_argument("--seq_len", type=int, help=seq_len_help)
 
 
+def add_document_flags(parser: argparse_flags.ArgumentParser) -> None:
+    """Adds the flags that tell documents and their text: `--text_key` and `--document_separator`."""
+    parser.add_argument("--text_key", default="text", help="JSON key or Parquet column of the text (default: text)")
+    separator_help = "text between the documents of a .txt or .raw file; without it, each file is one document"
+    parser.add_argument("--document_separator", help=separator_help)
+
+
 def run(main: Callable[[Sequence[str]], int]) -> None:
     """Ends the process with the `exit_status` of `main` and the process's arguments, or with 130 if SIGINT comes.
 

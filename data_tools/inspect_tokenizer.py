@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from algpt2 import cli
 from algpt2.progress import progress_bar
-from algpt2.text.documents import iterate_documents, require_documents
+from algpt2.text.documents import Keys, iterate_documents, require_documents
 from algpt2.text.input_files import input_bytes
 from algpt2.text.separator import Separator
 from algpt2.text.tokenizer import Tokenizer
@@ -24,11 +24,10 @@ from algpt2.text.tokenizer_report import report_on, table
 def main(argv: Sequence[str]) -> int:
     """Prints the report as JSON, and its sources as a table."""
     arguments = parse(argv)
-    separator = Separator.of(arguments.document_separator)
+    keys = Keys(arguments.text_key, arguments.domain_key, Separator.of(arguments.document_separator))
     tokenizer = Tokenizer.load(arguments.tokenizer)
-    keys = (arguments.domain_key, separator)
     with progress_bar("reading documents", "B", input_bytes(arguments.input)) as progress:
-        documents = iterate_documents(arguments.input, arguments.text_key, progress.update, *keys)
+        documents = iterate_documents(arguments.input, keys, progress.update)
         report = report_on(tokenizer, require_documents(documents))
     print(table(report), file=sys.stderr)
     cli.print_json(report)
@@ -46,10 +45,8 @@ def build_parser() -> argparse.ArgumentParser:
     tokenizer_help = "made by train_tokenizer.py, or GPT-2's files"
     parser.add_argument("--tokenizer", required=True, metavar="DIR", help=tokenizer_help)
     parser.add_argument("--input", nargs="+", required=True, metavar="PATH", help="files, folders or patterns of text")
-    parser.add_argument("--text_key", default="text", help="JSON key or Parquet column of the text (default: text)")
+    cli.add_document_flags(parser)
     parser.add_argument("--domain_key", help="that of the source, as meta.pile_set_name (default: each file is one)")
-    separator_help = "text between the documents of a .txt or .raw file; without it, each file is one document"
-    parser.add_argument("--document_separator", help=separator_help)
     return parser
 
 

@@ -34,11 +34,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--input", nargs="+", required=True, help="files, folders or patterns of documents")
     parser.add_argument("--vocab_size", type=int, required=True, help="ids to make, <|endoftext|> included; from 257")
     parser.add_argument("--output", required=True, help="new folder, local or gs://")
-    parser.add_argument("--text_key", default="text", help="JSON key or Parquet column of the text (default: text)")
+    cli.add_document_flags(parser)
     max_help = f"most bytes of text to train on; of more text, a sample by a hash (default: {DEFAULT_MAX_BYTES})"
     parser.add_argument("--max_bytes", type=int, default=DEFAULT_MAX_BYTES, help=max_help)
-    separator_help = "text between the documents of a .txt or .raw file; without it, each file is one document"
-    parser.add_argument("--document_separator", help=separator_help)
     on_error_help = "what is done with input that is no document; skip counts it by kind (default: stop)"
     parser.add_argument("--on_error", choices=("stop", "skip"), default="stop", help=on_error_help)
     return parser

@@ -13,6 +13,7 @@ from algpt2 import cli
 from algpt2.config.options import add_options, given_options
 from algpt2.config.scoring import ScoringConfig
 from algpt2.devices import wheels
+from algpt2.text.documents import Keys
 from algpt2.text.separator import Separator
 
 
@@ -29,8 +30,8 @@ def main(argv: Sequence[str]) -> int:
     from algpt2.evaluation.scorer import Scorer
     from algpt2.evaluation.windows import require_stride
 
-    separator = Separator.of(arguments.document_separator)
-    source = DocumentSource(tuple(arguments.data), arguments.text_key, arguments.domain_key, separator)
+    keys = Keys(arguments.text_key, arguments.domain_key, Separator.of(arguments.document_separator))
+    source = DocumentSource(tuple(arguments.data), keys)
     strategy = strategies.create_strategy(config.tpu)
     opened = open_checkpoint(arguments.checkpoint, arguments.ema, strategy, arguments.seq_len)
     stride = require_stride(arguments.stride, opened.model.config.seq_len)
@@ -53,10 +54,8 @@ def build_parser() -> argparse.ArgumentParser:
     cli.add_checkpoint_flags(parser)
     data_help = "files, folders or patterns: .txt, .raw, .jsonl (also .gz, .xz, .zst) or .parquet, on disk or gs://"
     parser.add_argument("--data", nargs="+", required=True, metavar="PATH", help=data_help)
-    parser.add_argument("--text_key", default="text", help="the JSON key or Parquet column of the text (default: text)")
+    cli.add_document_flags(parser)
     parser.add_argument("--domain_key", help="that of the domain, as meta.pile_set_name (default: the file is one)")
-    separator_help = "text between the documents of a .txt or .raw file; without it, each file is one document"
-    parser.add_argument("--document_separator", help=separator_help)
     parser.add_argument("--stride", type=int, help="positions between windows of a long document (default: seq_len)")
     add_options(parser, ScoringConfig)
     return parser

@@ -16,9 +16,8 @@ from algpt2.evaluation.scorer import Scorer
 from algpt2.evaluation.scores import bits_per_byte, perplexity
 from algpt2.evaluation.windows import Window, windows
 from algpt2.progress import progress_bar
-from algpt2.text.documents import Document, iterate_documents, require_documents
+from algpt2.text.documents import DEFAULT_KEYS, Document, Keys, iterate_documents, require_documents
 from algpt2.text.input_files import input_bytes
-from algpt2.text.separator import Separator
 from algpt2.text.tokenizer import Tokenizer
 
 DESCRIPTION = (
@@ -32,9 +31,7 @@ class DocumentSource:
     """Which documents are scored: the paths, and what tells documents and their text, as in `iterate_documents`."""
 
     paths: tuple[str, ...]
-    text_key: str = "text"
-    domain_key: str | None = None
-    separator: Separator | None = None
+    keys: Keys = DEFAULT_KEYS
 
 
 @dataclasses.dataclass
@@ -75,8 +72,7 @@ def evaluate_by_domain(scorer: Scorer, tokenizer: Tokenizer, source: DocumentSou
       UserError: the documents cannot be read, or there is no text in them.
     """
     with progress_bar("scoring", "B", input_bytes(source.paths)) as progress:
-        keys = (source.domain_key, source.separator)
-        documents = iterate_documents(source.paths, source.text_key, progress.update, *keys)
+        documents = iterate_documents(source.paths, source.keys, progress.update)
         tallies = tally_domains(scorer, tokenizer, require_documents(documents), stride)
     total = Tally()
     for tally in tallies.values():
@@ -89,7 +85,7 @@ def evaluate_by_domain(scorer: Scorer, tokenizer: Tokenizer, source: DocumentSou
         "domains": [{"domain": domain, **tallies[domain].figures()} for domain in sorted(tallies)],
         "all": total.figures(),
         "description": DESCRIPTION,
-        "domain_key": source.domain_key,
+        "domain_key": source.keys.domain,
         "window": scorer.model.config.seq_len,
         "stride": stride,
     }

@@ -15,6 +15,7 @@ from algpt2.text.separator import Separator
 
 PARQUET_BATCH_ROWS = 1024
 READ_BYTES = 1 << 18
+NO_DOCUMENT = "the input must hold at least one document and it holds none: name other files."
 
 
 class Document(NamedTuple):
@@ -31,8 +32,9 @@ class Document(NamedTuple):
 class Keys(NamedTuple):
     """What tells documents and their text.
 
-    text: where a JSON object, or a row of Parquet, has its text.
-    domain: where it has its domain; None means that the file is one.
+    text: the JSON key, or Parquet column, of the text.
+    domain: that of a document's domain; dots lead into objects, as in `meta.pile_set_name`. None means that each file
+      is one.
     separator: what stands between the documents of a plain text file; None means that it is one document.
     """
 
@@ -56,32 +58,25 @@ class _Place(NamedTuple):
 
 
 def iterate_documents(
-    paths: Sequence[str],
-    text_key: str = "text",
-    on_bytes: Callable[[int], Any] | None = None,
-    domain_key: str | None = None,
-    separator: Separator | None = None,
+    paths: Sequence[str], keys: Keys = DEFAULT_KEYS, on_bytes: Callable[[int], Any] | None = None
 ) -> Iterator[Document]:
     """Returns an iterator over the documents of files, folders and patterns, in the order given.
 
-    A `.txt` or `.raw` file is one document, or those between which `separator` stands; a `.jsonl` file holds one JSON
+    A `.txt` or `.raw` file is one document, or those between which the separator stands; a `.jsonl` file holds one JSON
     object a line; these may be compressed (`.gz`, `.xz`, `.zst`); a `.parquet` file holds one document a row. Line ends
     are kept as they are. The empty string is a document.
 
     Args:
       paths: local or `gs://` files, folders (read recursively, sorted) or patterns.
-      text_key: the JSON key, or Parquet column, of the text.
+      keys: what tells documents and their text.
       on_bytes: called with the number of stored bytes read since the last call; `input_bytes` is their sum.
-      domain_key: the JSON key, or Parquet column, of a document's domain; dots lead into objects, as in
-        `meta.pile_set_name`. Without it, a document's domain is its file.
-      separator: what stands between the documents of a plain text file; None means that it is one document.
 
     Raises:
       UserError: at once for nothing at a path, an unknown suffix or a missing package; while iterating for content
         that is not whole, not UTF-8, not JSON objects, or has no text or no domain.
     """
     everything = Piece(tuple(sized_input_files(paths)))
-    return documents_of_piece(everything, Keys(text_key, domain_key, separator), on_bytes or (lambda count: None))
+    return documents_of_piece(everything, keys, on_bytes or (lambda count: None))
 
 
 def documents_of_piece(
@@ -113,13 +108,13 @@ def documents_of_piece(
             on_fault(fault)
 
 
-def require_documents(documents: Iterable[Document]) -> Iterator[Document]:
-    """Yields the documents; raises `UserError` if there is not one."""
+def require_documents(documents: Iterable[Document], otherwise: str = NO_DOCUMENT) -> Iterator[Document]:
+    """Yields the documents; raises `UserError` with the sentence `otherwise` if there is not one."""
     count = 0
     for count, document in enumerate(documents, start=1):  # noqa: B007
         yield document
     if count == 0:
-        raise UserError("the input must hold at least one document and it holds none: name other files.")
+        raise UserError(otherwise)
 
 
 def read_text_file(path: str) -> str:

@@ -16,7 +16,7 @@ def read_prompts(path: str) -> list[str]:
       UserError: no such file, nothing in it, not UTF-8, a line that is blank, or one without a prompt.
     """
     if path.endswith(documents.LINES_SUFFIX):
-        found = documents.iterate_documents([path], PROMPT_KEY)
+        found = documents.iterate_documents([path], documents.Keys(PROMPT_KEY))
         return [document.text for document in documents.require_documents(found)]
     lines = documents.read_text_file(path).replace("\r\n", "\n").removesuffix("\n").split("\n")
     for number, line in enumerate(lines, start=1):

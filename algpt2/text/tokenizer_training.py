@@ -7,7 +7,6 @@ from typing import Any
 from algpt2 import storage
 from algpt2.config.options import require
 from algpt2.config.records import SKIP, STOP
-from algpt2.errors import UserError
 from algpt2.progress import progress_bar
 from algpt2.text.documents import DEFAULT_KEYS, Document, Keys, documents_of_piece, require_documents
 from algpt2.text.faults import FaultCounts, OnFault
@@ -79,7 +78,11 @@ def train_tokenizer(
         with progress_bar("measuring documents", "B", text.size_bytes) as progress:
             count = buckets_within(documents(progress.update, lambda fault: None), options.max_bytes)
     with progress_bar("reading documents", "B", text.size_bytes) as progress:
-        sample = _require_any(in_buckets(documents(progress.update, faults.add), count), options.max_bytes)
+        sample = require_documents(
+            in_buckets(documents(progress.update, faults.add), count),
+            f"max_bytes must be enough for some documents, received {options.max_bytes}, and the sample has none: "
+            "raise it.",
+        )
         tokenizer = Tokenizer.train(_counted_texts(sample, counts), vocab_size)
     tokenizer.save(output)
     result = {"vocab_size": tokenizer.vocab_size, "eos_id": tokenizer.eos_id, **counts, "sha256": tokenizer.sha256}
@@ -89,16 +92,6 @@ def train_tokenizer(
 def _surely_within(text: Piece, max_bytes: int) -> bool:
     """Returns whether the text is at most so long, without reading it: it is not longer than files that hold it."""
     return not any(file.is_compressed for file in text.files) and text.size_bytes <= max_bytes
-
-
-def _require_any(documents: Iterable[Document], max_bytes: int) -> Iterator[Document]:
-    count = 0
-    for count, document in enumerate(documents, start=1):  # noqa: B007
-        yield document
-    if count == 0:
-        raise UserError(
-            f"max_bytes must be enough for some documents, received {max_bytes}, and the sample has none: raise it."
-        )
 
 
 def _counted_texts(documents: Iterable[Document], counts: dict[str, int]) -> Iterator[str]:

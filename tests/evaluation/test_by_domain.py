@@ -16,7 +16,7 @@ from algpt2.evaluation import by_domain
 from algpt2.evaluation.by_domain import DocumentSource, evaluate_by_domain, table
 from algpt2.evaluation.scorer import Scorer, WindowScore
 from algpt2.evaluation.windows import windows
-from algpt2.text.documents import Document
+from algpt2.text.documents import Document, Keys
 from algpt2.text.tokenizer import Tokenizer
 
 SEQ_LEN = GPT2_CONFIG.seq_len
@@ -67,7 +67,7 @@ def nats_in_numpy(model, tokenizer, text, stride):
 
 @pytest.mark.parametrize("stride", [SEQ_LEN, 5])
 def test_each_domain_has_the_figures_of_its_documents_alone(scorer, tokenizer, tmp_path, stride):
-    source = DocumentSource((write(tmp_path / "a.jsonl", DOCUMENTS),), domain_key="meta.set")
+    source = DocumentSource((write(tmp_path / "a.jsonl", DOCUMENTS),), keys=Keys(domain="meta.set"))
     result = evaluate_by_domain(scorer, tokenizer, source, stride)
     assert [one["domain"] for one in result["domains"]] == ["law", "zoo"]
     for one in result["domains"]:
@@ -139,7 +139,7 @@ def test_windows_come_in_whole_passes_of_their_length_and_all_of_them_come(sizes
 
 def test_a_domain_of_empty_documents_has_no_figures_and_nothing_else_is_refused(scorer, tokenizer, tmp_path):
     path = write(tmp_path / "a.jsonl", [("none", ""), ("zoo", "the cat")])
-    result = evaluate_by_domain(scorer, tokenizer, DocumentSource((path,), domain_key="meta.set"), SEQ_LEN)
+    result = evaluate_by_domain(scorer, tokenizer, DocumentSource((path,), keys=Keys(domain="meta.set")), SEQ_LEN)
     none = result["domains"][0]
     assert (none["documents"], none["bits_per_byte"], none["token_perplexity"]) == (1, None, None)
     assert table(result).splitlines()[2] == "| none | 1 | 0 | 0 | 0.0 | - | - |"
@@ -149,7 +149,7 @@ def test_a_domain_of_empty_documents_has_no_figures_and_nothing_else_is_refused(
 
 
 def test_the_table_has_a_line_for_each_domain_and_one_for_all(scorer, tokenizer, tmp_path):
-    source = DocumentSource((write(tmp_path / "a.jsonl", DOCUMENTS),), domain_key="meta.set")
+    source = DocumentSource((write(tmp_path / "a.jsonl", DOCUMENTS),), keys=Keys(domain="meta.set"))
     result = evaluate_by_domain(scorer, tokenizer, source, SEQ_LEN)
     header, rule, *rows = table(result).splitlines()
     assert header.startswith("| domain | documents | bytes | tokens | nats | bits per byte |")

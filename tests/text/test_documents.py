@@ -7,7 +7,7 @@ import lzma
 import pytest
 
 from algpt2.errors import UserError
-from algpt2.text.documents import iterate_documents, read_text_file, require_documents
+from algpt2.text.documents import Keys, iterate_documents, read_text_file, require_documents
 from algpt2.text.input_files import input_bytes
 
 TEXTS = ["first", "", "third\r\nline \u2028 \U0001f600 \x00"]
@@ -30,14 +30,14 @@ def write(path, data):
 
 
 def texts_of(paths, **options):
-    documents = list(iterate_documents(paths, **options))
+    documents = list(iterate_documents(paths, Keys(**options)))
     assert all(document.utf8 == document.text.encode() for document in documents)
     return [document.text for document in documents]
 
 
 def read_error(path, **options):
     with pytest.raises(UserError) as raised:
-        list(iterate_documents([path], **options))
+        list(iterate_documents([path], Keys(**options)))
     return str(raised.value)
 
 
@@ -58,11 +58,11 @@ def test_parquet_gives_one_document_a_row(tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet")
     texts = [str(number) for number in range(3000)]
     parquet.write_table(pyarrow.table({"body": texts, "n": range(3000)}), tmp_path / "a.parquet")
-    assert texts_of([str(tmp_path / "a.parquet")], text_key="body") == texts
+    assert texts_of([str(tmp_path / "a.parquet")], text="body") == texts
     assert "'text'" in read_error(str(tmp_path / "a.parquet"))
-    assert "row 1 " in read_error(str(tmp_path / "a.parquet"), text_key="n")
+    assert "row 1 " in read_error(str(tmp_path / "a.parquet"), text="n")
     write(tmp_path / "b.parquet", (tmp_path / "a.parquet").read_bytes()[:-100])
-    assert "b.parquet" in read_error(str(tmp_path / "b.parquet"), text_key="body")
+    assert "b.parquet" in read_error(str(tmp_path / "b.parquet"), text="body")
 
 
 def test_a_row_without_text_late_in_a_parquet_file_is_named(tmp_path):
@@ -178,7 +178,7 @@ def test_a_text_file_is_read_whole_whatever_its_name(tmp_path):
 
 
 def domains_of(path, key):
-    return [document.domain for document in iterate_documents([path], domain_key=key)]
+    return [document.domain for document in iterate_documents([path], Keys(domain=key))]
 
 
 def test_a_domain_is_the_file_unless_a_key_that_may_lead_into_objects_names_another(tmp_path):
@@ -196,14 +196,14 @@ def test_a_row_of_parquet_has_its_domain_in_a_column_or_in_a_part_of_one(tmp_pat
     parquet.write_table(pyarrow.table(rows), tmp_path / "a.parquet")
     assert domains_of(str(tmp_path / "a.parquet"), "meta.set") == ["code", "law"]
     assert domains_of(str(tmp_path / "a.parquet"), "kind") == ["x", "y"]
-    assert "'other' must be a string" in read_error(str(tmp_path / "a.parquet"), domain_key="other")
+    assert "'other' must be a string" in read_error(str(tmp_path / "a.parquet"), domain="other")
 
 
 @pytest.mark.parametrize("fields", [{}, {"meta": "code"}, {"meta": {"set": 7}}, {"meta": {"set": None}}])
 def test_a_document_without_a_domain_is_an_error_that_names_its_line(tmp_path, fields):
     path = write(tmp_path / "a.jsonl", (json.dumps({"text": "a", **fields}) + "\n").encode())
-    assert f"'meta.set' must be a string, and in {path}, line 1 " in read_error(path, domain_key="meta.set")
+    assert f"'meta.set' must be a string, and in {path}, line 1 " in read_error(path, domain="meta.set")
 
 
 def test_plain_text_has_no_key_of_a_domain(tmp_path):
-    assert "--domain_key set needs JSON objects" in read_error(write(tmp_path / "a.txt", b"c"), domain_key="set")
+    assert "--domain_key set needs JSON objects" in read_error(write(tmp_path / "a.txt", b"c"), domain="set")

@@ -40,7 +40,7 @@ def test_parts_are_those_of_the_whole_text_split(content, separator, chunk):
 def test_documents_of_a_file_are_those_between_which_the_separator_stands(tmp_path, suffix):
     content = EOT.text.join(["", *TEXTS, ""]).encode()
     (tmp_path / f"a.{suffix}").write_bytes(gzip.compress(content) if suffix.endswith("gz") else content)
-    found = [*iterate_documents([str(tmp_path)], separator=EOT)]
+    found = [*iterate_documents([str(tmp_path)], Keys(separator=EOT))]
     assert [document.text for document in found] == TEXTS
     assert {document.domain for document in found} == {str(tmp_path / f"a.{suffix}")}
 
@@ -69,7 +69,7 @@ def test_a_file_is_cut_only_where_separators_cannot_overlap(tmp_path):
 def test_what_is_not_utf8_is_named_by_its_byte_in_the_file(tmp_path):
     (tmp_path / "a.txt").write_bytes(b"one--two--th\xffree")
     with pytest.raises(UserError, match=r"byte 12 .* of .*a\.txt is not"):
-        [*iterate_documents([str(tmp_path)], separator=Separator("--"))]
+        [*iterate_documents([str(tmp_path)], Keys(separator=Separator("--")))]
 
 
 @pytest.mark.parametrize("text", ["", "\udcff"])
