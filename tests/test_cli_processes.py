@@ -31,7 +31,7 @@ QUIET = {
     "doctor": (TRAIN, {"doctor": True}),
 }
 SILENT = (INSPECT, GENERATE, AVERAGE, "dry run")
-LOG_LINE = r"\d\d-\d\d \d\d:\d\d:\d\d (step|resuming|\d+ parameters)"
+LOG_LINE = r"\d\d-\d\d \d\d:\d\d:\d\d (step|resuming|\d+ parameters|records and the work)"
 PROGRESS, TABLE, FINDING = r"[a-z ]+: +\d+%\|", r"\|", r"(ok|warning) +[a-z_ ]+: "
 OUR_LINE = re.compile(f"{LOG_LINE}|{PROGRESS}|{TABLE}|{FINDING}")
 TENSORFLOW_LINE = re.compile(r"\.(cc|h):\d+\] ")
