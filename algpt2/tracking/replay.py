@@ -2,12 +2,11 @@
 
 from typing import Any
 
-import numpy as np
+import tensorflow as tf
 
 from algpt2.errors import UserError
-from algpt2.records.input_pipeline import RecordId, record_ids
-from algpt2.records.record_set import RecordSet, load_tokenizer, open_record_set
-from algpt2.records.tfrecords import read_records
+from algpt2.records.input_pipeline import record_ids, train_batches
+from algpt2.records.record_set import load_tokenizer, open_record_set
 from algpt2.runs.folder import require_run
 
 
@@ -34,20 +33,8 @@ def replay(paths: list[str], model_dir: str, step: int) -> dict[str, Any]:
         )
     ids = record_ids(record_set, config.batch_size, config.seed, step)
     tokenizer = load_tokenizer(record_set.folder, record_set.tokenizer_sha256)
-    texts = [tokenizer.decode(tokens) for tokens in _read(ids, record_set)]
+    one_replica = tf.distribute.InputContext()
+    (rows,) = train_batches(record_set, config.batch_size, config.seed, step, one_replica).take(1)
+    texts = [tokenizer.decode(tokens) for tokens in rows.numpy()]
     records = [{"record": str(one), "text": text} for one, text in zip(ids, texts, strict=True)]
     return {"model_dir": model_dir, "step": step, "records": records}
-
-
-def _read(ids: list[RecordId], record_set: RecordSet) -> list[np.ndarray]:
-    """Returns the tokens of records, each shard read once."""
-    found = {}
-    for file in {one.file for one in ids}:
-        wanted = {one.index for one in ids if one.file == file}
-        shard = read_records(file, record_set.seq_len, record_set.vocab_size, record_set.record_format)
-        for index, tokens in enumerate(shard):
-            if index in wanted:
-                found[RecordId(file, index)] = tokens
-            if index >= max(wanted):
-                break
-    return [found[one] for one in ids]
