@@ -7,6 +7,7 @@ from algpt2.errors import UserError, shown
 
 PACKINGS = STREAM_PACKING, BEST_FIT_PACKING, LEGACY_PACKING = ("stream", "best-fit", "legacy")
 LOSSY_PACKINGS = (BEST_FIT_PACKING, LEGACY_PACKING)
+FORMATS = PACKED_FORMAT, DOCUMENTS_FORMAT = ("packed", "documents")
 STOP, SKIP = "stop", "skip"
 REFERENCE_ENCODER, GIGATOKEN = ENCODERS = ("tokenizers", "gigatoken")
 
@@ -40,6 +41,12 @@ class RecordOptions:
         "tokens as in 2020, to study what it costs",
         choices=PACKINGS,
     )
+    format: str = option(
+        PACKED_FORMAT,
+        "what a train record holds: packed, seq_len + 1 ids; documents, one document, which training packs anew in "
+        "each epoch; val records are packed in both",
+        choices=FORMATS,
+    )
 
     def __post_init__(self) -> None:
         for name, remedy in (("seq_len", "1024 is GPT-2's"), ("num_shards", "16 suits most corpora")):
@@ -50,6 +57,12 @@ class RecordOptions:
         require(self.encoder in ENCODERS, "encoder", f"one of {', '.join(ENCODERS)}", self.encoder)
         require(self.on_error in (STOP, SKIP), "on_error", f"{STOP} or {SKIP}", self.on_error)
         require(self.packing in PACKINGS, "packing", f"one of {', '.join(PACKINGS)}", self.packing)
+        require(self.format in FORMATS, "format", f"one of {', '.join(FORMATS)}", self.format)
+        if self.format == DOCUMENTS_FORMAT and self.packing != STREAM_PACKING:
+            raise UserError(
+                f"packing must be {STREAM_PACKING} with --format {DOCUMENTS_FORMAT}, because training packs such "
+                f"documents itself, received {self.packing}: leave out --packing, or give --format {PACKED_FORMAT}."
+            )
 
     @property
     def num_val_shards(self) -> int:

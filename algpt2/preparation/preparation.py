@@ -10,17 +10,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from algpt2.config.options import COUNT, require
-from algpt2.config.records import LOSSY_PACKINGS, SKIP, RecordOptions
+from algpt2.config.records import DOCUMENTS_FORMAT, LOSSY_PACKINGS, SKIP, RecordOptions
 from algpt2.errors import UserError, shown
 from algpt2.preparation.disk_space import require_room
 from algpt2.preparation.encoding import TRAIN, VAL, SplitCounts
 from algpt2.preparation.packing import record_count
 from algpt2.preparation.plan import Command, Part, Plan, make_plan
 from algpt2.preparation.pool import InProcess, InProcesses, workers
-from algpt2.preparation.work import KeptDocuments, PackedSplit, Report, Shards, Work
+from algpt2.preparation.work import KeptDocuments, PackedSplit, Report, Shards, Work, stores_documents
 from algpt2.preparation.work_folder import WorkFolder, opened_part, opened_work, require_new_or_unfinished
 from algpt2.progress import progress_bar
-from algpt2.records.manifest import Manifest, Split, counts, read_manifest, write_manifest
+from algpt2.records.manifest import IDS_FORMAT, Manifest, Split, counts, read_manifest, row_count, write_manifest
 from algpt2.text.faults import FaultCounts
 from algpt2.text.tokenizer import Tokenizer
 
@@ -180,7 +180,7 @@ def _write(plan: Plan, folder: WorkFolder, pool: InProcess | InProcesses) -> dic
     packed = {split: _packed(plan, pool, split, of_split.counts) for split, of_split in found.items()}
     shards = {split: Shards(packed[split].records, getattr(plan.options, SHARDS_OF[split])) for split in found}
     for split in found:
-        _check_records(split, packed[split].records, plan.options.seq_len, shards[split].count)
+        _check_records(split, packed[split].records, plan.options, shards[split].count)
     for split in found:
         _write_split(plan, folder, pool, PackedSplit(split, shards[split], found[split].bin_sizes))
     return {split: _entry(folder, split, found[split], packed[split], shards[split], plan) for split in found}
@@ -208,8 +208,11 @@ def _count_kept(work: Work, report: Report, split: str, first_bin: int, end_bin:
 
 
 def _packed(plan: Plan, pool: InProcess | InProcesses, split: str, found: SplitCounts) -> _Packed:
+    rows = record_count(found.input_tokens, plan.options.seq_len)
+    if stores_documents(plan.options, split):
+        return _Packed(found.documents if rows else 0)
     if plan.options.packing not in LOSSY_PACKINGS:
-        return _Packed(record_count(found.input_tokens, plan.options.seq_len))
+        return _Packed(rows)
     if not found.documents:
         return _Packed(0)
     (losses,) = pool.run(_losses, [(split,)], lambda count: None)
@@ -220,11 +223,12 @@ def _losses(work: Work, report: Report, split: str) -> tuple[int, int, int]:
     return work.losses(split)
 
 
-def _check_records(name: str, records: int, seq_len: int, num_shards: int) -> None:
+def _check_records(name: str, records: int, options: RecordOptions, num_shards: int) -> None:
     """Raises `TooFewRecordsError` if there is less than one record for a shard."""
     if records >= num_shards:
         return
-    found = f"the {name} split has {records} of {seq_len} tokens"
+    kind = "documents that fill a row " if stores_documents(options, name) else ""
+    found = f"the {name} split has {records} {kind}of {options.seq_len} tokens"
     remedy = "use a larger corpus, a smaller --seq_len or fewer --num_shards"
     if name == VAL:
         remedy = "use a larger corpus, a smaller --seq_len, or another --val_fraction (0 holds nothing out)"
@@ -247,7 +251,7 @@ def _write_shards(work: Work, report: Report, split: PackedSplit, indices: list[
 
 def _entry(folder: WorkFolder, split: str, found: _Found, packed: _Packed, shards: Shards, plan: Plan) -> Split:
     entries = tuple(folder.shard(plan, split, index) for index in range(shards.count))
-    target_tokens = sum(shard.records for shard in entries) * plan.options.seq_len
+    target_tokens = row_count(entries, plan.options.seq_len) * plan.options.seq_len
     return Split(
         documents=found.counts.documents,
         text_bytes=found.counts.text_bytes,
@@ -280,6 +284,7 @@ def _manifest(plan: Plan, tokenizer: Tokenizer, splits: dict[str, Split], skippe
         tokenizer_sha256=tokenizer.sha256,
         seed=options.seed,
         val_fraction=options.val_fraction,
+        record_format=DOCUMENTS_FORMAT if options.format == DOCUMENTS_FORMAT else IDS_FORMAT,
         packing=options.packing,
         skipped=skipped,
         **splits,

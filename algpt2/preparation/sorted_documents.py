@@ -48,6 +48,12 @@ class Documents:
         is_first[1:] = (self.keys[1:] != self.keys[:-1]).any(axis=1)
         return Documents(self.keys[is_first], self.lengths[is_first], self.ids[np.repeat(is_first, self.lengths)])
 
+    def part(self, first: int, end: int) -> "Documents":
+        """Returns those from number `first` to before `end`."""
+        ends = np.concatenate([[0], np.cumsum(self.lengths, dtype=np.int64)])
+        first, end = min(first, len(self.lengths)), min(end, len(self.lengths))
+        return Documents(self.keys[first:end], self.lengths[first:end], self.ids[ends[first] : ends[end]])
+
     @classmethod
     def joined(cls, parts: Sequence["Documents"]) -> "Documents":
         """Returns the documents of several, one after the other; there must be one at least."""
@@ -153,4 +159,8 @@ class MergedFiles:
 
     def stored_sizes(self) -> np.ndarray:
         """Returns how many ids each bin has, copies included, and with an EOS for each document: int64 (bins,)."""
-        return sum(file.tokens + file.documents for file in self._files)
+        return sum(file.tokens for file in self._files) + self.stored_documents()
+
+    def stored_documents(self) -> np.ndarray:
+        """Returns how many documents each bin has, copies included: int64 (bins,)."""
+        return sum(file.documents for file in self._files)

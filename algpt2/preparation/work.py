@@ -5,26 +5,36 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from algpt2 import storage
-from algpt2.config.records import LEGACY_PACKING, LOSSY_PACKINGS
+from algpt2.config.records import DOCUMENTS_FORMAT, LEGACY_PACKING, LOSSY_PACKINGS, RecordOptions
 from algpt2.preparation.best_fit_packing import BestFitPacker
-from algpt2.preparation.encoding import EncodedSplit, PieceEncoder, SplitCounts
+from algpt2.preparation.encoding import TRAIN, EncodedSplit, PieceEncoder, SplitCounts
 from algpt2.preparation.legacy_packing import LegacyPacker
 from algpt2.preparation.packing import record_blocks
 from algpt2.preparation.plan import Plan
 from algpt2.preparation.sorted_documents import Documents, MergedFiles, SortedFile
-from algpt2.preparation.token_stream import TokenStream
+from algpt2.preparation.token_stream import DocumentStream, TokenStream
 from algpt2.preparation.work_folder import WorkFolder
+from algpt2.records.document_writing import write_document_shard
+from algpt2.records.manifest import Shard
 from algpt2.records.shard_writing import write_shard
 from algpt2.text.tokenizer import Tokenizer
 
 BLOCK_RECORDS = 1024
+T = TypeVar("T")
+WriteRange = Callable[[str, int, int], Shard]
+"""Writes the records of a split from one to before another to a file, and returns its entry."""
 Report = Callable[[int], Any]
 """Called with how many bytes, or records, are done since the last call."""
+
+
+def stores_documents(options: RecordOptions, split: str) -> bool:
+    """Returns whether the records of a split are documents; those of `val`, which are read in order, are packed."""
+    return options.format == DOCUMENTS_FORMAT and split == TRAIN
 
 
 class Work:
@@ -45,22 +55,38 @@ class Work:
     def count_kept(self, split: str, first_bin: int, end_bin: int, report: Report) -> "KeptDocuments":
         """Returns what some bins of a split have without copies; `report` is called with bins done."""
         byte_lengths = self._tokenizer.token_byte_lengths()
+        in_documents = stores_documents(self._plan.options, split)
         with self._opened(split) as files:
             kept = KeptDocuments.none()
             for documents in files.bins(first_bin, end_bin):
-                kept += KeptDocuments.of_bin(documents, byte_lengths)
+                kept += KeptDocuments.of_bin(documents, byte_lengths, in_documents)
                 report(1)
         return kept
 
     def write(self, split: "PackedSplit", indices: Sequence[int], report: Report) -> None:
         """Writes some shards of a split, of ascending indices; `report` is called with records written."""
-        byte_lengths = self._tokenizer.token_byte_lengths()
         with self._opened(split.name) as files:
-            blocks_of = self._blocks_of(files, split.bin_sizes)
+            write = self._document_writer if stores_documents(self._plan.options, split.name) else self._record_writer
+            write_range = write(files, split.bin_sizes, report)
             for index in indices:
-                blocks = _reported(blocks_of(*split.shards.records(index)), report)
                 path = storage.join(self._output, split.shards.name(split.name, index))
-                self._folder.put_shard(self._plan, split.name, index, write_shard(path, blocks, byte_lengths))
+                shard = write_range(path, *split.shards.records(index))
+                self._folder.put_shard(self._plan, split.name, index, shard)
+
+    def _record_writer(self, files: MergedFiles, bin_sizes: np.ndarray | None, report: Report) -> WriteRange:
+        byte_lengths, blocks_of = self._tokenizer.token_byte_lengths(), self._blocks_of(files, bin_sizes)
+        return lambda path, first, end: write_shard(path, _reported(blocks_of(first, end), report), byte_lengths)
+
+    def _document_writer(self, files: MergedFiles, bin_sizes: np.ndarray | None, report: Report) -> WriteRange:
+        sizes = files.stored_documents() if bin_sizes is None else bin_sizes
+        stream = DocumentStream(files, sizes, self._tokenizer.eos_id)
+        byte_lengths = self._tokenizer.token_byte_lengths()
+
+        def write(path: str, first: int, end: int) -> Shard:
+            blocks = _reported(stream.read(first, end), report, lambda block: len(block[0]))
+            return write_document_shard(path, blocks, byte_lengths)
+
+        return write
 
     @functools.cached_property
     def _encoder(self) -> PieceEncoder:
@@ -114,7 +140,7 @@ class Work:
 
 @dataclasses.dataclass(frozen=True)
 class KeptDocuments:
-    """What is left of a range of bins without the copies: its counts, and how many ids, with EOS, each bin has."""
+    """What is left of a range of bins without the copies: its counts, and how much each bin has, see `PackedSplit`."""
 
     counts: SplitCounts
     bin_sizes: np.ndarray
@@ -125,11 +151,11 @@ class KeptDocuments:
         return cls(SplitCounts(), np.empty(0, np.int64))
 
     @classmethod
-    def of_bin(cls, documents: Documents, byte_lengths: np.ndarray) -> "KeptDocuments":
+    def of_bin(cls, documents: Documents, byte_lengths: np.ndarray, in_documents: bool) -> "KeptDocuments":
         """Returns those of a bin's documents; a text is as long as the bytes that its ids spell."""
         text_bytes = int(byte_lengths[documents.ids].sum(dtype=np.int64))
         counts = SplitCounts(len(documents.lengths), text_bytes, len(documents.lengths) + len(documents.ids))
-        return cls(counts, np.array([counts.input_tokens]))
+        return cls(counts, np.array([counts.documents if in_documents else counts.input_tokens]))
 
     def __add__(self, other: "KeptDocuments") -> "KeptDocuments":
         return KeptDocuments(self.counts + other.counts, np.concatenate([self.bin_sizes, other.bin_sizes]))
@@ -142,7 +168,8 @@ class PackedSplit:
     Attributes:
       name: "train" or "val".
       shards: how its records are shared out.
-      bin_sizes: how many ids, with EOS, each bin gives, int64 (bins,); None where that is what its files hold.
+      bin_sizes: how many ids, with EOS, or documents if they are the records, each bin gives, int64 (bins,); None where
+        that is what its files hold.
     """
 
     name: str
@@ -187,7 +214,7 @@ def _blocks(records: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
         yield np.stack(block)
 
 
-def _reported(blocks: Iterator[np.ndarray], report: Report) -> Iterator[np.ndarray]:
+def _reported(blocks: Iterator[T], report: Report, size: Callable[[T], int] = len) -> Iterator[T]:
     for block in blocks:
         yield block
-        report(len(block))
+        report(size(block))

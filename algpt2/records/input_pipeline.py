@@ -13,8 +13,11 @@ import numpy as np
 import tensorflow as tf
 
 from algpt2 import storage
+from algpt2.config.records import DOCUMENTS_FORMAT
+from algpt2.records.document_rows import document_batches, documents_of_rows
 from algpt2.records.interleaving import standing_at
 from algpt2.records.record_set import RecordSet
+from algpt2.records.shard_reading import order_seed, records_from
 from algpt2.records.tfrecords import assert_ids_below, parse_records
 
 PARALLEL_READERS = 4
@@ -39,18 +42,34 @@ def train_batches(
       first_batch: number of the first global batch; resuming needs nothing else.
       context: which host this is, of how many, and the number of replicas.
     """
+    if record_set.record_format == DOCUMENTS_FORMAT:
+        batches = document_batches(record_set, batch_size, seed, first_batch)
+    else:
+        batches = _record_batches(record_set, batch_size, seed, first_batch)
+    first_row, rows = _host_rows(batch_size, context)
+
+    def parse(batch: tf.Tensor) -> tf.Tensor:
+        return _split_replicas(_checked_ids(batch[first_row : first_row + rows], record_set), context)
+
+    return batches.map(parse, num_parallel_calls=tf.data.AUTOTUNE).unbatch().prefetch(tf.data.AUTOTUNE)
+
+
+def _record_batches(record_set: RecordSet, batch_size: int, seed: int, first_batch: int) -> tf.data.Dataset:
+    """Returns an endless dataset of global batches of serialized records, string (batch,)."""
     files, counts = tf.constant(record_set.files), _records_of_shards(record_set)
 
     def open_from(shard: tf.Tensor, first: tf.Tensor) -> tf.data.Dataset:
         return counted_shard(tf.gather(files, shard), tf.gather(counts, shard), first, record_set.record_bytes)
 
-    batches = _global_batches(record_set, batch_size, seed, first_batch, open_from)
-    first_row, rows = _host_rows(batch_size, context)
+    return _global_batches(record_set, batch_size, seed, first_batch, open_from)
 
-    def parse(serialized: tf.Tensor) -> tf.Tensor:
-        return _split_replicas(checked_records(serialized[first_row : first_row + rows], record_set), context)
 
-    return batches.map(parse, num_parallel_calls=tf.data.AUTOTUNE).unbatch().prefetch(tf.data.AUTOTUNE)
+def _checked_ids(batch: tf.Tensor, record_set: RecordSet) -> tf.Tensor:
+    """Serialized records, or rows of stored ids -> int32 (N, seq_len + 1), checked."""
+    if batch.dtype == tf.string:
+        return checked_records(batch, record_set)
+    rows = tf.ensure_shape(batch, [batch.shape[0], record_set.seq_len + 1])
+    return assert_ids_below(tf.cast(rows, tf.int32), record_set.vocab_size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,15 +83,36 @@ class RecordId:
         return f"{storage.base_name(self.file)}:{self.index}"
 
 
-def record_ids(record_set: RecordSet, batch_size: int, seed: int, batch: int) -> list[RecordId]:
+@dataclasses.dataclass(frozen=True)
+class PackedDocuments:
+    """The places of the documents that have ids in a row, in order."""
+
+    documents: tuple[RecordId, ...]
+
+    def __str__(self) -> str:
+        return "+".join(map(str, self.documents))
+
+
+def record_ids(record_set: RecordSet, batch_size: int, seed: int, batch: int) -> list[RecordId] | list[PackedDocuments]:
     """Returns which records make up a global batch of `train_batches`, row by row."""
     counts = _records_of_shards(record_set)
+    if record_set.record_format == DOCUMENTS_FORMAT:
+        rows = documents_of_rows(record_set, batch_size, seed, batch)
+        return [_packed_documents(row, record_set, counts.numpy()) for row in rows]
 
     def open_from(shard: tf.Tensor, first: tf.Tensor) -> tf.data.Dataset:
         return tf.data.Dataset.range(first, tf.gather(counts, shard)).map(lambda i: tf.stack([shard, i]))
 
     (ids,) = _global_batches(record_set, batch_size, seed, batch, open_from).take(1)
     return [RecordId(record_set.files[shard], index) for shard, index in ids.numpy().tolist()]
+
+
+def _packed_documents(numbers: list[int], record_set: RecordSet, counts: np.ndarray) -> PackedDocuments:
+    ends = np.cumsum(counts)
+    shards = np.searchsorted(ends, numbers, side="right").tolist()
+    firsts = (ends - counts)[shards].tolist()
+    places = zip(shards, firsts, numbers, strict=True)
+    return PackedDocuments(tuple(RecordId(record_set.files[shard], number - first) for shard, first, number in places))
 
 
 def val_batches(record_set: RecordSet, batch_size: int, context: tf.distribute.InputContext) -> tf.data.Dataset:
@@ -113,16 +153,8 @@ def counted_shard(
     if record_bytes is None:
         stream = tf.data.TFRecordDataset(file).skip(tf.cast(first, tf.int64))
     else:
-        stream = _records_from(file, tf.cast(first, tf.int64) * record_bytes)
+        stream = records_from(file, tf.cast(first, tf.int64) * record_bytes, READ_BYTES)
     return stream.apply(tf.data.experimental.assert_cardinality(tf.cast(records - first, tf.int64)))
-
-
-def _records_from(file: tf.Tensor | str, first_byte: tf.Tensor) -> tf.data.Dataset:
-    """Returns the records of a file from a byte on, where one begins: `TFRecordDataset` has no such argument."""
-    stream = tf.raw_ops.TFRecordDatasetV2(
-        filenames=[file], compression_type="", buffer_size=READ_BYTES, byte_offsets=[first_byte]
-    )
-    return tf.data.experimental.from_variant(stream, tf.TensorSpec([], tf.string))
 
 
 def checked_records(serialized: tf.Tensor, record_set: RecordSet) -> tf.Tensor:
@@ -189,7 +221,7 @@ def _windows(
     )
 
     def permute(window: tf.Tensor, records: tf.Tensor) -> tf.Tensor:
-        window_seed = tf.random.experimental.stateless_fold_in(_seed(seed, _RECORD_ORDER, epoch), window)
+        window_seed = tf.random.experimental.stateless_fold_in(order_seed(seed, _RECORD_ORDER, epoch), window)
         return tf.random.experimental.stateless_shuffle(records, window_seed)
 
     return stream.skip(skip).batch(SHUFFLE_WINDOW_RECORDS).enumerate(first_window).map(permute)
@@ -198,7 +230,7 @@ def _windows(
 def _shard_order(record_set: RecordSet, seed: int, epoch: tf.Tensor) -> tf.Tensor:
     """Returns the numbers of the shards in the order in which an epoch reads them: int64 (shards,)."""
     shards = tf.range(len(record_set.files), dtype=tf.int64)
-    return tf.random.experimental.stateless_shuffle(shards, _seed(seed, _SHARD_ORDER, epoch))
+    return tf.random.experimental.stateless_shuffle(shards, order_seed(seed, _SHARD_ORDER, epoch))
 
 
 def _whole_shards(order: tf.Tensor) -> tf.Tensor:
@@ -208,10 +240,6 @@ def _whole_shards(order: tf.Tensor) -> tf.Tensor:
 
 def _readers(n_shards: int) -> int:
     return min(PARALLEL_READERS, n_shards)
-
-
-def _seed(seed: int, purpose: int, epoch: tf.Tensor) -> tf.Tensor:
-    return tf.random.experimental.stateless_fold_in(tf.constant([seed, purpose], tf.int64), epoch)
 
 
 def _host_rows(batch_size: int, context: tf.distribute.InputContext) -> tuple[int, int]:

@@ -8,9 +8,12 @@ import numpy as np
 
 from algpt2 import storage
 from algpt2.config import options
+from algpt2.config.records import DOCUMENTS_FORMAT
 from algpt2.errors import UserError, shown
-from algpt2.records.manifest import Manifest, counts, read_manifest
+from algpt2.records.document_reading import read_documents
+from algpt2.records.manifest import Manifest, Shard, counts, read_manifest
 from algpt2.records.record_set import load_tokenizer, require_checksum, require_size
+from algpt2.records.recounting import RecordFault
 from algpt2.records.tfrecords import read_records
 
 COUNT = options.count(0)
@@ -38,5 +41,16 @@ def _records(folder: str, manifest: Manifest, split: str) -> Iterator[tuple[str,
         file = storage.join(folder, shard.name)
         require_size(file, shard)
         require_checksum(file, shard)
-        for ids in read_records(file, manifest.seq_len, manifest.vocab_size, manifest.record_format):
+        for ids in _of_shard(file, shard, manifest):
             yield shard.name, ids
+
+
+def _of_shard(file: str, shard: Shard, manifest: Manifest) -> Iterator[np.ndarray]:
+    record_format = manifest.format_of(shard)
+    if record_format != DOCUMENTS_FORMAT:
+        yield from read_records(file, manifest.seq_len, manifest.vocab_size, record_format)
+        return
+    try:
+        yield from (batch.ids for batch in read_documents(file, manifest.vocab_size, size=1))
+    except RecordFault as fault:
+        raise UserError(f"{fault}: {fault.remedy}.") from fault

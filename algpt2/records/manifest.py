@@ -6,10 +6,11 @@ import json
 import os
 import re
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from algpt2 import storage
-from algpt2.config.records import LOSSY_PACKINGS, PACKINGS, STREAM_PACKING
+from algpt2.config.records import DOCUMENTS_FORMAT, LOSSY_PACKINGS, PACKINGS, STREAM_PACKING
 from algpt2.errors import UserError
 from algpt2.storage import json_files
 
@@ -18,7 +19,7 @@ FORMAT_VERSION = 1
 CONTENT_HASH = "content_sha256"
 IDS_FORMAT = "ids"
 INPUTS_LABELS_FORMAT = "inputs_labels"
-RECORD_FORMATS = (IDS_FORMAT, INPUTS_LABELS_FORMAT)
+RECORD_FORMATS = (IDS_FORMAT, INPUTS_LABELS_FORMAT, DOCUMENTS_FORMAT)
 LARGEST_VOCAB_SIZE = 1 << 31  # Ids are int32 wherever they are read.
 REMEDY = "copy it again from where the data was made, or make it anew with data_tools/index_tfrecords.py"
 
@@ -29,6 +30,10 @@ class Shard:
 
     `target_bytes` is the UTF-8 size of the text that its target tokens spell, for bits per byte.
 
+    A shard of documents, one a record, also has `tokens`, how many ids they have with an EOS for each, and
+    `lengths_crc32c`, the checksum of the file of their lengths (`document_lengths.py`); `target_bytes` is then the size
+    of their text. Both are None for other records.
+
     Raises:
       ValueError: a value is none that a shard can have.
     """
@@ -38,6 +43,8 @@ class Shard:
     size_bytes: int
     crc32c: str
     target_bytes: int
+    tokens: int | None = None
+    lengths_crc32c: str | None = None
 
     def __post_init__(self) -> None:
         _require(
@@ -47,6 +54,20 @@ class Shard:
         for field in ("records", "size_bytes", "target_bytes"):
             _require_count(f"{field} of shard {self.name!r}", getattr(self, field))
         _require_hexadecimal(f"crc32c of shard {self.name!r}", self.crc32c, digits=8)
+        _require(
+            (self.tokens is None) == (self.lengths_crc32c is None),
+            f"shard {self.name!r} has only one of tokens and lengths_crc32c",
+        )
+        if self.tokens is not None:
+            _require(self.tokens >= self.records, f"shard {self.name!r} has fewer tokens than records, each with EOS")
+            _require_hexadecimal(f"lengths_crc32c of shard {self.name!r}", self.lengths_crc32c, digits=8)
+
+
+def row_count(shards: Sequence[Shard], seq_len: int) -> int:
+    """Returns how many rows of seq_len + 1 ids an epoch of shards has: each record is one, or documents are packed."""
+    if any(shard.tokens is not None for shard in shards):
+        return max(0, sum(shard.tokens or 0 for shard in shards) - 1) // seq_len
+    return sum(shard.records for shard in shards)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,9 +75,10 @@ class Split:
     """The counts of one split (`train` or `val`).
 
     `input_tokens` counts every token, with an EOS for each document; `target_tokens` those that some record predicts
-    (records x seq_len); `tail_tokens` the others: those of the unfinished record left at the end, which starts at the
-    last record's last id. So `target_tokens + tail_tokens == input_tokens`. `text_bytes` is the UTF-8 size of the
-    documents. None means unknown: records made elsewhere do not tell what they were cut from (`indexing.py`).
+    (records x seq_len, or rows of an epoch where records are documents); `tail_tokens` the others: those of the
+    unfinished record left at the end, which starts at the last record's last id. So `target_tokens + tail_tokens ==
+    input_tokens`. `text_bytes` is the UTF-8 size of the documents. None means unknown: records made elsewhere do not
+    tell what they were cut from (`indexing.py`).
 
     With the packings `legacy` and `best-fit`, the others are `lost_tokens`, the ids of documents that stand in no
     record, and the EOS of documents that no record predicts; of `legacy`, `false_eos` records begin with an EOS in
@@ -88,6 +110,12 @@ class Split:
                 self.target_tokens + self.tail_tokens == self.input_tokens,
                 f"target_tokens {self.target_tokens} and tail_tokens {self.tail_tokens} do not make input_tokens "
                 f"{self.input_tokens}",
+            )
+        if tokens := sum(shard.tokens or 0 for shard in self.shards):
+            _require(
+                (self.documents, self.input_tokens) == (self.records, tokens),
+                f"{self.documents} documents and {self.input_tokens} input_tokens are not the {self.records} and "
+                f"{tokens} of its shards",
             )
         if None not in (self.documents, self.text_bytes, self.input_tokens):
             self._require_text_to_fit()
@@ -134,9 +162,10 @@ class Split:
 class Manifest:
     """Everything training must know about a folder of shards. JSON on disk.
 
-    `record_format` is how a record is stored (`tfrecords.py`). `seed` and `val_fraction` are those of
-    `RecordOptions`, and so is `packing`; they are None for records made elsewhere. `skipped` says how much of the input
-    was left out because it is no document, by kind; None means that nothing could be.
+    `record_format` is how a record is stored (`tfrecords.py`), in a folder of `documents` a train record. `seed` and
+    `val_fraction` are those of `RecordOptions`, and so is `packing`; they are None for records made elsewhere.
+    `skipped` says how much of the input was left out because it is no document, by kind; None means that nothing could
+    be.
 
     Raises:
       ValueError: there is no such `record_format` or `packing`, a value is out of its range, or values contradict each
@@ -174,9 +203,10 @@ class Manifest:
         if self.val_fraction is not None:
             _require(0 <= self.val_fraction < 1, f"its val_fraction is {self.val_fraction}, not from 0 to below 1")
         for name, split in (("train", self.train), ("val", self.val)):
+            rows = row_count(split.shards, self.seq_len)
             _require(
-                split.target_tokens == split.records * self.seq_len,
-                f"its {name}.target_tokens is {split.target_tokens}, and its shards hold {split.records} records of "
+                split.target_tokens == rows * self.seq_len,
+                f"its {name}.target_tokens is {split.target_tokens}, and its shards hold {rows} records of "
                 f"{self.seq_len}",
             )
             losses = (split.input_tokens, split.documents, split.lost_tokens, split.false_eos)
@@ -186,6 +216,12 @@ class Manifest:
                 f"{self.packing}",
             )
         _require_each_once([shard.name for shard in (*self.train.shards, *self.val.shards)])
+
+    def format_of(self, shard: Shard) -> str:
+        """Returns how a shard's records are stored: in a folder of documents the val records are packed."""
+        if self.record_format == DOCUMENTS_FORMAT and shard.tokens is None:
+            return IDS_FORMAT
+        return self.record_format
 
     def to_json(self) -> str:
         """Returns the file's text, which ends in the SHA-256 of its own content."""

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 import tensorflow as tf
 from absl import logging
 
+from algpt2.config.records import DOCUMENTS_FORMAT
 from algpt2.errors import TrainingStopped, UserError
+from algpt2.records.document_rows import checked_documents
 from algpt2.records.input_pipeline import checked_records, counted_shard
 from algpt2.records.manifest import Shard
 from algpt2.records.record_set import RecordSet, require_checksum, require_size
@@ -97,9 +99,10 @@ def _compare(_: RecordSet, file: str, shard: Shard) -> UserError | None:
 
 def _read_through(record_set: RecordSet, file: str, shard: Shard) -> UserError | None:
     """Returns what is wrong with a shard's records, which is left if the manifest itself was made of a bad shard."""
+    checked = checked_documents if record_set.record_format == DOCUMENTS_FORMAT else checked_records
     try:
         for serialized in counted_shard(file, shard.records).batch(BATCH_RECORDS):
-            checked_records(serialized, record_set)
+            checked(serialized, record_set)
     except tf.errors.OpError as error:
         return refusal_of_content(error, file) if is_about_content(error) else None
     return None

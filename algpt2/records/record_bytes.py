@@ -1,13 +1,15 @@
 """The bytes of a shard: TFRecord frames around `tf.train.Example`s of one bytes feature, made without TensorFlow.
 
-All records of a folder have one length, so what stands in front of the ids is the same in each of them, and a block of
-records is one array that is filled column by column. TensorFlow reads what this writes; importing it takes seconds, and
-its Python objects take longer for a record than the record's tokens took to be encoded.
+Packed records of a folder have one length, so what stands in front of the ids is the same in each of them, and a block
+of records is one array that is filled column by column. Documents differ in length and are framed one by one.
+TensorFlow reads what this writes; importing it takes seconds, and its Python objects take longer for a record than the
+record's tokens took to be encoded.
 
 The frame is that of https://www.tensorflow.org/tutorials/load_data/tfrecord: the length (uint64), its masked CRC32C
 (uint32), the data, and the data's masked CRC32C, all little-endian. The data is a protocol buffer.
 """
 
+import functools
 import struct
 
 import google_crc32c
@@ -52,6 +54,35 @@ def frame_bytes(seq_len: int, dtype: np.dtype) -> int:
     return LENGTH_BYTES + CRC_BYTES + len(_example_head(stored)) + stored + CRC_BYTES
 
 
+def frame(stored: bytes) -> bytes:
+    """Returns the frame of one record of any length.
+
+    Args:
+      stored: its ids, little-endian.
+    """
+    data = _example_head(len(stored)) + stored
+    return _frame_head(len(data)) + data + struct.pack("<I", _masked_crc32c(data))
+
+
+def frame_sizes(stored_bytes: np.ndarray) -> np.ndarray:
+    """Returns how many bytes the frames of records take whose ids take so many, int64 (N,)."""
+    size = stored_bytes.astype(np.int64)
+    size = size + _field_head_bytes(size)  # the value of a bytes list
+    size = size + _field_head_bytes(size)  # the feature
+    size = size + _field_head_bytes(size) + len(_field(1, len(IDS_FEATURE)) + IDS_FEATURE.encode())  # a map's entry
+    size = size + _field_head_bytes(size)  # the features
+    size = size + _field_head_bytes(size)  # the example
+    return LENGTH_BYTES + CRC_BYTES + size + CRC_BYTES
+
+
+def _field_head_bytes(content_bytes: np.ndarray) -> np.ndarray:
+    """Returns how long `_field` is for each size of a content below 2^63."""
+    largest = int(content_bytes.max(initial=0))
+    longer = (content_bytes >= 1 << 7 * digits for digits in range(1, 9) if largest >> 7 * digits)
+    return 2 + sum(longer, np.zeros(content_bytes.shape, np.int64))
+
+
+@functools.lru_cache(maxsize=1 << 14)
 def _example_head(stored_bytes: int) -> bytes:
     """Returns what stands in front of the ids in a serialized `tf.train.Example` of them."""
 
@@ -74,6 +105,7 @@ def _field(number: int, content_bytes: int) -> bytes:
     return bytes([*varint, content_bytes])
 
 
+@functools.lru_cache(maxsize=1 << 14)
 def _frame_head(data_bytes: int) -> bytes:
     length = struct.pack("<Q", data_bytes)
     return length + struct.pack("<I", _masked_crc32c(length))

@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 from algpt2 import storage
-from algpt2.config.records import LEGACY_PACKING, LOSSY_PACKINGS
+from algpt2.config.records import DOCUMENTS_FORMAT, LEGACY_PACKING, LOSSY_PACKINGS
 from algpt2.errors import UserError
-from algpt2.records.manifest import IDS_FORMAT, Manifest, Shard, Split, read_manifest
+from algpt2.records.document_lengths import LENGTH_DTYPE, lengths_path, missing_lengths
+from algpt2.records.manifest import IDS_FORMAT, Manifest, Shard, Split, read_manifest, row_count
 from algpt2.records.record_bytes import frame_bytes, id_dtype
 from algpt2.storage.versions import Version, versions_of
 from algpt2.text.tokenizer import Tokenizer
@@ -37,8 +38,8 @@ class RecordSet:
 
     @property
     def records(self) -> int:
-        """How many records all shards hold."""
-        return sum(shard.records for shard in self.shards)
+        """How many records of seq_len + 1 ids an epoch has: those of the shards, or the rows that documents fill."""
+        return row_count(self.shards, self.seq_len)
 
     @property
     def target_bytes(self) -> int:
@@ -83,17 +84,18 @@ def open_record_set(paths: Sequence[str], split: str, check_content: bool = True
     """
     manifests: dict[str, Manifest] = {}
     found = [pair for path in paths for pair in _named_shards(path, split, manifests)]
-    if not any(shard.records for _, shard in found):
+    folder, manifest = next(iter(manifests.items()))
+    if not row_count([shard for _, shard in found], manifest.seq_len):
         raise UserError(f"--{split}_path must name shards with records, and {', '.join(paths)} has no {split} records.")
     files = tuple(storage.join(folder, shard.name) for folder, shard in found)
     _require_each_once(files)
-    _require_agreement(manifests)
+    record_format = _agreed_format(found, manifests)
+    _require_usable(record_format, split, paths)
     versions = versions_of(files) if check_content else ()  # before the check, which may find them changed already
     for file, (_, shard) in zip(files, found, strict=True):
         require_size(file, shard)
         if check_content:
             require_checksum(file, shard)
-    folder, manifest = next(iter(manifests.items()))
     return RecordSet(
         files=files,
         shards=tuple(shard for _, shard in found),
@@ -102,7 +104,7 @@ def open_record_set(paths: Sequence[str], split: str, check_content: bool = True
         vocab_size=manifest.vocab_size,
         eos_id=manifest.eos_id,
         tokenizer_sha256=manifest.tokenizer_sha256,
-        record_format=manifest.record_format,
+        record_format=record_format,
         losses=tuple(
             _loss(folder, split, manifest)
             for folder, manifest in manifests.items()
@@ -128,21 +130,36 @@ def load_tokenizer(folder: str, sha256: str) -> Tokenizer:
 
 
 def require_size(file: str, shard: Shard) -> None:
-    """Raises `UserError` unless a shard is there and has the size that the manifest says."""
+    """Raises `UserError` unless a shard is there, with its documents' lengths, and has the size by the manifest."""
+    _require_file_size(
+        file,
+        shard.size_bytes,
+        UserError(f"every shard that the manifest lists must be there, and {file} is missing: copy it again."),
+    )
+    if shard.tokens is not None:
+        lengths = lengths_path(file)
+        _require_file_size(lengths, shard.records * LENGTH_DTYPE.itemsize, missing_lengths(lengths))
+
+
+def _require_file_size(file: str, size_bytes: int, if_missing: UserError) -> None:
     try:
         size = storage.of(file).size_bytes(file)
     except FileNotFoundError as error:
-        raise UserError(
-            f"every shard that the manifest lists must be there, and {file} is missing: copy it again."
-        ) from error
-    if size != shard.size_bytes:
-        raise UserError(f"{file} must have {shard.size_bytes} bytes and has {size}: it is truncated; copy it again.")
+        raise if_missing from error
+    if size != size_bytes:
+        raise UserError(f"{file} must have {size_bytes} bytes and has {size}: it is truncated; copy it again.")
 
 
 def require_checksum(file: str, shard: Shard) -> None:
     """Raises `UserError` unless a shard has the CRC32C that the manifest says; a file on a disk is read for it."""
-    if (checksum := storage.of(file).crc32c(file)) != shard.crc32c:
-        raise UserError(f"{file} must have CRC32C {shard.crc32c} and has {checksum}: it is damaged; copy it again.")
+    _require_file_checksum(file, shard.crc32c)
+    if shard.lengths_crc32c is not None:
+        _require_file_checksum(lengths_path(file), shard.lengths_crc32c)
+
+
+def _require_file_checksum(file: str, expected: str) -> None:
+    if (checksum := storage.of(file).crc32c(file)) != expected:
+        raise UserError(f"{file} must have CRC32C {expected} and has {checksum}: it is damaged; copy it again.")
 
 
 def _named_shards(path: str, split: str, manifests: dict[str, Manifest]) -> list[tuple[str, Shard]]:
@@ -191,12 +208,24 @@ def _require_each_once(files: tuple[str, ...]) -> None:
         )
 
 
-def _require_agreement(manifests: dict[str, Manifest]) -> None:
-    keys = {(m.seq_len, m.vocab_size, m.tokenizer_sha256, m.record_format) for m in manifests.values()}
+def _agreed_format(found: list[tuple[str, Shard]], manifests: dict[str, Manifest]) -> str:
+    """Returns the format of the records of all shards, which must agree in all else that training needs, too."""
+    kinds = dict.fromkeys((folder, manifests[folder].format_of(shard)) for folder, shard in found)
+    of_folders = [(folder, manifests[folder], record_format) for folder, record_format in kinds]
+    keys = {(m.seq_len, m.vocab_size, m.tokenizer_sha256, record_format) for _, m, record_format in of_folders}
     if len(keys) > 1:
         described = ", ".join(
             f"{folder} (seq_len {m.seq_len}, vocab_size {m.vocab_size}, tokenizer {m.tokenizer_sha256[:8]}, "
-            f"record_format {m.record_format})"
-            for folder, m in manifests.items()
+            f"record_format {record_format})"
+            for folder, m, record_format in of_folders
         )
         raise UserError(f"all folders must have the same seq_len, tokenizer and record_format, received {described}.")
+    return of_folders[0][-1]
+
+
+def _require_usable(record_format: str, split: str, paths: Sequence[str]) -> None:
+    if split == "val" and record_format == DOCUMENTS_FORMAT:
+        raise UserError(
+            f"--val_path must name packed records, as the val records of every folder are, and {', '.join(paths)} has "
+            "documents, one a record: name a folder with a val split."
+        )

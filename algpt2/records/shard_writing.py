@@ -25,7 +25,7 @@ def write_shard(path: str, blocks: Iterable[np.ndarray], byte_lengths: np.ndarra
     count, target_bytes, size_bytes, checksum = 0, 0, 0, google_crc32c.Checksum()
     with storage.writing(path) as local_file, open(local_file, "wb") as stream:
         for block in blocks:
-            _require_ids_below(len(byte_lengths), block)
+            require_ids_below(len(byte_lengths), block)
             data = frames(block, id_dtype(len(byte_lengths))).tobytes()
             stream.write(data)
             checksum.update(data)
@@ -35,6 +35,7 @@ def write_shard(path: str, blocks: Iterable[np.ndarray], byte_lengths: np.ndarra
     return Shard(storage.base_name(path), count, size_bytes, checksum.digest().hex(), target_bytes)
 
 
-def _require_ids_below(vocab_size: int, ids: np.ndarray) -> None:
+def require_ids_below(vocab_size: int, ids: np.ndarray) -> None:
+    """Raises `ValueError` unless all ids are in the vocabulary."""
     if ids.size and not 0 <= ids.min() <= ids.max() < vocab_size:
         raise ValueError(f"ids must be from 0 to {vocab_size - 1}, received {ids.min()} to {ids.max()}")

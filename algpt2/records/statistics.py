@@ -2,16 +2,17 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from algpt2 import storage
-from algpt2.config.records import LOSSY_PACKINGS
+from algpt2.config.records import DOCUMENTS_FORMAT, LOSSY_PACKINGS
 from algpt2.errors import UserError
 from algpt2.progress import progress_bar
-from algpt2.records.manifest import Manifest, read_manifest
+from algpt2.records.document_reading import read_documents
+from algpt2.records.manifest import Manifest, Shard, read_manifest
 from algpt2.records.record_set import load_tokenizer, require_size
 from algpt2.records.recounting import BATCH_RECORDS, RecordFault, RecordKind, serialized_batches
 from algpt2.text.tokenizer import Tokenizer
@@ -40,6 +41,7 @@ def statistics(folder: str, split: str) -> dict[str, Any]:
 
     In a stream of records a document goes on from one to the next and is counted as a whole, but for the last one,
     whose end is not there. Where each record begins with a document, the lengths are those of what stands in records.
+    Where each record is a document, all are counted, and `documents_in_a_record` is 1 for each.
 
     Args:
       folder: of records with a manifest, local or gs://.
@@ -66,6 +68,10 @@ def statistics(folder: str, split: str) -> dict[str, Any]:
 
 
 def _tally(tallies: Tallies, folder: str, manifest: Manifest, split: str) -> None:
+    shards = getattr(manifest, split).shards
+    if any(manifest.format_of(shard) == DOCUMENTS_FORMAT for shard in shards):
+        _tally_documents(tallies, folder, manifest, shards)
+        return
     is_stream = manifest.packing not in LOSSY_PACKINGS
     begun = 0  # Tokens of the document that the records so far end in.
     for place, ids in enumerate(_blocks(folder, manifest, split)):
@@ -86,6 +92,16 @@ def _tally(tallies: Tallies, folder: str, manifest: Manifest, split: str) -> Non
         tallies.document_tokens.subtract([0])
 
 
+def _tally_documents(tallies: Tallies, folder: str, manifest: Manifest, shards: Sequence[Shard]) -> None:
+    with progress_bar("reading records", "record", sum(shard.records for shard in shards)) as progress:
+        for file in _files_of(folder, shards):
+            for batch in read_documents(file, manifest.vocab_size):
+                tallies.token_uses += np.bincount(batch.ids, minlength=len(tallies.token_uses))
+                tallies.documents_in_a_record[1] += len(batch.lengths)
+                tallies.document_tokens.update((batch.lengths - 1).tolist())
+                progress.update(len(batch.lengths))
+
+
 def _lengths(is_eos: np.ndarray, begun: int) -> tuple[list[int], int]:
     """Returns the lengths of the documents that end within some ids, and how much of the last is there.
 
@@ -100,16 +116,22 @@ def _lengths(is_eos: np.ndarray, begun: int) -> tuple[list[int], int]:
 
 
 def _blocks(folder: str, manifest: Manifest, split: str) -> Iterator[np.ndarray]:
-    kind = RecordKind(manifest.record_format, manifest.seq_len, manifest.vocab_size, "the manifest")
     shards = getattr(manifest, split).shards
+    kind = RecordKind(manifest.format_of(shards[0]), manifest.seq_len, manifest.vocab_size, "the manifest")
     with progress_bar("reading records", "record", sum(shard.records for shard in shards)) as progress:
-        for shard in shards:
-            file = storage.join(folder, shard.name)
-            require_size(file, shard)
+        for file in _files_of(folder, shards):
             for serialized in serialized_batches(file, BATCH_RECORDS):
                 ids = kind.ids(serialized)
                 yield ids
                 progress.update(len(ids))
+
+
+def _files_of(folder: str, shards: Sequence[Shard]) -> Iterator[str]:
+    """Yields the files of shards, each after its size is compared."""
+    for shard in shards:
+        file = storage.join(folder, shard.name)
+        require_size(file, shard)
+        yield file
 
 
 def _figures(tallies: Tallies, tokenizer: Tokenizer) -> dict[str, Any]:

@@ -22,7 +22,9 @@ RECORD_LENGTH_RULE = "every record must hold seq_len + 1 ids"
 ID_RANGE_RULE = "every token id must be below vocab_size"
 LABELS_RULE = "the labels of every record must be its inputs one id further on"
 COUNT_COMPLAINT = "was expected to contain"  # by `assert_cardinality`, which counts the records of a shard
-RECORD_RULES = (RECORD_LENGTH_RULE, ID_RANGE_RULE, LABELS_RULE)
+DOCUMENT_RULE = "every record must hold the ids of a document"
+TOKEN_COUNT_RULE = "documents must have as many ids as the file of their lengths says"
+RECORD_RULES = (RECORD_LENGTH_RULE, ID_RANGE_RULE, LABELS_RULE, DOCUMENT_RULE, TOKEN_COUNT_RULE)
 
 
 def parse_records(serialized: tf.Tensor, seq_len: int, vocab_size: int, record_format: str = IDS_FORMAT) -> tf.Tensor:
@@ -57,6 +59,24 @@ def _parse_ids(serialized: tf.Tensor, seq_len: int, vocab_size: int) -> tf.Tenso
     )
     with _after(check):  # decode_raw itself would pad or cut a string of another length
         return tf.io.decode_raw(stored, tf.dtypes.as_dtype(dtype), little_endian=True, fixed_length=size_bytes)
+
+
+def stored_documents(serialized: tf.Tensor, vocab_size: int) -> tf.Tensor:
+    """Returns the ids of documents, one a record, as they are stored: string (N,). TensorFlow ops only.
+
+    Args:
+      serialized: string (N,), each one what `record_bytes.frame` frames.
+      vocab_size: the one it was written with, which decides the stored type.
+
+    Raises:
+      tf.errors.InvalidArgumentError: a record has no ids, or bytes that are none.
+    """
+    stored = tf.io.parse_example(serialized, {IDS_FEATURE: tf.io.FixedLenFeature([], tf.string)})[IDS_FEATURE]
+    sizes = tf.strings.length(stored)
+    is_whole = (sizes > 0) & (sizes % id_dtype(vocab_size).itemsize == 0)
+    check = tf.debugging.Assert(tf.reduce_all(is_whole), [DOCUMENT_RULE, tf.reduce_min(sizes)])
+    with _after(check):
+        return tf.identity(stored)
 
 
 def _parse_inputs_labels(serialized: tf.Tensor, seq_len: int) -> tf.Tensor:

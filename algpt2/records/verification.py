@@ -6,8 +6,11 @@ from typing import Any
 import numpy as np
 
 from algpt2 import storage
+from algpt2.config.records import DOCUMENTS_FORMAT
 from algpt2.errors import UserError
 from algpt2.progress import progress_bar
+from algpt2.records.document_lengths import LENGTH_DTYPE, lengths_path
+from algpt2.records.document_reading import recount_documents
 from algpt2.records.manifest import MANIFEST_NAME, Manifest, Shard, counts, read_manifest
 from algpt2.records.record_set import load_tokenizer
 from algpt2.records.recounting import RecordFault, RecordKind, recount
@@ -44,30 +47,48 @@ def _differences(folder: str, manifest: Manifest, tokenizer: Tokenizer) -> Itera
     if tokenizer.vocab_size != manifest.vocab_size:
         yield f"the manifest says vocab_size {manifest.vocab_size} and the tokenizer has {tokenizer.vocab_size} ids"
         return
-    kind = RecordKind(manifest.record_format, manifest.seq_len, manifest.vocab_size, "the manifest")
     byte_lengths = tokenizer.token_byte_lengths()
     with progress_bar("verifying", "B", _size_bytes(manifest)) as progress:
         for shard in (*manifest.train.shards, *manifest.val.shards):
             file = storage.join(folder, shard.name)
+            kind = RecordKind(manifest.format_of(shard), manifest.seq_len, manifest.vocab_size, "the manifest")
             yield from _content_differences(file, shard) or _count_differences(
                 file, shard, kind, byte_lengths, progress
             )
 
 
 def _content_differences(file: str, shard: Shard) -> list[str]:
-    store = storage.of(file)
+    store, lengths = storage.of(file), lengths_path(file)
     if not store.is_file(file):
         return [f"{shard.name} is missing"]
     found = {"size_bytes": store.size_bytes(file), "crc32c": store.crc32c(file)}
+    if shard.lengths_crc32c is not None:
+        if not store.is_file(lengths):
+            return [*_told(shard, found), f"{storage.base_name(lengths)} is missing"]
+        found["lengths_crc32c"] = store.crc32c(lengths)
     return _told(shard, found)
 
 
 def _count_differences(file: str, shard: Shard, kind: RecordKind, byte_lengths: np.ndarray, progress: Any) -> list[str]:
+    if kind.record_format == DOCUMENTS_FORMAT:
+        return _document_differences(file, shard, byte_lengths, progress)
     try:
         records, target_bytes = recount(file, kind, byte_lengths, progress)
     except RecordFault as fault:
         return [str(fault)]
     return _told(shard, {"records": records, "target_bytes": target_bytes})
+
+
+def _document_differences(file: str, shard: Shard, byte_lengths: np.ndarray, progress: Any) -> list[str]:
+    try:
+        lengths, target_bytes = recount_documents(file, len(byte_lengths), byte_lengths, progress)
+    except RecordFault as fault:
+        return [str(fault)]
+    tokens = int(lengths.sum(dtype=np.int64))
+    found = _told(shard, {"records": len(lengths), "target_bytes": target_bytes, "tokens": tokens})
+    if storage.read_bytes(lengths_path(file)) != lengths.astype(LENGTH_DTYPE).tobytes():
+        found.append(f"{storage.base_name(lengths_path(file))} does not have the lengths of the documents")
+    return found
 
 
 def _told(shard: Shard, found: dict[str, int | str]) -> list[str]:

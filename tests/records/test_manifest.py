@@ -98,7 +98,7 @@ def shard(fields):
             'its train.shards[1].records is "1", ',
         ),
         (lambda fields: fields.update(train=None), "its train is null, not an object"),
-        (lambda fields: fields.update(record_format="labels"), "record_format must be one of ('ids', 'inputs_labels')"),
+        (lambda fields: fields.update(record_format="labels"), "record_format must be one of ('ids', 'inputs_labels'"),
         (lambda fields: fields.update(record_format=None), "its record_format is null, not a string"),
         (
             lambda fields: fields.update(packing="2020"),

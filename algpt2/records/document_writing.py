@@ -1,0 +1,50 @@
+"""Writes a shard of documents, one a record, and the file of their lengths, with the checksums taken on the way."""
+
+from collections.abc import Iterable
+
+import google_crc32c
+import numpy as np
+
+from algpt2 import storage
+from algpt2.records.document_lengths import LENGTH_DTYPE, write_lengths
+from algpt2.records.manifest import Shard
+from algpt2.records.record_bytes import frame, id_dtype
+from algpt2.records.shard_writing import require_ids_below
+
+
+def write_document_shard(path: str, blocks: Iterable[tuple[np.ndarray, np.ndarray]], byte_lengths: np.ndarray) -> Shard:
+    """Writes documents to one TFRecord file and their lengths beside it, each whole or not at all; returns the entry.
+
+    Args:
+      path: where the file goes.
+      blocks: of documents: their lengths, (N,), and their ids, one document after the other, EOS in front of each.
+      byte_lengths: int (vocab_size,), how many bytes of text each id spells.
+
+    Raises:
+      OSError: a file cannot be written, for example because the disk is full.
+      ValueError: an id is not in the vocabulary, so that it would be stored as another one.
+    """
+    dtype = id_dtype(len(byte_lengths))
+    target_bytes, size_bytes, checksum, written = 0, 0, google_crc32c.Checksum(), [np.empty(0, LENGTH_DTYPE)]
+    with storage.writing(path) as local_file, open(local_file, "wb") as stream:
+        for lengths, ids in blocks:
+            require_ids_below(len(byte_lengths), ids)
+            stored = np.ascontiguousarray(ids, dtype)
+            ends = np.cumsum(lengths, dtype=np.int64)
+            pairs = zip(ends, lengths, strict=True)
+            data = b"".join(frame(stored[end - length : end].tobytes()) for end, length in pairs)
+            stream.write(data)
+            checksum.update(data)
+            size_bytes += len(data)
+            target_bytes += int(byte_lengths[ids].sum(dtype=np.int64))
+            written.append(np.asarray(lengths, LENGTH_DTYPE))
+    lengths = np.concatenate(written)
+    return Shard(
+        name=storage.base_name(path),
+        records=len(lengths),
+        size_bytes=size_bytes,
+        crc32c=checksum.digest().hex(),
+        target_bytes=target_bytes,
+        tokens=int(lengths.sum(dtype=np.int64)),
+        lengths_crc32c=write_lengths(path, lengths),
+    )
