@@ -1,4 +1,4 @@
-"""The two streams of batches that `benchmarks/input.py` times, and the records that they read."""
+"""The streams of batches that `benchmarks/input.py` times, and the records that they read."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,12 +6,16 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from algpt2.config.records import DOCUMENTS_FORMAT
+from algpt2.records.document_writing import write_document_shard
 from algpt2.records.input_pipeline import train_batches
 from algpt2.records.record_set import RecordSet
 from algpt2.records.shard_writing import write_shard
 from algpt2.records.tfrecords import parse_records
 
 VOCAB_SIZE = 50257
+# Of the logarithms of the documents' lengths: a median of 330 ids and a mean of 600, as of web pages.
+LENGTH_MEAN, LENGTH_DEVIATION = 5.8, 1.1
 
 
 def write_records(folder: str, n_shards: int, records_per_shard: int, seq_len: int) -> RecordSet:
@@ -23,6 +27,25 @@ def write_records(folder: str, n_shards: int, records_per_shard: int, seq_len: i
         records = rng.integers(VOCAB_SIZE, size=(records_per_shard, seq_len + 1))
         shards.append(write_shard(file, [records], np.ones(VOCAB_SIZE, np.int64)))
     return RecordSet(files, tuple(shards), folder, seq_len, VOCAB_SIZE, VOCAB_SIZE - 1, tokenizer_sha256="")
+
+
+def write_documents(folder: str, n_shards: int, tokens_per_shard: int, seq_len: int) -> RecordSet:
+    """Writes shards of documents of random ids, one a record, with at least so many ids, and returns them opened."""
+    rng = np.random.default_rng(0)
+    files = tuple(str(Path(folder, f"documents-{i}.tfrecord")) for i in range(n_shards))
+    shards = []
+    for file in files:
+        lengths = np.empty(0, np.int64)
+        while lengths.sum() < tokens_per_shard:
+            lengths = np.append(lengths, rng.lognormal(LENGTH_MEAN, LENGTH_DEVIATION, 1024).astype(np.int64) + 1)
+        ids = rng.integers(VOCAB_SIZE - 1, size=lengths.sum())
+        ids[np.cumsum(lengths) - lengths] = VOCAB_SIZE - 1
+        shards.append(write_document_shard(file, [(lengths, ids)], np.ones(VOCAB_SIZE, np.int64)))
+    return RecordSet(
+        *(files, tuple(shards), folder, seq_len, VOCAB_SIZE, VOCAB_SIZE - 1),
+        tokenizer_sha256="",
+        record_format=DOCUMENTS_FORMAT,
+    )
 
 
 def shuffled_batches(record_set: RecordSet, batch_size: int) -> Iterator[tf.Tensor]:

@@ -34,10 +34,13 @@ def test_the_bare_chain_yields_the_records_that_the_pipeline_does(tmp_path):
 def test_the_input_benchmark_prints_its_figures(capsys):
     from benchmarks import input as input_benchmark
 
-    assert input_benchmark.main(["--records", "32", "--seq_len", "16", "--batch_size", "8", "--rounds", "2"]) == 0
+    sizes = ["--records", "32", "--seq_len", "16", "--batch_size", "8", "--rounds", "2", "--rest_seconds", "0"]
+    assert input_benchmark.main(sizes) == 0
     figures = json.loads(capsys.readouterr().out)
     assert figures["tokens_per_second"] > 0
     assert figures["bare_tokens_per_second"] > 0
+    assert figures["ratio_of_documents_to_packed"] > 0
+    assert set(figures["cpu_nanoseconds_a_token"]) == {"packed", "documents", "bare"}
 
 
 @pytest.mark.peers
