@@ -86,4 +86,4 @@ def test_the_program_of_shared_blocks_does_not_grow_with_their_applications():
         model = dataclasses.replace(ALGPT2_CONFIG, n_layer=n_layer, dropout=0.1)
         sizes[remat, n_layer] = len(export_training_step(model, config))
     assert sizes["block", 3] == pytest.approx(sizes["block", 1], rel=0.02)
-    assert sizes["none", 3] > 1.5 * sizes["block", 3], "a program that grows would be larger"
+    assert sizes["none", 3] > 1.2 * sizes["block", 3], "a program that grows would be larger"
