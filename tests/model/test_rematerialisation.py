@@ -71,7 +71,7 @@ def test_what_is_computed_again_is_not_found_to_be_computed_before(weights, repe
 def test_training_ends_with_the_same_parameters(model_config, accumulation_steps):
     """With dropout: catches a mask that is drawn anew, or that is the same in every application.
 
-    `test_positions.py` and `test_variants.py` have rematerialised blocks on two replicas.
+    `test_positions.py` has rematerialised blocks on two replicas.
     """
     model_config = dataclasses.replace(model_config, dropout=0.2)
     options = {"accumulation_steps": accumulation_steps, "jit_compile": False}

@@ -105,8 +105,7 @@ def test_a_step_of_variants_is_the_same_on_two_replicas_and_where_only_the_input
     with_dropout = train(ONE, config, n_steps=2, jit_compile=False)
     require_equal(train(ONE, config, n_steps=2, jit_compile=False, remat="block"), with_dropout)
     config = dataclasses.replace(config, dropout=0.0)
-    one_replica = train(ONE, config, n_steps=2, jit_compile=False)
-    require_equal(train(TWO, config, n_steps=2, jit_compile=False, remat="block"), one_replica)
+    require_equal(*(train(devices, config, n_steps=2, jit_compile=False) for devices in (TWO, ONE)))
 
 
 def test_sharing_and_an_own_head_change_no_flops():
