@@ -40,7 +40,6 @@ def test_the_input_benchmark_prints_its_figures(capsys):
     assert figures["bare_tokens_per_second"] > 0
 
 
-@pytest.mark.peers
 def test_the_pytorch_model_has_our_loss_with_our_parameters(tiny_config, rng):
     torch = pytest.importorskip("torch", reason="needs the bench extra")
     from benchmarks.torch_gpt import TorchGPT
@@ -114,7 +113,6 @@ def test_the_published_table_is_that_of_the_published_rows():
     assert (REPOSITORY / "docs/rehearsal.md").read_text() == document(rows)
 
 
-@pytest.mark.peers
 def test_both_ways_to_score_give_the_same_nats_to_the_targets_that_both_score(tmp_path, rng):
     """Windows of the documented loop are one target shorter, so ours are made so here."""
     pytest.importorskip("transformers", reason="the documented loop runs on transformers")
