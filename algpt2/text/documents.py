@@ -205,10 +205,11 @@ def _fields_of_line(line: str, place: _Place, keys: Keys) -> dict[str, Any]:
         fields = json_files.parse_object(line)
     except ValueError as error:
         sentence = f"every line must be a JSON object, and {place} is not ({error}): mend it."
-        raise InputFault(faults.NOT_JSON, sentence) from error
+        raise InputFault(faults.NOT_JSON, place.file, sentence) from error
     if keys.text not in fields:
         raise InputFault(
             faults.WITHOUT_TEXT,
+            place.file,
             f"every JSON object must have the key {keys.text!r}, and {place} has only {sorted(fields)}: "
             "name the key of the text with --text_key.",
         )
@@ -223,6 +224,7 @@ def _document(fields: dict[str, Any], place: _Place, keys: Keys) -> Document:
     except UnicodeEncodeError as error:
         raise InputFault(
             faults.LONE_SURROGATE,
+            place.file,
             f"a text must be encodable as UTF-8, and in {place} character {error.start} is the lone surrogate "
             f"U+{ord(text[error.start]):04X}: mend it.",
         ) from error
@@ -239,7 +241,7 @@ def _value_at(fields: dict[str, Any], dotted_key: str) -> Any:
 def _require_string(value: Any, key: str, place: _Place) -> str:
     if not isinstance(value, str):
         sentence = f"{key!r} must be a string, and in {place} it is a {type(value).__name__}: mend it."
-        raise InputFault(faults.WITHOUT_TEXT, sentence)
+        raise InputFault(faults.WITHOUT_TEXT, place.file, sentence)
     return value
 
 
@@ -249,6 +251,7 @@ def _decode(data: bytes, file: str, first_byte: int) -> str:
     except UnicodeDecodeError as error:
         raise InputFault(
             faults.NOT_UTF8,
+            file,
             f"text must be UTF-8, and byte {first_byte + error.start} (from 0, decompressed) of {file} is not "
             f"({error.reason}): convert the file, for example with iconv.",
         ) from error
@@ -273,7 +276,7 @@ def _documents_of_parquet(file: str, stored: BinaryIO, keys: Keys, on_fault: OnF
             first_row += batch.num_rows
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         sentence = f"{file} is not a whole Parquet file of UTF-8 text ({error}): make it again."
-        raise InputFault(faults.DAMAGED_FILE, sentence) from error
+        raise InputFault(faults.DAMAGED_FILE, file, sentence) from error
 
 
 class _Counted(io.RawIOBase):
