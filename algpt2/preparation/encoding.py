@@ -15,6 +15,7 @@ from algpt2.text.documents import Document, documents_of_piece
 from algpt2.text.encoders import create_encoder
 from algpt2.text.faults import FaultCounts
 from algpt2.text.input_files import Piece
+from algpt2.text.read_parts import ReadPart
 from algpt2.text.tokenizer import Tokenizer
 
 BATCH_DOCUMENTS = 1024
@@ -46,10 +47,18 @@ class EncodedSplit:
 
 @dataclasses.dataclass(frozen=True)
 class EncodedPiece:
-    """What a piece of the input came to: its splits, how many faults were skipped by kind, and the first of each."""
+    """What a piece of the input came to.
+
+    Attributes:
+      train, val: its splits.
+      parts: what was read of its files.
+      skipped: how many faults were skipped, by kind.
+      first_skipped: what the first of each kind says.
+    """
 
     train: EncodedSplit
     val: EncodedSplit
+    parts: tuple[ReadPart, ...]
     skipped: dict[str, int] = dataclasses.field(default_factory=dict)
     first_skipped: dict[str, str] = dataclasses.field(default_factory=dict)
 
@@ -77,11 +86,12 @@ class PieceEncoder:
           RuntimeError: the ids of a text do not spell it, so the tokenizer is broken.
         """
         splits = {split: _SplitFiles(f"{name}-{split}", self._layout, self._folder) for split in (TRAIN, VAL)}
-        faults = FaultCounts()
+        faults, parts = FaultCounts(), []
         on_fault = faults.add if self._options.on_error == SKIP else None
-        for batch in _batches(documents_of_piece(piece, keys_of(self._options), on_bytes, on_fault)):
+        for batch in _batches(documents_of_piece(piece, keys_of(self._options), on_bytes, on_fault, parts.append)):
             self._encode_batch(batch, splits)
-        return EncodedPiece(*(splits[split].close() for split in (TRAIN, VAL)), faults.counts, faults.first)
+        train, val = (splits[split].close() for split in (TRAIN, VAL))
+        return EncodedPiece(train, val, tuple(parts), faults.counts, faults.first)
 
     def _encode_batch(self, batch: list[Document], splits: "dict[str, _SplitFiles]") -> None:
         ids, lengths = self._encoder.encode_arrays([document.text for document in batch])

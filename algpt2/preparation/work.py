@@ -20,6 +20,7 @@ from algpt2.preparation.sorted_documents import Documents, MergedFiles, SortedFi
 from algpt2.preparation.token_stream import TokenStream
 from algpt2.preparation.work_folder import WorkFolder
 from algpt2.records.shard_writing import write_shard
+from algpt2.text.read_parts import require_versions
 from algpt2.text.tokenizer import Tokenizer
 
 BLOCK_RECORDS = 1024
@@ -40,7 +41,9 @@ class Work:
     def encode(self, number: int, report: Report) -> None:
         """Encodes a piece of the input; `report` is called with stored bytes read."""
         named = self._plan.pieces[number]
-        self._folder.put_encoded_piece(named.name, self._encoder.encode(named.name, named.piece, report))
+        encoded = self._encoder.encode(named.name, named.piece, report)
+        require_versions([file.path for file in named.piece.files], named.versions)
+        self._folder.put_encoded_piece(named.name, encoded)
 
     def count_kept(self, split: str, first_bin: int, end_bin: int, report: Report) -> "KeptDocuments":
         """Returns what some bins of a split have without copies; `report` is called with bins done."""

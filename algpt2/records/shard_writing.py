@@ -22,7 +22,7 @@ def write_shard(path: str, blocks: Iterable[np.ndarray], byte_lengths: np.ndarra
       OSError: the file cannot be written, for example because the disk is full.
       ValueError: an id is not in the vocabulary, so that it would be stored as another one.
     """
-    count, target_bytes, size_bytes, checksum = 0, 0, 0, google_crc32c.Checksum()
+    count, target_bytes, documents, size_bytes, checksum = 0, 0, 0, 0, google_crc32c.Checksum()
     with storage.writing(path) as local_file, open(local_file, "wb") as stream:
         for block in blocks:
             _require_ids_below(len(byte_lengths), block)
@@ -32,7 +32,13 @@ def write_shard(path: str, blocks: Iterable[np.ndarray], byte_lengths: np.ndarra
             count += len(block)
             size_bytes += len(data)
             target_bytes += int(byte_lengths[block[:, 1:]].sum())
-    return Shard(storage.base_name(path), count, size_bytes, checksum.digest().hex(), target_bytes)
+            documents += count_documents(block, len(byte_lengths) - 1)
+    return Shard(storage.base_name(path), count, size_bytes, checksum.digest().hex(), target_bytes, documents)
+
+
+def count_documents(records: np.ndarray, eos_id: int) -> int:
+    """Returns how many documents begin in records, integers (N, seq_len + 1); the last id is the next record's too."""
+    return int(np.count_nonzero(records[:, :-1] == eos_id))
 
 
 def _require_ids_below(vocab_size: int, ids: np.ndarray) -> None:
