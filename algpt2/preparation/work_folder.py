@@ -58,6 +58,10 @@ class WorkFolder:
         # What has been read once: a piece's name is a hash of all that its file depends on, so it never changes.
         self._pieces: dict[str, EncodedPiece] = {}
 
+    def is_begun(self) -> bool:
+        """Returns whether the folder is there, and says whose work is in it."""
+        return storage.exists(_command_path(self._output))
+
     def is_sealed(self) -> bool:
         """Returns whether the manifest is written, so that only the unfinished work is left to delete."""
         return storage.exists(storage.join(self._output, MANIFEST_NAME))
@@ -148,7 +152,7 @@ class WorkFolder:
 
 def require_new_or_unfinished(output: str) -> None:
     """Raises `UserError` unless an output folder can be made and holds nothing yet, or unfinished work alone."""
-    if not storage.exists(_command_path(output)):
+    if not storage.exists(_command_path(output)) and not _has_barely_begun(output):
         storage.require_empty(output)
 
 
@@ -210,6 +214,12 @@ def _require_same_command(path: str, command: Command, output: str) -> None:
             f"{output} holds the unfinished work of another command, whose {' and '.join(names)} differ: name another "
             "--output, or delete it."
         )
+
+
+def _has_barely_begun(output: str) -> bool:
+    """Returns whether a kill, before the first file was there, left an empty work folder in an output folder."""
+    work_folder = storage.join(output, WORK_FOLDER)
+    return os.path.isdir(work_folder) and os.listdir(output) == [WORK_FOLDER] and not storage.exists(work_folder)
 
 
 def _command_path(output: str) -> str:
