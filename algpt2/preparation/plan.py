@@ -18,10 +18,10 @@ from algpt2.text.input_files import InputFile, Piece, pieces, sized_input_files
 from algpt2.text.separator import Separator
 
 LEAST_PIECE_BYTES = 1 << 20
-MOST_PIECE_BYTES = 1 << 25
+MOST_PIECE_BYTES = 1 << 24
 PIECES_OF_SMALL_INPUT = 16
 MOST_PIECES = 1 << 12
-BIN_BYTES = 1 << 24
+BIN_BYTES = 1 << 23
 MOST_BIN_BITS = 14
 # Of the text's bytes; the study's corpus has 3.2 bytes a token, and GPT-2's vocabulary 4 and more for English.
 TOKENS_PER_BYTE = 1 / 3

@@ -1,6 +1,5 @@
 """The kinds of work of a preparation, which any process can do for any part: encode a piece, count, write shards."""
 
-import contextlib
 import dataclasses
 import functools
 import itertools
@@ -48,22 +47,20 @@ class Work:
     def count_kept(self, split: str, first_bin: int, end_bin: int, report: Report) -> "KeptDocuments":
         """Returns what some bins of a split have without copies; `report` is called with bins done."""
         byte_lengths = self._tokenizer.token_byte_lengths()
-        with self._opened(split) as files:
-            kept = KeptDocuments.none()
-            for documents in files.bins(first_bin, end_bin):
-                kept += KeptDocuments.of_bin(documents, byte_lengths)
-                report(1)
+        kept = KeptDocuments.none()
+        for documents in self._files(split).bins(first_bin, end_bin):
+            kept += KeptDocuments.of_bin(documents, byte_lengths)
+            report(1)
         return kept
 
     def write(self, split: "PackedSplit", indices: Sequence[int], report: Report) -> None:
         """Writes some shards of a split, of ascending indices; `report` is called with records written."""
         byte_lengths = self._tokenizer.token_byte_lengths()
-        with self._opened(split.name) as files:
-            blocks_of = self._blocks_of(files, split.bin_sizes)
-            for index in indices:
-                blocks = _reported(blocks_of(*split.shards.records(index)), report)
-                path = storage.join(self._output, split.shards.name(split.name, index))
-                self._folder.put_shard(self._plan, split.name, index, write_shard(path, blocks, byte_lengths))
+        blocks_of = self._blocks_of(self._files(split.name), split.bin_sizes)
+        for index in indices:
+            blocks = _reported(blocks_of(*split.shards.records(index)), report)
+            path = storage.join(self._output, split.shards.name(split.name, index))
+            self._folder.put_shard(self._plan, split.name, index, write_shard(path, blocks, byte_lengths))
 
     @functools.cached_property
     def _encoder(self) -> PieceEncoder:
@@ -71,9 +68,8 @@ class Work:
 
     def losses(self, split: str) -> tuple[int, int, int]:
         """Returns the records that a packing with losses makes of a split, the tokens it loses, and its false EOS."""
-        with self._opened(split) as files:
-            packer = self._packer()
-            records = sum(1 for _ in self._records(packer, files))
+        packer = self._packer()
+        records = sum(1 for _ in self._records(packer, self._files(split)))
         return records, packer.lost_tokens, packer.false_eos
 
     def _blocks_of(
@@ -102,13 +98,11 @@ class Work:
             ends = np.cumsum(documents.lengths, dtype=np.int64)
             yield from (documents.ids[end - size : end] for end, size in zip(ends, documents.lengths, strict=True))
 
-    @contextlib.contextmanager
-    def _opened(self, split: str) -> Iterator[MergedFiles]:
-        with contextlib.ExitStack() as stack:
-            names = [name for piece in self._encoded(split) for name in piece.files]
-            copies = [self._copies.file(storage.join(self._folder.path, name)) for name in names]
-            files = [stack.enter_context(SortedFile(copy, self._plan.layout)) for copy in copies]
-            yield MergedFiles(files, self._plan.options.deduplicate)
+    def _files(self, split: str) -> MergedFiles:
+        names = [name for piece in self._encoded(split) for name in piece.files]
+        copies = [self._copies.file(storage.join(self._folder.path, name)) for name in names]
+        files = [SortedFile(copy, self._plan.layout) for copy in copies]
+        return MergedFiles(files, self._plan.options.deduplicate)
 
     def _encoded(self, split: str) -> Iterator[EncodedSplit]:
         for named in self._plan.pieces:
