@@ -94,7 +94,9 @@ def _peak_megabytes(command: Sequence[str]) -> float:
     """Runs a script; returns the most megabytes that it, or a process that it started, had."""
     with tempfile.TemporaryDirectory() as folder:
         output = os.path.join(folder, "output")
-        process = subprocess.Popen([sys.executable, *command, "--output", output], cwd=REPOSITORY, stdout=sys.stderr)
+        process = subprocess.Popen(
+            [sys.executable, *command, "--output", output], cwd=REPOSITORY, stdout=subprocess.DEVNULL
+        )
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:

@@ -14,7 +14,7 @@ from algpt2.errors import UserError, shown
 from algpt2.text.tokenizer import Tokenizer
 
 MOST_CHECKED_CHARACTERS = 1 << 14
-MOST_REMEMBERED_CHARACTERS = 1 << 26
+MOST_REMEMBERED_CHARACTERS = 1 << 25
 MOST_CHARACTERS_AT_ONCE = 1 << 20
 # GPT-2's pattern ends a part in front of a space behind a letter, whatever else there is on either side.
 _BETWEEN_WORDS = re.compile(r"(?<=[A-Za-z])(?= [A-Za-z])")

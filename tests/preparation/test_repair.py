@@ -9,6 +9,7 @@ import pytest
 from command_line import call
 from wrong_input import flip_bit
 
+from algpt2 import storage
 from algpt2.config.records import RecordOptions
 from algpt2.errors import UserError
 from algpt2.preparation import work
@@ -16,6 +17,7 @@ from algpt2.preparation.preparation import make_tfrecords
 from algpt2.preparation.repair import repair
 from algpt2.records.indexing import index_tfrecords
 from algpt2.storage.local import LocalStorage
+from algpt2.storage.versions import version_of
 from algpt2.text.tokenizer import Tokenizer
 
 TEXTS = [f"number {n}: " + "the cat sat on the mat \u00e9 " * (n % 7) for n in range(200)] + ["same", "same"]
@@ -207,6 +209,18 @@ def test_records_that_were_made_elsewhere_are_not_made_anew(original, folder):
     DAMAGE["missing"](folder / FIRST)
     with pytest.raises(UserError, match="only records that make_tfrecords.py made can be made again"):
         repair(str(folder))
+
+
+def test_records_on_cloud_storage_are_repaired_there(bucket, original, folder):
+    remote = f"{bucket}/repaired"
+    for file in folder.iterdir():
+        if file.name != FIRST:
+            storage.write_bytes(f"{remote}/{file.name}", file.read_bytes())
+    versions = {file: version_of(file) for file in storage.expand(remote)}
+    assert repair(remote)["repaired"]["missing"] == [FIRST]
+    found = {storage.base_name(file): storage.read_bytes(file) for file in storage.expand(remote)}
+    assert {name: data for name, data in found.items() if name != ".lock"} == contents(original / "stream")
+    assert {file: version_of(file) for file in versions} == versions
 
 
 def test_the_script_says_what_is_wrong_and_with_its_flag_mends_it(scripts, folder):
