@@ -18,7 +18,7 @@ from algpt2.text.input_files import InputFile, Piece, pieces, sized_input_files
 from algpt2.text.separator import Separator
 
 LEAST_PIECE_BYTES = 1 << 20
-MOST_PIECE_BYTES = 1 << 24
+MOST_PIECE_BYTES = 1 << 23
 PIECES_OF_SMALL_INPUT = 16
 MOST_PIECES = 1 << 12
 BIN_BYTES = 1 << 23

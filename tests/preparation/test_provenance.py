@@ -53,6 +53,7 @@ def test_every_file_is_told_with_the_checksum_of_its_stored_bytes_and_its_docume
 ):
     """Catches bytes that count twice where pieces overlap, and those behind a fault that nothing reads."""
     monkeypatch.setattr(plan, "LEAST_PIECE_BYTES", piece_bytes)
+    monkeypatch.setattr(plan, "MOST_PIECE_BYTES", piece_bytes)
     expected = write_files(tmp_path / "text")
     output = str(tmp_path / "out")
     counts = make_tfrecords([str(tmp_path / "text")], tokenizer, output, OPTIONS, num_workers)
