@@ -12,11 +12,12 @@ import numpy as np
 from algpt2.config.options import COUNT, require
 from algpt2.config.records import LOSSY_PACKINGS, SKIP, RecordOptions
 from algpt2.errors import UserError, shown
+from algpt2.preparation.beam import BeamJob, InBeam
 from algpt2.preparation.disk_space import require_room
 from algpt2.preparation.encoding import TRAIN, VAL, SplitCounts
 from algpt2.preparation.packing import record_count
 from algpt2.preparation.plan import Command, Part, Plan, make_plan
-from algpt2.preparation.pool import InProcess, InProcesses, workers
+from algpt2.preparation.pool import Pool, workers
 from algpt2.preparation.provenance import provenance_of, write_provenance
 from algpt2.preparation.work import KeptDocuments, PackedSplit, Report, Shards, Work
 from algpt2.preparation.work_folder import WorkFolder, opened_part, opened_work, require_new_or_unfinished
@@ -36,6 +37,7 @@ def make_tfrecords(
     options: RecordOptions,
     num_workers: int = 1,
     merge: bool = False,
+    beam_job: BeamJob | None = None,
 ) -> dict[str, Any]:
     """Writes `train-*` and `val-*` shards, the tokenizer's files and `manifest.json` to a new folder.
 
@@ -50,6 +52,7 @@ def make_tfrecords(
       options: how documents become records.
       num_workers: processes that share the work; 1 is this process alone.
       merge: whether `encode_part` has encoded the documents already, on other machines.
+      beam_job: where Apache Beam does the work, in the place of processes; None without it.
 
     Returns:
       The manifest's counts, and `tokens_per_second` of the whole run (all input tokens / wall-clock seconds).
@@ -66,7 +69,7 @@ def make_tfrecords(
             require_room(plan, output)
             if merge:
                 _require_parts(plan, folder)
-            with workers(min(num_workers, len(plan.pieces)), plan, tokenizer, output) as pool:
+            with _pool(num_workers, beam_job, plan, tokenizer, output) as pool:
                 encode_pieces(plan, folder, pool)
                 splits = write_shards(plan, folder, pool)
             tokenizer.save(output)
@@ -77,6 +80,14 @@ def make_tfrecords(
     manifest = read_manifest(output)
     tokens = manifest.train.input_tokens + manifest.val.input_tokens
     return {**counts(manifest), "tokens_per_second": round(tokens / (time.perf_counter() - start))}
+
+
+def _pool(
+    num_workers: int, beam_job: BeamJob | None, plan: Plan, tokenizer: Tokenizer, output: str
+) -> contextlib.AbstractContextManager[Pool]:
+    if beam_job is not None:
+        return contextlib.nullcontext(InBeam(beam_job, plan, tokenizer, output))
+    return workers(min(num_workers, len(plan.pieces)), plan, tokenizer, output)
 
 
 def encode_part(
@@ -164,7 +175,7 @@ def _tidied(plan: Plan, folder: WorkFolder) -> Iterator[None]:
         raise
 
 
-def encode_pieces(plan: Plan, folder: WorkFolder, pool: InProcess | InProcesses) -> None:
+def encode_pieces(plan: Plan, folder: WorkFolder, pool: Pool) -> None:
     """Encodes the pieces of a plan that are not encoded yet."""
     todo = [number for number, named in enumerate(plan.pieces) if folder.encoded_piece(named.name) is None]
     left = sum(plan.pieces[number].piece.size_bytes for number in todo)
@@ -177,7 +188,7 @@ def _encode_piece(work: Work, report: Report, number: int) -> None:
     work.encode(number, report)
 
 
-def write_shards(plan: Plan, folder: WorkFolder, pool: InProcess | InProcesses) -> dict[str, Split]:
+def write_shards(plan: Plan, folder: WorkFolder, pool: Pool) -> dict[str, Split]:
     """Writes the shards of a plan that are not written yet; returns the splits' entries in a manifest.
 
     Raises:
@@ -200,7 +211,7 @@ def _counts(plan: Plan, folder: WorkFolder, split: str) -> SplitCounts:
     return sum((piece.counts for piece in pieces), SplitCounts())
 
 
-def _found(plan: Plan, folder: WorkFolder, pool: InProcess | InProcesses, split: str) -> _Found:
+def _found(plan: Plan, folder: WorkFolder, pool: Pool, split: str) -> _Found:
     encoded = _counts(plan, folder, split)
     if not plan.options.deduplicate:
         return _Found(encoded)
@@ -216,7 +227,7 @@ def _count_kept(work: Work, report: Report, split: str, first_bin: int, end_bin:
     return work.count_kept(split, first_bin, end_bin, report)
 
 
-def _packed(plan: Plan, pool: InProcess | InProcesses, split: str, found: SplitCounts) -> _Packed:
+def _packed(plan: Plan, pool: Pool, split: str, found: SplitCounts) -> _Packed:
     if plan.options.packing not in LOSSY_PACKINGS:
         return _Packed(record_count(found.input_tokens, plan.options.seq_len))
     if not found.documents:
@@ -240,7 +251,7 @@ def _check_records(name: str, records: int, seq_len: int, num_shards: int) -> No
     raise TooFewRecordsError(f"a split must have at least {num_shards} records, one a shard, and {found}: {remedy}.")
 
 
-def _write_split(plan: Plan, folder: WorkFolder, pool: InProcess | InProcesses, split: PackedSplit) -> None:
+def _write_split(plan: Plan, folder: WorkFolder, pool: Pool, split: PackedSplit) -> None:
     shards = split.shards
     todo = [index for index in range(shards.count) if folder.shard(plan, split.name, index) is None]
     together = [todo] if plan.options.packing in LOSSY_PACKINGS else [[index] for index in todo]

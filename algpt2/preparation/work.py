@@ -19,6 +19,7 @@ from algpt2.preparation.sorted_documents import Documents, MergedFiles, SortedFi
 from algpt2.preparation.token_stream import TokenStream
 from algpt2.preparation.work_folder import WorkFolder
 from algpt2.records.shard_writing import write_shard
+from algpt2.storage.versions import versions_of
 from algpt2.text.read_parts import require_versions
 from algpt2.text.tokenizer import Tokenizer
 
@@ -40,8 +41,11 @@ class Work:
     def encode(self, number: int, report: Report) -> None:
         """Encodes a piece of the input; `report` is called with stored bytes read."""
         named = self._plan.pieces[number]
+        files = [file.path for file in named.piece.files]
+        # Another machine, which made the plan, may have copies of its own, with other times.
+        versions = versions_of(files) if self._plan.of_many_machines else named.versions
         encoded = self._encoder.encode(named.name, named.piece, report)
-        require_versions([file.path for file in named.piece.files], named.versions)
+        require_versions(files, versions)
         self._folder.put_encoded_piece(named.name, encoded)
 
     def count_kept(self, split: str, first_bin: int, end_bin: int, report: Report) -> "KeptDocuments":
