@@ -12,13 +12,14 @@ from algpt2.preparation.document_keys import content_digest, is_held_out, key_ar
 from algpt2.preparation.plan import keys_of
 from algpt2.preparation.sorted_documents import Documents, Layout, write_sorted
 from algpt2.text.documents import Document, documents_of_piece
-from algpt2.text.encoders import create_encoder
+from algpt2.text.encoders import MOST_CHARACTERS_AT_ONCE, create_encoder, encode_in_parts
 from algpt2.text.faults import FaultCounts
 from algpt2.text.input_files import Piece
+from algpt2.text.read_parts import ReadPart
 from algpt2.text.tokenizer import Tokenizer
 
 BATCH_DOCUMENTS = 1024
-BATCH_CHARACTERS = 1 << 22
+BATCH_CHARACTERS = MOST_CHARACTERS_AT_ONCE
 FILE_TOKENS = 1 << 25
 TRAIN, VAL = "train", "val"
 
@@ -46,10 +47,18 @@ class EncodedSplit:
 
 @dataclasses.dataclass(frozen=True)
 class EncodedPiece:
-    """What a piece of the input came to: its splits, how many faults were skipped by kind, and the first of each."""
+    """What a piece of the input came to.
+
+    Attributes:
+      train, val: its splits.
+      parts: what was read of its files.
+      skipped: how many faults were skipped, by kind.
+      first_skipped: what the first of each kind says.
+    """
 
     train: EncodedSplit
     val: EncodedSplit
+    parts: tuple[ReadPart, ...]
     skipped: dict[str, int] = dataclasses.field(default_factory=dict)
     first_skipped: dict[str, str] = dataclasses.field(default_factory=dict)
 
@@ -59,7 +68,7 @@ class PieceEncoder:
 
     def __init__(self, tokenizer: Tokenizer, options: RecordOptions, layout: Layout, folder: str):
         self._encoder = create_encoder(options.encoder, tokenizer)
-        self._byte_lengths = tokenizer.token_byte_lengths().astype(np.int64)
+        self._byte_lengths = tokenizer.token_byte_lengths()
         self._options = options
         self._layout = layout
         self._folder = folder
@@ -77,31 +86,32 @@ class PieceEncoder:
           RuntimeError: the ids of a text do not spell it, so the tokenizer is broken.
         """
         splits = {split: _SplitFiles(f"{name}-{split}", self._layout, self._folder) for split in (TRAIN, VAL)}
-        faults = FaultCounts()
+        faults, parts = FaultCounts(), []
         on_fault = faults.add if self._options.on_error == SKIP else None
-        for batch in _batches(documents_of_piece(piece, keys_of(self._options), on_bytes, on_fault)):
+        for batch in _batches(documents_of_piece(piece, keys_of(self._options), on_bytes, on_fault, parts.append)):
             self._encode_batch(batch, splits)
-        return EncodedPiece(*(splits[split].close() for split in (TRAIN, VAL)), faults.counts, faults.first)
+        train, val = (splits[split].close() for split in (TRAIN, VAL))
+        return EncodedPiece(train, val, tuple(parts), faults.counts, faults.first)
 
     def _encode_batch(self, batch: list[Document], splits: "dict[str, _SplitFiles]") -> None:
-        ids, lengths = self._encoder.encode_arrays([document.text for document in batch])
+        ids, lengths = encode_in_parts(self._encoder, [document.text for document in batch])
         sizes = np.array([len(document.utf8) for document in batch], dtype=np.int64)
-        ends = np.cumsum(lengths, dtype=np.int64)
-        self._require_spelling(ids, ends, sizes)
+        self._require_spelling(ids, lengths, sizes)
         digests = [content_digest(document.utf8) for document in batch]
         held_out = np.array([is_held_out(digest, self._options.val_fraction) for digest in digests])
         keys = key_array([order_key(digest, self._options.seed) for digest in digests])
         for name, chosen in ((TRAIN, ~held_out), (VAL, held_out)):
-            of_split = Documents(keys[chosen], lengths[chosen], ids[np.repeat(chosen, lengths)])
-            splits[name].add(of_split, int(sizes[chosen].sum()))
+            chosen_ids = ids if chosen.all() else ids[np.repeat(chosen, lengths)]
+            splits[name].add(Documents(keys[chosen], lengths[chosen], chosen_ids), int(sizes[chosen].sum()))
 
-    def _require_spelling(self, ids: np.ndarray, ends: np.ndarray, sizes: np.ndarray) -> None:
-        spelled = np.concatenate([[0], np.cumsum(self._byte_lengths[ids])])[ends]
-        wrong = np.flatnonzero(np.diff(spelled, prepend=0) != sizes)
-        if len(wrong):
-            place = wrong[0]
-            found = np.diff(spelled, prepend=0)[place]
-            raise RuntimeError(f"the tokenizer turned {sizes[place]} bytes of a text into {found}")
+    def _require_spelling(self, ids: np.ndarray, lengths: np.ndarray, sizes: np.ndarray) -> None:
+        spelled = np.zeros(len(sizes), np.int64)
+        starts = np.cumsum(lengths, dtype=np.int64) - lengths
+        has_ids = lengths > 0  # `reduceat` adds up to the next start, so an empty text must have none.
+        if has_ids.any():
+            spelled[has_ids] = np.add.reduceat(self._byte_lengths[ids], starts[has_ids], dtype=np.int64)
+        for place in np.flatnonzero(spelled != sizes)[:1]:
+            raise RuntimeError(f"the tokenizer turned {sizes[place]} bytes of a text into {spelled[place]}")
 
 
 class _SplitFiles:
@@ -130,7 +140,7 @@ class _SplitFiles:
 
     def _write(self) -> None:
         name = f"{self._name}-{len(self._files):03d}.documents"
-        write_sorted(storage.join(self._folder, name), Documents.joined(self._waiting), self._layout)
+        write_sorted(storage.join(self._folder, name), self._waiting, self._layout)
         self._files.append(name)
         self._waiting = []
 
@@ -139,6 +149,9 @@ def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
     """Yields lists of documents, bounded in number and, but for one longer document, in characters."""
     batch, characters = [], 0
     for document in documents:
+        if batch and len(document.text) >= BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
         batch.append(document)
         characters += len(document.text)
         if len(batch) >= BATCH_DOCUMENTS or characters >= BATCH_CHARACTERS:

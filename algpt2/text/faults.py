@@ -19,11 +19,17 @@ class InputFault(UserError):
 
     Attributes:
       kind: one of this module's.
+      file: the file that it is in.
     """
 
-    def __init__(self, kind: str, sentence: str):
+    def __init__(self, kind: str, file: str, sentence: str):
         super().__init__(sentence)
         self.kind = kind
+        self.file = file
+
+    def __reduce__(self) -> tuple[type["InputFault"], tuple[str, str, str]]:
+        """Returns what another process makes the same fault of; Python's own way hands over the sentence alone."""
+        return InputFault, (self.kind, self.file, str(self))
 
 
 class FaultCounts:

@@ -8,9 +8,11 @@ from algpt2 import storage
 from algpt2.config.options import require
 from algpt2.config.records import SKIP, STOP
 from algpt2.progress import progress_bar
+from algpt2.storage.versions import versions_of
 from algpt2.text.documents import DEFAULT_KEYS, Document, Keys, documents_of_piece, require_documents
 from algpt2.text.faults import FaultCounts, OnFault
 from algpt2.text.input_files import Piece, sized_input_files
+from algpt2.text.read_parts import require_versions
 from algpt2.text.sampling import BUCKETS, buckets_within, in_buckets
 from algpt2.text.tokenizer import Tokenizer, check_vocab_size
 
@@ -63,11 +65,13 @@ def train_tokenizer(
 
     Raises:
       UserError: `vocab_size` below 257 or above 2^24, an output folder that already holds something, or input that is
-        wrong, has no documents, or none that fits into `max_bytes`.
+        wrong, has no documents, or none that fits into `max_bytes`, or changes while it is read.
     """
     check_vocab_size(vocab_size)
     storage.require_empty(output)
     text, faults, counts = Piece(tuple(sized_input_files(inputs))), FaultCounts(), {"documents": 0, "bytes": 0}
+    files = [file.path for file in text.files]
+    versions = versions_of(files)
 
     def documents(on_bytes: Callable[[int], Any], on_fault: OnFault) -> Iterator[Document]:
         skipping = on_fault if options.on_error == SKIP else None
@@ -84,6 +88,7 @@ def train_tokenizer(
             "raise it.",
         )
         tokenizer = Tokenizer.train(_counted_texts(sample, counts), vocab_size)
+    require_versions(files, versions)
     tokenizer.save(output)
     result = {"vocab_size": tokenizer.vocab_size, "eos_id": tokenizer.eos_id, **counts, "sha256": tokenizer.sha256}
     return result | ({"skipped": faults.told()} if options.on_error == SKIP else {})
