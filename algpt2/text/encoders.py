@@ -9,6 +9,7 @@ import numpy as np
 
 from algpt2.config.records import GIGATOKEN
 from algpt2.errors import UserError, shown
+from algpt2.text.long_texts import encoded_in_parts, has_long
 from algpt2.text.tokenizer import Tokenizer
 
 MOST_CHECKED_CHARACTERS = 1 << 14
@@ -54,6 +55,8 @@ class GigatokenEncoder:
         Raises:
           UserError: the ids of the first text, or of the beginning of a long one, are not the tokenizer's.
         """
+        if has_long(texts):
+            return encoded_in_parts(self.encode_arrays, texts)
         for text in texts[:1]:
             self._check(text[:MOST_CHECKED_CHARACTERS])
         return self._encode(texts)

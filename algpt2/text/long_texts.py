@@ -2,7 +2,9 @@
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
 
 LONG_CHARACTERS = 1 << 20
 PART_CHARACTERS = 1 << 16
@@ -40,9 +42,29 @@ def parts_of(text: str, characters: int = PART_CHARACTERS) -> Iterator[str]:
         yield text[start:]
 
 
-def groups_of_parts(text: str) -> Iterator[list[str]]:
-    """Yields the parts of a text, as many at a time as suit several cores."""
-    parts = parts_of(text)
+def has_long(texts: Sequence[str]) -> bool:
+    """Returns whether one of some texts is to be encoded in parts: what a library keeps of it is 100 times the text."""
+    return any(len(text) > LONG_CHARACTERS for text in texts)
+
+
+def encoded_in_parts(
+    encode: Callable[[list[str]], tuple[np.ndarray, np.ndarray]], texts: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns what `encode` would of the texts, but calls it with a few of their parts at a time.
+
+    Args:
+      encode: an encoder's `encode_arrays`.
+      texts: one or more.
+    """
+    arrays, lengths = [], []
+    for text in texts:
+        of_text = [encode(parts)[0] for parts in _groups(parts_of(text))]
+        arrays += of_text
+        lengths.append(sum(map(len, of_text)))
+    return np.concatenate(arrays), np.array(lengths, dtype=np.uint32)
+
+
+def _groups(parts: Iterator[str]) -> Iterator[list[str]]:
     while group := [*itertools.islice(parts, PARTS_AT_A_TIME)]:
         yield group
 

@@ -13,7 +13,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from algpt2 import storage
 from algpt2.errors import UserError, shown
 from algpt2.text import tokenizer_files
-from algpt2.text.long_texts import LONG_CHARACTERS, groups_of_parts, parts_of
+from algpt2.text.long_texts import encoded_in_parts, has_long, parts_of
 
 EOS_TOKEN = tokenizer_files.EOS_TOKEN
 BYTE_COUNT = 256
@@ -100,8 +100,8 @@ class Tokenizer:
         Raises:
           UnicodeEncodeError: a text has a lone surrogate, which UTF-8 cannot spell.
         """
-        if _has_long(texts):
-            return [self._ids_of_long_text(text).tolist() for text in texts]
+        if has_long(texts):
+            return [encoded_in_parts(self.encode_arrays, [text])[0].tolist() for text in texts]
         return [encoding.ids for encoding in self._encodings(texts)]
 
     def encode_arrays(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -109,16 +109,11 @@ class Tokenizer:
 
         It raises what `encode_batch` raises.
         """
-        if _has_long(texts):
-            arrays_of_texts = [self._ids_of_long_text(text) for text in texts]
-            return np.concatenate(arrays_of_texts), np.array([len(one) for one in arrays_of_texts], dtype=np.uint32)
+        if has_long(texts):
+            return encoded_in_parts(self.encode_arrays, texts)
         ids = [array.array(_UINT32, encoding.ids) for encoding in self._encodings(texts)]  # a third of NumPy's time
         lengths = np.array([len(one) for one in ids], dtype=np.uint32)
         return np.frombuffer(b"".join(ids), dtype=np.uint32), lengths
-
-    def _ids_of_long_text(self, text: str) -> np.ndarray:
-        """Returns the ids of a text, which may be of any length: what the library keeps of it is 100 times the text."""
-        return np.concatenate([self.encode_arrays(parts)[0] for parts in groups_of_parts(text)])
 
     def _encodings(self, texts: Sequence[str]) -> list[tokenizers.Encoding]:
         try:
@@ -160,10 +155,6 @@ class Tokenizer:
         lengths = np.array([len(token) for token in self._tokens], dtype=np.int32)  # a character stands for a byte
         lengths[self.eos_id] = 0
         return lengths
-
-
-def _has_long(texts: Sequence[str]) -> bool:
-    return any(len(text) > LONG_CHARACTERS for text in texts)
 
 
 def check_vocab_size(vocab_size: int) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from algpt2.text import long_texts, tokenizer
+from algpt2.text import long_texts
 from algpt2.text.long_texts import first_unbroken, parts_of
 from algpt2.text.tokenizer import Tokenizer
 
@@ -42,7 +42,7 @@ def test_parts_are_about_as_long_as_asked_for():
 def test_a_tokenizer_gives_a_long_text_among_others_its_ids(trained, monkeypatch):
     texts = [TRAINED_ON[0], "", "".join(TRAINED_ON), "x"]
     expected, listed = trained.encode_arrays(texts), trained.encode_batch(texts)
-    monkeypatch.setattr(tokenizer, "LONG_CHARACTERS", 10)
+    monkeypatch.setattr(long_texts, "LONG_CHARACTERS", 10)
     monkeypatch.setattr(long_texts.parts_of, "__defaults__", (7,))
     for found, wanted in zip(trained.encode_arrays(texts), expected, strict=True):
         np.testing.assert_array_equal(found, wanted)
