@@ -90,6 +90,7 @@ class PieceEncoder:
         sizes = np.array([len(document.utf8) for document in batch], dtype=np.int64)
         ends = np.cumsum(lengths, dtype=np.int64)
         self._require_spelling(ids, ends, sizes)
+        ids = ids.astype(self._layout.dtype, copy=False)
         digests = [content_digest(document.utf8) for document in batch]
         held_out = np.array([is_held_out(digest, self._options.val_fraction) for digest in digests])
         keys = key_array([order_key(digest, self._options.seed) for digest in digests])
@@ -121,8 +122,7 @@ class _SplitFiles:
     def add(self, documents: Documents, text_bytes: int) -> None:
         count = len(documents.lengths)
         self._counts += SplitCounts(count, text_bytes, count + len(documents.ids))
-        ids = documents.ids.astype(self._layout.dtype)
-        self._waiting.append(dataclasses.replace(documents, ids=ids))
+        self._waiting.append(documents)
         if sum(len(one.ids) for one in self._waiting) >= FILE_TOKENS:
             self._write()
 
@@ -133,7 +133,8 @@ class _SplitFiles:
 
     def _write(self) -> None:
         name = f"{self._name}-{len(self._files):03d}.documents"
-        write_sorted(storage.join(self._folder, name), Documents.joined(self._waiting), self._layout)
+        documents = self._waiting.pop() if len(self._waiting) == 1 else Documents.joined(self._waiting)
+        write_sorted(storage.join(self._folder, name), documents, self._layout)
         self._files.append(name)
         self._waiting = []
 
