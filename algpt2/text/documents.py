@@ -188,15 +188,28 @@ def _documents_of_range(piece: Piece, stream: BinaryIO, keys: Keys, on_fault: On
 
 
 def _lines_of_range(file: InputFile, piece: Piece, stream: BinaryIO) -> Iterator[tuple[bytes, int, _Place]]:
-    first_byte = piece.first_byte
-    if first_byte > 0:  # Unless the byte before ends a line, the range begins in one that belongs to the range before.
-        stream.seek(first_byte - 1)
-        first_byte += len(stream.readline()) - 1
+    first_byte = _first_line(piece, stream)
     while first_byte < piece.end_byte and (line := stream.readline()):
         if not line.strip() and not stream.peek(1):
             return
         yield line, first_byte, _Place(file.path, "the line that begins at byte", first_byte)
         first_byte += len(line)
+
+
+def _first_line(piece: Piece, stream: BinaryIO) -> int:
+    """Returns where the first line begins that begins in a range, or a byte behind the range; moves the stream there.
+
+    A line that began before is not kept, because it may be longer than memory should hold.
+    """
+    if piece.first_byte == 0:
+        return 0
+    place = piece.first_byte - 1  # Unless this byte ends a line, it is in one that belongs to the range before.
+    stream.seek(place)
+    while place < piece.end_byte and (part := stream.readline(READ_BYTES)):
+        place += len(part)
+        if part.endswith(b"\n"):
+            break
+    return place
 
 
 def _document_of_line(line: bytes, first_byte: int, place: _Place, keys: Keys) -> Document:

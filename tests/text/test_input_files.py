@@ -1,5 +1,6 @@
 """Pieces of the input hold every document once, however it is cut."""
 
+import io
 import json
 import time
 
@@ -7,6 +8,7 @@ import pytest
 
 from algpt2 import storage
 from algpt2.errors import UserError
+from algpt2.storage.local import LocalStorage
 from algpt2.text.documents import Keys, documents_of_piece, iterate_documents
 from algpt2.text.input_files import input_bytes, pieces, sized_input_files
 
@@ -55,6 +57,25 @@ def test_many_objects_are_asked_about_several_at_a_time(cloud, path):
         sizes = [file.size_bytes for file in sized_input_files([path])]
     assert sorted(sizes) == [*range(12)]
     assert time.monotonic() - begin < 20.0
+
+
+def test_a_range_in_the_middle_of_a_long_line_reads_little_beyond_its_end(tmp_path, monkeypatch):
+    """Catches ranges that each read a line of 300 MB to its end, to find that nothing begins in them."""
+
+    class Counted(io.FileIO):
+        def readinto(self, buffer):
+            size = super().readinto(buffer)
+            read_bytes[-1] += size
+            return size
+
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": "a " * (1 << 20)}) + '\n{"text": "b"}\n')
+    monkeypatch.setattr(LocalStorage, "open_read", lambda self, path: Counted(path))
+    found, read_bytes = [], []
+    for piece in pieces(sized_input_files([str(tmp_path)]), 1 << 19):
+        read_bytes.append(0)
+        found.append([one.text[0] for one in documents_of_piece(piece, Keys(), lambda count: None)])
+    assert found == [["a"], [], [], [], ["b"]]
+    assert read_bytes[1] <= 1 << 20
 
 
 def test_what_is_wrong_in_a_range_is_named_by_its_byte(tmp_path):
