@@ -11,7 +11,7 @@ from algpt2.text import faults
 from algpt2.text.decompression import open_decompressed
 from algpt2.text.faults import InputFault, OnFault, kept
 from algpt2.text.input_files import LINES_SUFFIX, PARQUET_SUFFIX, InputFile, Piece, sized_input_files, suffixes
-from algpt2.text.long_texts import MOST_UNBROKEN_CHARACTERS, first_unbroken
+from algpt2.text.long_texts import require_breaks
 from algpt2.text.separator import Separator
 
 PARQUET_BATCH_ROWS = 1024
@@ -159,7 +159,7 @@ def _document_of_text(file: str, first_byte: int, utf8: bytes, keys: Keys) -> Do
             "out, or the file."
         )
     text = _decode(utf8, file, first_byte)
-    _require_breaks(text, file, f"the text at byte {first_byte} of {file}")
+    require_breaks(text, file, f"the text at byte {first_byte} of {file}")
     return Document(text, utf8, file)
 
 
@@ -234,7 +234,7 @@ def _fields_of_line(line: str, place: _Place, keys: Keys) -> dict[str, Any]:
 
 def _document(fields: dict[str, Any], place: _Place, keys: Keys) -> Document:
     text = _require_string(fields[keys.text], keys.text, place)
-    _require_breaks(text, place.file, str(place))
+    require_breaks(text, place.file, str(place))
     domain = place.file if keys.domain is None else _require_string(_value_at(fields, keys.domain), keys.domain, place)
     try:
         return Document(text, text.encode("utf-8"), domain)
@@ -245,17 +245,6 @@ def _document(fields: dict[str, Any], place: _Place, keys: Keys) -> Document:
             f"a text must be encodable as UTF-8, and in {place} character {error.start} is the lone surrogate "
             f"U+{ord(text[error.start]):04X}: mend it.",
         ) from error
-
-
-def _require_breaks(text: str, file: str, place: str) -> None:
-    unbroken = first_unbroken(text)
-    if unbroken is not None:
-        raise InputFault(
-            faults.UNBROKEN_TEXT,
-            file,
-            f"a text must have a space, a line end or another kind of character within {MOST_UNBROKEN_CHARACTERS} "
-            f"characters, and {place} has none from character {unbroken} on: part it, for example into lines.",
-        )
 
 
 def _value_at(fields: dict[str, Any], dotted_key: str) -> Any:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from algpt2.text.faults import UNBROKEN_TEXT, InputFault
+
 LONG_CHARACTERS = 1 << 20
 PART_CHARACTERS = 1 << 16
 PARTS_AT_A_TIME = 16
@@ -81,3 +83,15 @@ def first_unbroken(text: str) -> int | None:
             return place
         place = found.start() + PART_CHARACTERS
     return None
+
+
+def require_breaks(text: str, file: str, place: str) -> None:
+    """Raises `InputFault` with the place of a text that has no break for `MOST_UNBROKEN_CHARACTERS`."""
+    unbroken = first_unbroken(text)
+    if unbroken is not None:
+        raise InputFault(
+            UNBROKEN_TEXT,
+            file,
+            f"a text must have a space, a line end or another kind of character within {MOST_UNBROKEN_CHARACTERS} "
+            f"characters, and {place} has none from character {unbroken} on: part it, for example into lines.",
+        )

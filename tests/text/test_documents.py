@@ -7,7 +7,7 @@ import lzma
 import pytest
 
 from algpt2.errors import UserError
-from algpt2.text import documents, long_texts
+from algpt2.text import long_texts
 from algpt2.text.documents import Keys, iterate_documents, read_text_file, require_documents
 from algpt2.text.input_files import input_bytes
 
@@ -163,8 +163,7 @@ def test_progress_adds_up_to_the_stored_bytes(tmp_path):
 
 @pytest.mark.parametrize("name", ["a.txt", "a.jsonl"])
 def test_a_text_whose_encoding_would_take_all_memory_is_refused_with_its_place(tmp_path, monkeypatch, name):
-    for module in (documents, long_texts):
-        monkeypatch.setattr(module, "MOST_UNBROKEN_CHARACTERS", 500)
+    monkeypatch.setattr(long_texts, "MOST_UNBROKEN_CHARACTERS", 500)
     monkeypatch.setattr(long_texts, "PART_CHARACTERS", 100)
     text = "word " * 200 + "\0" * 800
     path = write(tmp_path / name, text.encode() if name == "a.txt" else json_lines(["x", text]))
