@@ -11,6 +11,7 @@ from algpt2.text import faults
 from algpt2.text.decompression import open_decompressed
 from algpt2.text.faults import InputFault, OnFault, kept
 from algpt2.text.input_files import LINES_SUFFIX, PARQUET_SUFFIX, InputFile, Piece, sized_input_files, suffixes
+from algpt2.text.long_texts import require_breaks
 from algpt2.text.read_parts import PartStream, ReadPart
 from algpt2.text.separator import Separator
 
@@ -172,7 +173,9 @@ def _document_of_text(file: str, first_byte: int, utf8: bytes, keys: Keys) -> Do
             f"--domain_key {keys.domain} needs JSON objects or Parquet rows, and {file} is plain text: leave the flag "
             "out, or the file."
         )
-    return Document(_decode(utf8, file, first_byte), utf8, file)
+    text = _decode(utf8, file, first_byte)
+    require_breaks(text, file, f"the text at byte {first_byte} of {file}")
+    return Document(text, utf8, file)
 
 
 def _documents_of_lines(file: str, stream: BinaryIO, keys: Keys, on_fault: OnFault | None) -> Iterator[Document]:
@@ -200,15 +203,28 @@ def _documents_of_range(piece: Piece, stream: BinaryIO, keys: Keys, on_fault: On
 
 
 def _lines_of_range(file: InputFile, piece: Piece, stream: BinaryIO) -> Iterator[tuple[bytes, int, _Place]]:
-    first_byte = piece.first_byte
-    if first_byte > 0:  # Unless the byte before ends a line, the range begins in one that belongs to the range before.
-        stream.seek(first_byte - 1)
-        first_byte += len(stream.readline()) - 1
+    first_byte = _first_line(piece, stream)
     while first_byte < piece.end_byte and (line := stream.readline()):
         if not line.strip() and not stream.peek(1):
             return
         yield line, first_byte, _Place(file.path, "the line that begins at byte", first_byte)
         first_byte += len(line)
+
+
+def _first_line(piece: Piece, stream: BinaryIO) -> int:
+    """Returns where the first line begins that begins in a range, or a byte behind the range; moves the stream there.
+
+    A line that began before is not kept, because it may be longer than memory should hold.
+    """
+    if piece.first_byte == 0:
+        return 0
+    place = piece.first_byte - 1  # Unless this byte ends a line, it is in one that belongs to the range before.
+    stream.seek(place)
+    while place < piece.end_byte and (part := stream.readline(READ_BYTES)):
+        place += len(part)
+        if part.endswith(b"\n"):
+            break
+    return place
 
 
 def _document_of_line(line: bytes, first_byte: int, place: _Place, keys: Keys) -> Document:
@@ -233,6 +249,7 @@ def _fields_of_line(line: str, place: _Place, keys: Keys) -> dict[str, Any]:
 
 def _document(fields: dict[str, Any], place: _Place, keys: Keys) -> Document:
     text = _require_string(fields[keys.text], keys.text, place)
+    require_breaks(text, place.file, str(place))
     domain = place.file if keys.domain is None else _require_string(_value_at(fields, keys.domain), keys.domain, place)
     try:
         return Document(text, text.encode("utf-8"), domain)

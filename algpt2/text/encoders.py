@@ -3,21 +3,18 @@
 import concurrent.futures
 import importlib.util
 import json
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from algpt2.config.records import GIGATOKEN
 from algpt2.errors import UserError, shown
+from algpt2.text.long_texts import encoded_in_parts, has_long
 from algpt2.text.tokenizer import Tokenizer
 
 MOST_CHECKED_CHARACTERS = 1 << 14
 MOST_REMEMBERED_CHARACTERS = 1 << 25
-MOST_CHARACTERS_AT_ONCE = 1 << 20
-# GPT-2's pattern ends a part in front of a space behind a letter, whatever else there is on either side.
-_BETWEEN_WORDS = re.compile(r"(?<=[A-Za-z])(?= [A-Za-z])")
 # Every byte that UTF-8 can have, and the kinds of characters that GPT-2's pattern tells apart.
 FIRST_TEXT = "".join(map(chr, [*range(0x800), 0x2028, 0x3000, 0xFFFD, 0x1F600, *range(0x10000, 0x110000, 0x8000)]))
 
@@ -42,30 +39,6 @@ def create_encoder(name: str, tokenizer: Tokenizer) -> Encoder:
     return GigatokenEncoder(tokenizer) if name == GIGATOKEN else tokenizer
 
 
-def encode_in_parts(encoder: Encoder, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns what `encode_arrays` does, for which a long text is cut into parts where no token can reach across.
-
-    A library takes some hundred bytes for each token of a call, so a book would take as much memory as a corpus.
-    """
-    ids, lengths = [], []
-    for text in texts if any(len(text) > MOST_CHARACTERS_AT_ONCE for text in texts) else ():
-        of_text = [encoder.encode_arrays([part])[0] for part in _parts(text)]
-        ids += of_text
-        lengths.append(sum(map(len, of_text)))
-    return (np.concatenate(ids), np.array(lengths, np.uint32)) if ids else encoder.encode_arrays(texts)
-
-
-def _parts(text: str) -> Iterator[str]:
-    start = 0
-    while len(text) - start > MOST_CHARACTERS_AT_ONCE:
-        place = _BETWEEN_WORDS.search(text, start + MOST_CHARACTERS_AT_ONCE)
-        if place is None:
-            break
-        yield text[start : place.start()]
-        start = place.start()
-    yield text[start:]
-
-
 class GigatokenEncoder:
     """The library gigatoken on one core, compared with the tokenizer on the first text of each call.
 
@@ -88,6 +61,8 @@ class GigatokenEncoder:
         Raises:
           UserError: the ids of the first text, or of the beginning of a long one, are not the tokenizer's.
         """
+        if has_long(texts):
+            return encoded_in_parts(self.encode_arrays, texts)
         if self._remembered_characters > MOST_REMEMBERED_CHARACTERS:
             self._begin_anew()
         self._remembered_characters += sum(map(len, texts))

@@ -15,6 +15,7 @@ from algpt2.text.input_files import Piece, sized_input_files
 from algpt2.text.read_parts import require_versions
 from algpt2.text.sampling import BUCKETS, buckets_within, in_buckets
 from algpt2.text.tokenizer import Tokenizer, check_vocab_size
+from algpt2.text.tokenizer_files import TOKENIZER_NAME
 
 DEFAULT_MAX_BYTES = 1 << 30
 
@@ -64,8 +65,9 @@ def train_tokenizer(
       and where input may be skipped how much of it was, by kind, in `skipped`.
 
     Raises:
-      UserError: `vocab_size` below 257 or above 2^24, an output folder that already holds something, or input that is
-        wrong, has no documents, or none that fits into `max_bytes`, or changes while it is read.
+      UserError: `vocab_size` below 257 or above 2^24, an output folder that holds something when it begins or
+        ends, or input that is wrong, has no documents, or none that fits into `max_bytes`, or changes while it is
+        read.
     """
     check_vocab_size(vocab_size)
     storage.require_empty(output)
@@ -89,7 +91,8 @@ def train_tokenizer(
         )
         tokenizer = Tokenizer.train(_counted_texts(sample, counts), vocab_size)
     require_versions(files, versions)
-    tokenizer.save(output)
+    with storage.writing_folder(output, TOKENIZER_NAME) as folder:  # Another process may have written there meanwhile.
+        tokenizer.save(folder)
     result = {"vocab_size": tokenizer.vocab_size, "eos_id": tokenizer.eos_id, **counts, "sha256": tokenizer.sha256}
     return result | ({"skipped": faults.told()} if options.on_error == SKIP else {})
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from algpt2.errors import UserError
 from algpt2.text import encoders
-from algpt2.text.encoders import MOST_CHECKED_CHARACTERS, create_encoder, encode_in_parts
+from algpt2.text.encoders import MOST_CHECKED_CHARACTERS, create_encoder
 from algpt2.text.tokenizer import Tokenizer
 
 TRAINED_ON = [f"the cat sat on the mat {n} \u00e9\u00e8 \u65e5\u672c\u8a9e don't they'll\n\n\tx" for n in range(50)]
@@ -81,47 +81,6 @@ def test_of_a_long_text_the_beginning_is_compared(gigatoken, tokenizer):
     text = TRAINED_ON[0] * 2000
     assert len(text) > MOST_CHECKED_CHARACTERS
     require_the_same(gigatoken, tokenizer, [text])
-
-
-LONG_TEXTS = [
-    "the cat  sat \n\n on don't they'll 12 3,4 .. \u00e9 \u65e5\u672c\u8a9e  x" * 40,
-    "a b" * 500,
-    "without one place to cut".replace(" ", "") * 60,
-    " " * 700 + "x y" + "\n" * 300 + " z w",
-    "",
-]
-
-
-@pytest.mark.parametrize("size", [1, 7, 64, 500])
-def test_a_long_text_that_is_encoded_in_parts_has_the_ids_of_the_whole(tokenizer, monkeypatch, size):
-    """Catches a cut through a word, or between a word and its space."""
-    monkeypatch.setattr(encoders, "MOST_CHARACTERS_AT_ONCE", size)
-    ids, lengths = encode_in_parts(tokenizer, LONG_TEXTS)
-    expected_ids, expected_lengths = tokenizer.encode_arrays(LONG_TEXTS)
-    np.testing.assert_array_equal(ids, expected_ids)
-    np.testing.assert_array_equal(lengths, expected_lengths)
-    assert (ids.dtype, lengths.dtype) == (expected_ids.dtype, expected_lengths.dtype)
-
-
-@given(text=st.text(alphabet="ab 1.\n'\u00e9\u2003\u0301", max_size=60))
-def test_any_text_is_cut_where_no_token_reaches_across(tokenizer, text):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(encoders, "MOST_CHARACTERS_AT_ONCE", 3)
-        assert encode_in_parts(tokenizer, [text])[0].tolist() == tokenizer.encode(text)
-
-
-def test_no_call_is_for_more_than_a_part_of_a_long_text(tokenizer, monkeypatch):
-    monkeypatch.setattr(encoders, "MOST_CHARACTERS_AT_ONCE", 100)
-    calls = []
-
-    class Counting:
-        def encode_arrays(self, texts):
-            calls.append(sum(map(len, texts)))
-            return tokenizer.encode_arrays(texts)
-
-    encode_in_parts(Counting(), ["some words " * 100])
-    assert sum(calls) == 1100
-    assert max(calls) < 120
 
 
 def test_an_encoder_that_is_made_anew_gives_the_same_ids(gigatoken, tokenizer, monkeypatch):
