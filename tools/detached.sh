@@ -4,7 +4,8 @@
 #   tools/detached.sh tools/restart.sh .venv/bin/python train_tfrecords.py ...
 #
 # While the command runs, the same call does not start it twice: it joins, and prints the output from its beginning.
-# The output is in the folder DETACHED, and so is the lock that says whether the command runs.
+# In the folder DETACHED are the output, the command's process ID (`pid`) while it runs, and then its `status`. Whether it
+# runs is told by the lock there, which no kill and no reboot leaves behind.
 set -eu
 folder=${DETACHED:-detached}
 mkdir -p "$folder"
@@ -15,7 +16,9 @@ if flock --nonblock 9; then
     : >"$folder/output"
     # The shell between holds the lock (9) and the command does not, so that nothing that it leaves behind can hold it.
     # shellcheck disable=SC2016 # That shell expands it.
-    setsid bash -c 'folder=$1; shift; "$@" 9>&-; echo $? >"$folder/status"' bash "$folder" "$@" \
+    setsid bash -c 'folder=$1; shift
+        (echo "$BASHPID" >"$folder/pid" && exec "$@" 9>&-)
+        echo $? >"$folder/status"; rm "$folder/pid"' bash "$folder" "$@" \
         </dev/null >>"$folder/output" 2>&1 &
 else
     echo "detached.sh: joining what runs already" >&2

@@ -7,6 +7,7 @@
 #   tools/tpu_vm.sh run all COMMAND...   runs a command on every host, or with a number on that one
 #   tools/tpu_vm.sh train FLAGS...       on one host: `request`, `install`, then train_tfrecords.py --tpu local FLAGS
 #   tools/tpu_vm.sh train-slice FLAGS... on the first of several hosts: the same with --tpu $TPU_NAME
+#   tools/tpu_vm.sh stop                 the training saves and ends; end the loop on this side of it first
 #   tools/tpu_vm.sh delete               the queued resource and its TPU
 #
 # Training goes on if this connection breaks, and the same command joins it. So this one survives everything:
@@ -90,8 +91,12 @@ train() {
     on 0 "cd algpt2 && ${command[*]@Q}"
 }
 
+# Signals the loop around the trainer on the first host, which hands the signal on.
+# shellcheck disable=SC2016 # The host expands it.
+stop() { on 0 'kill "$(cat algpt2/detached/pid)"'; }
+
 case ${1-} in
-    create | request | install | delete) "$1" ;;
+    create | request | install | stop | delete) "$1" ;;
     run) on "${2-all}" "${*:3}" ;;
     train) train -- --tpu local "${@:2}" ;;
     train-slice) train "TPU_NAME=$TPU_NAME" TPU_LOAD_LIBRARY=0 -- --tpu "$TPU_NAME" "${@:2}" ;;

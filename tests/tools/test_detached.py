@@ -41,6 +41,15 @@ def test_the_command_goes_on_when_the_connection_breaks_and_the_same_call_joins_
     assert joined.returncode == 5
 
 
+def test_while_it_runs_its_process_id_is_there_to_stop_it_by(start, tmp_path):
+    process = start("trap 'exit 75' TERM; echo up; while true; do sleep 0.1; done")
+    assert process.stdout.readline() == "up\n"
+    os.kill(int((tmp_path / "detached" / "pid").read_text()), signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert not (tmp_path / "detached" / "pid").exists()
+
+
 def test_after_its_end_the_same_call_starts_it_again(start):
     start("exit 1").communicate(timeout=60)
     again = start("echo again")

@@ -1,5 +1,6 @@
 """tools/tpu_vm.sh against a `gcloud` that keeps its arguments, and that runs what it is to run on a host here."""
 
+import signal
 import subprocess
 
 import pytest
@@ -142,6 +143,14 @@ def test_on_a_slice_the_first_host_alone_trains_and_does_not_load_the_tpus_libra
     assert installed.calls("python") == [["train_tfrecords.py", "--tpu", "my-tpu", *FLAGS]]
     assert "TPU_NAME=my-tpu TPU_LOAD_LIBRARY=0" in ended.stdout
     assert [call[-2] for call in calls] == ["--worker=all", "--worker=0"]
+
+
+def test_the_training_on_the_first_host_can_be_stopped(tpu_vm, tmp_path):
+    with subprocess.Popen(["sleep", "600"]) as training:
+        (tmp_path / "algpt2" / "detached").mkdir(parents=True)
+        (tmp_path / "algpt2" / "detached" / "pid").write_text(f"{training.pid}\n")
+        ended, calls = tpu_vm("stop")
+        assert (ended.returncode, training.wait(60), calls[0][-2]) == (0, -signal.SIGTERM, "--worker=0"), ended.stderr
 
 
 def test_an_unknown_command_prints_what_there_is(tpu_vm):
