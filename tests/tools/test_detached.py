@@ -42,7 +42,7 @@ def test_the_command_goes_on_when_the_connection_breaks_and_the_same_call_joins_
 
 
 def test_while_it_runs_its_process_id_is_there_to_stop_it_by(start, tmp_path):
-    process = start("trap 'exit 75' TERM; echo up; while true; do sleep 0.1; done")
+    process = start("trap 'exit 75' TERM; echo up; for i in {1..500}; do sleep 0.1; done")
     assert process.stdout.readline() == "up\n"
     os.kill(int((tmp_path / "detached" / "pid").read_text()), signal.SIGTERM)
     process.communicate(timeout=60)

@@ -14,7 +14,7 @@ read -r status <statuses && sed -i 1d statuses
 [[ $status == 137 ]] && kill -KILL $$
 exit "$status"
 """
-SAVES_WHEN_STOPPED = "trap 'echo saved; exit 75' TERM; echo up; while true; do sleep 0.1; done"
+SAVES_WHEN_STOPPED = "trap 'echo saved; exit 75' TERM; echo up; for i in {1..500}; do sleep 0.1; done"
 
 
 @pytest.fixture
