@@ -6,7 +6,9 @@ if __name__ == "__main__":
     interrupts.begin()
 
 import argparse
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from absl import logging
@@ -21,9 +23,13 @@ from algpt2.config.training import TrainConfig
 from algpt2.devices import wheels
 from algpt2.errors import UserError
 from algpt2.preflight import doctor, rehearsal
+from algpt2.runs import vertex_ai
 from algpt2.runs.plan import Run
+from algpt2.runs.recipes import with_recipe
 from algpt2.runs.request import RunRequest
 from algpt2.runs.rewind import rewind
+
+RECIPES = str(Path(__file__).resolve().parent / "recipes")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -45,7 +51,8 @@ def main(argv: Sequence[str]) -> int:
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Returns the parsed command line."""
-    return build_parser().parse_args(argv)
+    parser = build_parser()
+    return vertex_ai.with_folders(parser.parse_args(with_recipe(argv, parser, RECIPES)), os.environ)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -61,6 +68,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_data_flags(parser: argparse.ArgumentParser) -> None:
     data = parser.add_argument_group("data and model")
+    recipe_help = "flags of a published run, a name in recipes/ or a TOML file; those given beside it win"
+    data.add_argument("--recipe", metavar="NAME|TOML", help=recipe_help)
     path_help = "folders made by data_tools/make_tfrecords.py, or shards or patterns of shards; disk or gs://"
     data.add_argument("--train_path", nargs="+", metavar="PATH", help=path_help)
     data.add_argument("--val_path", nargs="+", default=[], metavar="PATH", help=f"{path_help} (default: no validation)")
@@ -80,7 +89,14 @@ def _add_data_flags(parser: argparse.ArgumentParser) -> None:
     data.add_argument(
         "--model_dir",
         metavar="DIR",
-        help="the run's folder, on disk or gs://; holding this run, it resumes (default: a new one, runs/CONFIG-TIME)",
+        help="the run's folder, on disk or gs://; holding this run, it resumes (default: the environment's "
+        "AIP_CHECKPOINT_DIR, else a new one, runs/CONFIG-TIME)",
+    )
+    data.add_argument(
+        "--tensorboard_dir",
+        metavar="DIR",
+        help="the folder of this run's files for TensorBoard, on disk or gs:// (default: the environment's "
+        "AIP_TENSORBOARD_LOG_DIR, else MODEL_DIR/tensorboard)",
     )
     data.add_argument(
         "--initialize_from",

@@ -4,12 +4,14 @@
 counted. Where a record begins follows from the lengths of those before it.
 """
 
+from typing import NamedTuple
+
 import google_crc32c
 import numpy as np
 
 from algpt2 import storage
 from algpt2.errors import UserError
-from algpt2.records.manifest import Shard
+from algpt2.records.shard_entry import Shard
 
 LENGTH_DTYPE = np.dtype("<u4")
 
@@ -18,6 +20,23 @@ def lengths_path(shard_path: str) -> str:
     """Returns where the lengths of a shard's documents are."""
     stem = storage.base_name(shard_path).removesuffix(".tfrecord")
     return storage.join(storage.parent(shard_path), f"lengths-{stem}.bin")
+
+
+class ShardFile(NamedTuple):
+    """A file that belongs to a shard, as the manifest tells it."""
+
+    name: str
+    size_bytes: int
+    crc32c: str
+
+
+def files_of(shard: Shard) -> list[ShardFile]:
+    """Returns the files of a shard: itself and, if it is one of documents, that of their lengths."""
+    files = [ShardFile(shard.name, shard.size_bytes, shard.crc32c)]
+    if shard.lengths_crc32c is not None:
+        name = storage.base_name(lengths_path(shard.name))
+        files.append(ShardFile(name, shard.records * LENGTH_DTYPE.itemsize, shard.lengths_crc32c))
+    return files
 
 
 def write_lengths(shard_path: str, lengths: np.ndarray) -> str:

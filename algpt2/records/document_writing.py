@@ -7,8 +7,8 @@ import numpy as np
 
 from algpt2 import storage
 from algpt2.records.document_lengths import LENGTH_DTYPE, write_lengths
-from algpt2.records.manifest import Shard
 from algpt2.records.record_bytes import frame, id_dtype
+from algpt2.records.shard_entry import Shard
 from algpt2.records.shard_writing import require_ids_below
 
 
@@ -45,6 +45,7 @@ def write_document_shard(path: str, blocks: Iterable[tuple[np.ndarray, np.ndarra
         size_bytes=size_bytes,
         crc32c=checksum.digest().hex(),
         target_bytes=target_bytes,
+        documents=len(lengths),
         tokens=int(lengths.sum(dtype=np.int64)),
         lengths_crc32c=write_lengths(path, lengths),
     )

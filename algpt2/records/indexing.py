@@ -11,8 +11,9 @@ import numpy as np
 from algpt2 import storage
 from algpt2.errors import UserError
 from algpt2.progress import progress_bar
-from algpt2.records.manifest import MANIFEST_NAME, Manifest, Shard, Split, counts, write_manifest
+from algpt2.records.manifest import MANIFEST_NAME, Manifest, Split, counts, write_manifest
 from algpt2.records.recounting import RecordFault, RecordKind, empty_file, recount
+from algpt2.records.shard_entry import Shard
 from algpt2.text import tokenizer_files
 from algpt2.text.tokenizer import Tokenizer
 
@@ -111,11 +112,12 @@ def _read_shards(files: list[str], tokenizer: Tokenizer) -> tuple[list[Shard], R
 
 
 def _read_shard(file: str, kind: RecordKind, byte_lengths: np.ndarray, progress: Any) -> Shard:
-    records, target_bytes = recount(file, kind, byte_lengths, progress)
-    if not records:
+    found = recount(file, kind, byte_lengths, progress)
+    if not found.records:
         raise empty_file(file)
     store = storage.of(file)
-    return Shard(storage.base_name(file), records, store.size_bytes(file), store.crc32c(file), target_bytes)
+    size_bytes, crc32c = store.size_bytes(file), store.crc32c(file)
+    return Shard(storage.base_name(file), found.records, size_bytes, crc32c, found.target_bytes, found.documents)
 
 
 def _split(shards: list[Shard], seq_len: int) -> Split:

@@ -11,9 +11,10 @@ from algpt2.config import options
 from algpt2.config.records import DOCUMENTS_FORMAT
 from algpt2.errors import UserError, shown
 from algpt2.records.document_reading import read_documents
-from algpt2.records.manifest import Manifest, Shard, counts, read_manifest
+from algpt2.records.manifest import Manifest, counts, read_manifest
 from algpt2.records.record_set import load_tokenizer, require_checksum, require_size
 from algpt2.records.recounting import RecordFault
+from algpt2.records.shard_entry import Shard
 from algpt2.records.tfrecords import read_records
 
 COUNT = options.count(0)

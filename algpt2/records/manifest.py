@@ -3,18 +3,17 @@
 import dataclasses
 import hashlib
 import json
-import os
-import re
 from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
 from algpt2 import storage
 from algpt2.config.records import DOCUMENTS_FORMAT, LOSSY_PACKINGS, PACKINGS, STREAM_PACKING
 from algpt2.errors import UserError
+from algpt2.records.shard_entry import Shard, require, require_count, require_hexadecimal, row_count
 from algpt2.storage import json_files
 
 MANIFEST_NAME = "manifest.json"
+SOURCES_NAME = "sources.json"
 FORMAT_VERSION = 1
 CONTENT_HASH = "content_sha256"
 IDS_FORMAT = "ids"
@@ -22,52 +21,6 @@ INPUTS_LABELS_FORMAT = "inputs_labels"
 RECORD_FORMATS = (IDS_FORMAT, INPUTS_LABELS_FORMAT, DOCUMENTS_FORMAT)
 LARGEST_VOCAB_SIZE = 1 << 31  # Ids are int32 wherever they are read.
 REMEDY = "copy it again from where the data was made, or make it anew with data_tools/index_tfrecords.py"
-
-
-@dataclasses.dataclass(frozen=True)
-class Shard:
-    """One TFRecord file: its name in the folder, how many records it holds, its size and its checksum.
-
-    `target_bytes` is the UTF-8 size of the text that its target tokens spell, for bits per byte.
-
-    A shard of documents, one a record, also has `tokens`, how many ids they have with an EOS for each, and
-    `lengths_crc32c`, the checksum of the file of their lengths (`document_lengths.py`); `target_bytes` is then the size
-    of their text. Both are None for other records.
-
-    Raises:
-      ValueError: a value is none that a shard can have.
-    """
-
-    name: str
-    records: int
-    size_bytes: int
-    crc32c: str
-    target_bytes: int
-    tokens: int | None = None
-    lengths_crc32c: str | None = None
-
-    def __post_init__(self) -> None:
-        _require(
-            _is_file_name(self.name),
-            f"a shard's name is {self.name!r}, which is not the name of a file right in the folder",
-        )
-        for field in ("records", "size_bytes", "target_bytes"):
-            _require_count(f"{field} of shard {self.name!r}", getattr(self, field))
-        _require_hexadecimal(f"crc32c of shard {self.name!r}", self.crc32c, digits=8)
-        _require(
-            (self.tokens is None) == (self.lengths_crc32c is None),
-            f"shard {self.name!r} has only one of tokens and lengths_crc32c",
-        )
-        if self.tokens is not None:
-            _require(self.tokens >= self.records, f"shard {self.name!r} has fewer tokens than records, each with EOS")
-            _require_hexadecimal(f"lengths_crc32c of shard {self.name!r}", self.lengths_crc32c, digits=8)
-
-
-def row_count(shards: Sequence[Shard], seq_len: int) -> int:
-    """Returns how many rows of seq_len + 1 ids an epoch of shards has: each record is one, or documents are packed."""
-    if any(shard.tokens is not None for shard in shards):
-        return max(0, sum(shard.tokens or 0 for shard in shards) - 1) // seq_len
-    return sum(shard.records for shard in shards)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,15 +57,15 @@ class Split:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             if field.name != "shards" and (count := getattr(self, field.name)) is not None:
-                _require_count(field.name, count)
+                require_count(field.name, count)
         if None not in (self.input_tokens, self.tail_tokens):
-            _require(
+            require(
                 self.target_tokens + self.tail_tokens == self.input_tokens,
                 f"target_tokens {self.target_tokens} and tail_tokens {self.tail_tokens} do not make input_tokens "
                 f"{self.input_tokens}",
             )
         if tokens := sum(shard.tokens or 0 for shard in self.shards):
-            _require(
+            require(
                 (self.documents, self.input_tokens) == (self.records, tokens),
                 f"{self.documents} documents and {self.input_tokens} input_tokens are not the {self.records} and "
                 f"{tokens} of its shards",
@@ -121,6 +74,9 @@ class Split:
             self._require_text_to_fit()
         if None not in (self.tail_tokens, self.lost_tokens, self.false_eos):
             self._require_losses_to_fit()
+        if None not in (self.documents, self.false_eos, *(shard.documents for shard in self.shards)):
+            begun = sum(shard.documents for shard in self.shards) - self.false_eos
+            require(begun <= self.documents, f"{begun} documents begin in shards of {self.documents} documents")
 
     @property
     def records(self) -> int:
@@ -134,16 +90,16 @@ class Split:
 
     def _require_text_to_fit(self) -> None:
         """Compares counts of tokens and bytes: a token spells at least one byte, EOS none, one EOS a document."""
-        _require(
+        require(
             self.documents <= self.input_tokens,
             f"{self.documents} documents, each of which begins with a token of its own, have {self.input_tokens} "
             "input_tokens",
         )
-        _require(
+        require(
             self.input_tokens - self.documents <= self.text_bytes,
             f"input_tokens {self.input_tokens} of {self.documents} documents spell only {self.text_bytes} text_bytes",
         )
-        _require(
+        require(
             self.target_tokens - self.documents <= self.target_bytes <= self.text_bytes,
             f"target_bytes {self.target_bytes} do not fit target_tokens {self.target_tokens} and text_bytes "
             f"{self.text_bytes}",
@@ -151,11 +107,11 @@ class Split:
 
     def _require_losses_to_fit(self) -> None:
         """Compares what a packing lost: it is among what no record predicts, and a record begins with one EOS."""
-        _require(
+        require(
             self.lost_tokens <= self.tail_tokens,
             f"lost_tokens {self.lost_tokens} are not among the tail_tokens {self.tail_tokens}",
         )
-        _require(self.false_eos <= self.records, f"{self.records} records have false_eos {self.false_eos}")
+        require(self.false_eos <= self.records, f"{self.records} records have false_eos {self.false_eos}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,7 +121,8 @@ class Manifest:
     `record_format` is how a record is stored (`tfrecords.py`), in a folder of `documents` a train record. `seed` and
     `val_fraction` are those of `RecordOptions`, and so is `packing`; they are None for records made elsewhere.
     `skipped` says how much of the input was left out because it is no document, by kind; None means that nothing could
-    be.
+    be. `sources_sha256` is of the file that says what the records were made of, the input's files among it; None means
+    that there is no such file.
 
     Raises:
       ValueError: there is no such `record_format` or `packing`, a value is out of its range, or values contradict each
@@ -184,33 +141,36 @@ class Manifest:
     format_version: int = FORMAT_VERSION
     packing: str | None = STREAM_PACKING
     skipped: dict[str, int] | None = None
+    sources_sha256: str | None = None
 
     def __post_init__(self) -> None:
         if self.record_format not in RECORD_FORMATS:
             raise ValueError(f"record_format must be one of {RECORD_FORMATS}, received {self.record_format!r}")
         if self.packing not in (*PACKINGS, None):
             raise ValueError(f"packing must be one of {PACKINGS}, received {self.packing!r}")
-        _require(self.seq_len >= 1, f"its seq_len is {self.seq_len}, less than 1")
-        _require(
+        require(self.seq_len >= 1, f"its seq_len is {self.seq_len}, less than 1")
+        require(
             0 < self.vocab_size <= LARGEST_VOCAB_SIZE,
             f"its vocab_size is {self.vocab_size}, not from 1 to {LARGEST_VOCAB_SIZE}",
         )
-        _require(
+        require(
             self.eos_id == self.vocab_size - 1,
             f"its eos_id is {self.eos_id}, not the last of the {self.vocab_size} ids of its vocab_size",
         )
-        _require_hexadecimal("tokenizer_sha256", self.tokenizer_sha256, digits=64)
+        require_hexadecimal("tokenizer_sha256", self.tokenizer_sha256, digits=64)
+        if self.sources_sha256 is not None:
+            require_hexadecimal("sources_sha256", self.sources_sha256, digits=64)
         if self.val_fraction is not None:
-            _require(0 <= self.val_fraction < 1, f"its val_fraction is {self.val_fraction}, not from 0 to below 1")
+            require(0 <= self.val_fraction < 1, f"its val_fraction is {self.val_fraction}, not from 0 to below 1")
         for name, split in (("train", self.train), ("val", self.val)):
             rows = row_count(split.shards, self.seq_len)
-            _require(
+            require(
                 split.target_tokens == rows * self.seq_len,
                 f"its {name}.target_tokens is {split.target_tokens}, and its shards hold {rows} records of "
                 f"{self.seq_len}",
             )
             losses = (split.input_tokens, split.documents, split.lost_tokens, split.false_eos)
-            _require(
+            require(
                 None not in losses if self.packing in LOSSY_PACKINGS else not any(losses[2:]),
                 f"its {name} has {split.lost_tokens} lost_tokens and {split.false_eos} false_eos with the packing "
                 f"{self.packing}",
@@ -273,7 +233,7 @@ def parse_manifest(data: bytes) -> Manifest:
     if (version := fields.get("format_version")) != FORMAT_VERSION:
         raise ValueError(f"its format_version is {version}")
     manifest = json_files.build(Manifest, fields)
-    _require(
+    require(
         all(sha256 == _content_sha256(fields) for sha256 in hashes),
         f"its content is not the one whose SHA-256 is its {CONTENT_HASH}, so it was changed after it was written",
     )
@@ -285,30 +245,6 @@ def _content_sha256(fields: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def _require(condition: bool, otherwise: str) -> None:
-    if not condition:
-        raise ValueError(otherwise)
-
-
-def _is_file_name(name: str) -> bool:
-    """Returns whether a file right in a folder can have this name."""
-    try:
-        return name not in ("", ".", "..") and not {"/", "\0"} & set(name) and bool(os.fsencode(name))
-    except UnicodeEncodeError:  # A lone surrogate, which JSON can spell and no file system can.
-        return False
-
-
-def _require_count(name: str, count: int) -> None:
-    _require(count >= 0, f"its {name} is {count}, less than 0")
-
-
-def _require_hexadecimal(name: str, text: str, digits: int) -> None:
-    _require(
-        re.fullmatch(f"[0-9a-f]{{{digits}}}", text) is not None,
-        f"its {name} is {text!r}, not {digits} hexadecimal digits",
-    )
-
-
 def _require_each_once(names: list[str]) -> None:
     twice = sorted(name for name, count in Counter(names).items() if count > 1)
-    _require(not twice, f"it lists the shard {twice[0] if twice else ''!r} more than once")
+    require(not twice, f"it lists the shard {twice[0] if twice else ''!r} more than once")

@@ -11,8 +11,8 @@ from algpt2.config.records import DOCUMENTS_FORMAT
 from algpt2.errors import TrainingStopped, UserError
 from algpt2.records.document_rows import checked_documents
 from algpt2.records.input_pipeline import checked_records, counted_shard
-from algpt2.records.manifest import Shard
 from algpt2.records.record_set import RecordSet, require_checksum, require_size
+from algpt2.records.shard_entry import Shard
 from algpt2.records.tfrecords import is_about_content, refusal_of_content
 
 BATCH_RECORDS = 1024

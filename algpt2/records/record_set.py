@@ -10,8 +10,9 @@ from algpt2 import storage
 from algpt2.config.records import DOCUMENTS_FORMAT, LEGACY_PACKING, LOSSY_PACKINGS
 from algpt2.errors import UserError
 from algpt2.records.document_lengths import LENGTH_DTYPE, lengths_path, missing_lengths
-from algpt2.records.manifest import IDS_FORMAT, Manifest, Shard, Split, read_manifest, row_count
+from algpt2.records.manifest import IDS_FORMAT, Manifest, Split, read_manifest
 from algpt2.records.record_bytes import frame_bytes, id_dtype
+from algpt2.records.shard_entry import Shard, row_count
 from algpt2.storage.versions import Version, versions_of
 from algpt2.text.tokenizer import Tokenizer
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,10 @@ from algpt2.config.records import DOCUMENTS_FORMAT, LOSSY_PACKINGS
 from algpt2.errors import UserError
 from algpt2.progress import progress_bar
 from algpt2.records.document_reading import read_documents
-from algpt2.records.manifest import Manifest, Shard, read_manifest
+from algpt2.records.manifest import Manifest, read_manifest
 from algpt2.records.record_set import load_tokenizer, require_size
 from algpt2.records.recounting import BATCH_RECORDS, RecordFault, RecordKind, serialized_batches
+from algpt2.records.shard_entry import Shard
 from algpt2.text.tokenizer import Tokenizer
 
 MOST_LISTED_TOKENS = 20
@@ -36,7 +37,7 @@ class Tallies:
     document_tokens: Counter[int] = dataclasses.field(default_factory=Counter)
 
 
-def statistics(folder: str, split: str) -> dict[str, Any]:
+def statistics(folder: str, split: str, on_tallies: Callable[[Tallies], Any] | None = None) -> dict[str, Any]:
     """Returns the statistics of a folder's records, all of which are read.
 
     In a stream of records a document goes on from one to the next and is counted as a whole, but for the last one,
@@ -46,6 +47,7 @@ def statistics(folder: str, split: str) -> dict[str, Any]:
     Args:
       folder: of records with a manifest, local or gs://.
       split: "train" or "val".
+      on_tallies: called with all that was counted, for a drawing of it.
 
     Returns:
       `records`; `document_tokens` with the count, mean, quantiles, largest and a `histogram` by powers of 2;
@@ -64,6 +66,8 @@ def statistics(folder: str, split: str) -> dict[str, Any]:
         _tally(tallies, folder, manifest, split)
     except RecordFault as error:
         raise UserError(f"{error}: {error.remedy}.") from error
+    if on_tallies:
+        on_tallies(tallies)
     return {"records": getattr(manifest, split).records, **_figures(tallies, tokenizer)}
 
 

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from algpt2.errors import UserError
-from algpt2.records.manifest import Manifest, Shard, Split, counts, parse_manifest, read_manifest, write_manifest
+from algpt2.records.manifest import Manifest, Split, counts, parse_manifest, read_manifest, write_manifest
+from algpt2.records.shard_entry import Shard
 
 TRAIN = Split(3, 40, 21, 16, 5, (Shard("a", 1, 10, "00000000", 14), Shard("b", 1, 10, "ffffffff", 16)))
 VAL = Split(0, 0, 0, 0, 0, ())

@@ -5,8 +5,8 @@ import pytest
 
 from algpt2.records import input_pipeline
 from algpt2.records.input_pipeline import record_ids
-from algpt2.records.manifest import Shard
 from algpt2.records.record_set import RecordSet
+from algpt2.records.shard_entry import Shard
 
 N_SHARDS, RECORDS_A_SHARD = 8, 6
 EPOCHS = 4
