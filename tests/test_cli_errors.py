@@ -74,6 +74,8 @@ REFUSED = [
     (RECORDS, {"num_shards": 0}, "num_shards must be at least 1", "received 0"),
     (RECORDS, {"val_fraction": 1}, "val_fraction must be from 0 to below 1", "received 1.0"),
     (RECORDS, {"val_fraction": "nan"}, "val_fraction must be from 0 to below 1", "received nan"),
+    (RECORDS, {"weight": 0}, "weight must be above 0 and at most 1000", "received 0.0"),
+    (RECORDS, {"weight": "nan"}, "weight must be above 0 and at most 1000", "received nan"),
     (RECORDS, {"output": "{occupied}"}, "must be new or empty", "{occupied}"),
     (RECORDS, {"output": "{file}/out"}, "{file}", "is not a folder"),
     (RECORDS, {"output": ""}, "must have a name"),

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from algpt2 import storage
-from algpt2.config.records import SKIP, RecordOptions
+from algpt2.config.records import SKIP
 from algpt2.preparation.document_keys import content_digest, is_held_out, key_array, order_key
-from algpt2.preparation.plan import keys_of
-from algpt2.preparation.sorted_documents import Documents, Layout, write_sorted
+from algpt2.preparation.mixture import Input
+from algpt2.preparation.plan import NamedPiece, Plan, keys_of
+from algpt2.preparation.sorted_documents import MARK_DTYPE, Documents, Layout, write_sorted
 from algpt2.text.documents import Document, documents_of_piece
 from algpt2.text.encoders import create_encoder
 from algpt2.text.faults import FaultCounts
-from algpt2.text.input_files import Piece
 from algpt2.text.tokenizer import Tokenizer
 
 BATCH_DOCUMENTS = 1024
@@ -46,54 +46,70 @@ class EncodedSplit:
 
 @dataclasses.dataclass(frozen=True)
 class EncodedPiece:
-    """What a piece of the input came to: its splits, how many faults were skipped by kind, and the first of each."""
+    """What a piece of the input came to.
+
+    Attributes:
+      train: the documents of this split that are taken, as often as they are.
+      val: those of this one.
+      documents: how many there are in the input, each once.
+      skipped: how many faults were skipped, by kind.
+      first_skipped: the first of each kind.
+    """
 
     train: EncodedSplit
     val: EncodedSplit
+    documents: int
     skipped: dict[str, int] = dataclasses.field(default_factory=dict)
     first_skipped: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 class PieceEncoder:
-    """Encodes pieces with one tokenizer into one folder."""
+    """Encodes the pieces of a plan with one tokenizer into one folder."""
 
-    def __init__(self, tokenizer: Tokenizer, options: RecordOptions, layout: Layout, folder: str):
-        self._encoder = create_encoder(options.encoder, tokenizer)
+    def __init__(self, plan: Plan, tokenizer: Tokenizer, folder: str):
+        self._encoder = create_encoder(plan.options.encoder, tokenizer)
         self._byte_lengths = tokenizer.token_byte_lengths().astype(np.int64)
-        self._options = options
-        self._layout = layout
+        self._plan = plan
+        self._options = plan.options
         self._folder = folder
 
-    def encode(self, name: str, piece: Piece, on_bytes: Callable[[int], Any]) -> EncodedPiece:
+    def encode(self, named: NamedPiece, on_bytes: Callable[[int], Any]) -> EncodedPiece:
         """Writes the files of a piece, whose names begin with its own, and returns what is in them.
 
         Args:
-          name: of the piece.
-          piece: of the input.
+          named: the piece of the input.
           on_bytes: called with the number of stored bytes read since the last call.
 
         Raises:
           UserError: the piece holds what is no document, or the encoder gives other ids than the tokenizer.
           RuntimeError: the ids of a text do not spell it, so the tokenizer is broken.
         """
-        splits = {split: _SplitFiles(f"{name}-{split}", self._layout, self._folder) for split in (TRAIN, VAL)}
-        faults = FaultCounts()
+        layout, folder = self._plan.layout, self._folder
+        splits = {split: _SplitFiles(f"{named.name}-{split}", layout, folder) for split in (TRAIN, VAL)}
+        faults, count = FaultCounts(), 0
         on_fault = faults.add if self._options.on_error == SKIP else None
-        for batch in _batches(documents_of_piece(piece, keys_of(self._options), on_bytes, on_fault)):
-            self._encode_batch(batch, splits)
-        return EncodedPiece(*(splits[split].close() for split in (TRAIN, VAL)), faults.counts, faults.first)
+        for batch in _batches(documents_of_piece(named.piece, keys_of(self._options), on_bytes, on_fault)):
+            self._encode_batch(batch, self._plan.command.inputs[named.input], splits)
+            count += len(batch)
+        return EncodedPiece(*(splits[split].close() for split in (TRAIN, VAL)), count, faults.counts, faults.first)
 
-    def _encode_batch(self, batch: list[Document], splits: "dict[str, _SplitFiles]") -> None:
+    def _encode_batch(self, batch: list[Document], source: Input, splits: "dict[str, _SplitFiles]") -> None:
         ids, lengths = self._encoder.encode_arrays([document.text for document in batch])
         sizes = np.array([len(document.utf8) for document in batch], dtype=np.int64)
         ends = np.cumsum(lengths, dtype=np.int64)
         self._require_spelling(ids, ends, sizes)
         digests = [content_digest(document.utf8) for document in batch]
         held_out = np.array([is_held_out(digest, self._options.val_fraction) for digest in digests])
-        keys = key_array([order_key(digest, self._options.seed) for digest in digests])
-        for name, chosen in ((TRAIN, ~held_out), (VAL, held_out)):
-            of_split = Documents(keys[chosen], lengths[chosen], ids[np.repeat(chosen, lengths)])
-            splits[name].add(of_split, int(sizes[chosen].sum()))
+        # Which of the documents with one text is the first is not known here, so each leaves a mark for every copy.
+        copies = self._plan.command.copies if self._options.deduplicate else source.copies
+        for copy in range(copies):
+            keys = key_array([order_key(digest, self._options.seed, copy) for digest in digests])
+            marks = np.zeros(len(batch), MARK_DTYPE)
+            marks["copy"], marks["is_taken"] = copy, source.is_taken(keys, copy)
+            documents = _without_untaken_ids(Documents(keys, lengths, ids, marks))
+            stored = marks["is_taken"] | self._options.deduplicate
+            for name, of_split in ((TRAIN, ~held_out), (VAL, held_out)):
+                splits[name].add(documents.chosen(of_split & stored), sizes[of_split & marks["is_taken"]])
 
     def _require_spelling(self, ids: np.ndarray, ends: np.ndarray, sizes: np.ndarray) -> None:
         spelled = np.concatenate([[0], np.cumsum(self._byte_lengths[ids])])[ends]
@@ -115,16 +131,18 @@ class _SplitFiles:
         self._counts = SplitCounts()
         self._waiting: list[Documents] = []
 
-    def add(self, documents: Documents, text_bytes: int) -> None:
-        count = len(documents.lengths)
-        self._counts += SplitCounts(count, text_bytes, count + len(documents.ids))
+    def add(self, documents: Documents, sizes: np.ndarray) -> None:
+        """Takes documents, and how many UTF-8 bytes each of those has that are taken."""
+        if not len(documents.lengths):
+            return
+        self._counts += SplitCounts(len(sizes), int(sizes.sum()), len(sizes) + len(documents.ids))
         ids = documents.ids.astype(self._layout.dtype)
         self._waiting.append(dataclasses.replace(documents, ids=ids))
-        if sum(len(one.ids) for one in self._waiting) >= FILE_TOKENS:
+        if sum(len(one.ids) + len(one.lengths) for one in self._waiting) >= FILE_TOKENS:
             self._write()
 
     def close(self) -> EncodedSplit:
-        if self._counts.documents and self._waiting:
+        if self._waiting:
             self._write()
         return EncodedSplit(tuple(self._files), self._counts)
 
@@ -133,6 +151,14 @@ class _SplitFiles:
         write_sorted(storage.join(self._folder, name), Documents.joined(self._waiting), self._layout)
         self._files.append(name)
         self._waiting = []
+
+
+def _without_untaken_ids(documents: Documents) -> Documents:
+    taken = documents.marks["is_taken"]
+    if taken.all():
+        return documents
+    ids = documents.ids[np.repeat(taken, documents.lengths)]
+    return dataclasses.replace(documents, lengths=np.where(taken, documents.lengths, 0), ids=ids)
 
 
 def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:

@@ -4,12 +4,13 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from algpt2.config.options import require
 from algpt2.config.records import RecordOptions
 from algpt2.errors import UserError, shown
+from algpt2.preparation.mixture import Input
 from algpt2.preparation.sorted_documents import Layout
 from algpt2.records.record_bytes import id_dtype
 from algpt2.storage.versions import Version, versions_of
@@ -34,14 +35,19 @@ class Command:
     """What was asked for; JSON on disk. Work of the same command is gone on with.
 
     Attributes:
-      inputs: files, folders and patterns, as they were given.
+      inputs: files, folders and patterns, as they were given, with their weights.
       tokenizer_sha256: of the tokenizer.
       options: of the records.
     """
 
-    inputs: tuple[str, ...]
+    inputs: tuple[Input, ...]
     tokenizer_sha256: str
     options: RecordOptions
+
+    @property
+    def copies(self) -> int:
+        """How many copies of a document any of the inputs takes at most."""
+        return max(one.copies for one in self.inputs)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,10 +84,11 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class NamedPiece:
-    """A piece of the input with a name that no other content and no other encoding has."""
+    """A piece of the input with a name that no other content and no other encoding has, and its input's number."""
 
     name: str
     piece: Piece
+    input: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,8 +117,8 @@ class Plan:
 
     @property
     def expected_tokens(self) -> float:
-        """About how many tokens the documents have, from the bytes of the input."""
-        return sum(_text_bytes(one.piece) for one in self.pieces) * TOKENS_PER_BYTE
+        """About how many tokens the documents have, as often as they are taken, from the bytes of the input."""
+        return _expected_tokens(self.command, [(one.input, one.piece) for one in self.pieces])
 
     @property
     def input_bytes(self) -> int:
@@ -131,15 +138,20 @@ def make_plan(command: Command, vocab_size: int, of_many_machines: bool = False)
     Raises:
       UserError: nothing at a path, an unknown suffix, or a package that a format needs is not installed.
     """
-    files = sized_input_files(command.inputs)
-    tokens = _text_bytes(Piece(tuple(files))) * TOKENS_PER_BYTE
+    files_of = [sized_input_files(one.paths) for one in command.inputs]
+    files = [file for of_input in files_of for file in of_input]
+    tokens = _expected_tokens(command, [(number, Piece(tuple(of_input))) for number, of_input in enumerate(files_of)])
     dtype = id_dtype(vocab_size)
     bin_bits = min(MOST_BIN_BITS, math.ceil(math.log2(max(1.0, tokens * dtype.itemsize / BIN_BYTES))))
     found = [(file.size_bytes,) for file in files] if of_many_machines else versions_of([file.path for file in files])
     versions = dict(zip(files, found, strict=True))
     piece_bytes = _piece_bytes(sum(file.size_bytes for file in files))
-    cut = pieces(files, piece_bytes, keys_of(command.options).separator)
-    named = (NamedPiece(_name(piece, versions, command, bin_bits), piece) for piece in cut)
+    separator = keys_of(command.options).separator
+    named = (
+        NamedPiece(_name(piece, versions, _encoding(command, number, bin_bits)), piece, number)
+        for number, of_input in enumerate(files_of)
+        for piece in pieces(of_input, piece_bytes, separator)
+    )
     return Plan(command, tuple(named), Layout(bin_bits, dtype))
 
 
@@ -152,13 +164,19 @@ def keys_of(options: RecordOptions) -> Keys:
     return Keys(options.text_key, separator=Separator.of(options.document_separator))
 
 
-def _name(piece: Piece, versions: Mapping[InputFile, Version], command: Command, bin_bits: int) -> str:
+def _name(piece: Piece, versions: Mapping[InputFile, Version], encoding: list[Any]) -> str:
     """Returns a hash of all that an encoded piece depends on: another seq_len or number of shards changes nothing."""
+    return _hash([dataclasses.asdict(piece), [versions[file] for file in piece.files], encoding])
+
+
+def _encoding(command: Command, number: int, bin_bits: int) -> list[Any]:
+    """Returns what the pieces of an input, which is told by its number, are encoded with."""
     options = command.options
-    encoding = [command.tokenizer_sha256, options.text_key, options.seed, options.val_fraction, bin_bits]
-    encoding += [options.document_separator, options.on_error]
-    content = [dataclasses.asdict(piece), [versions[file] for file in piece.files], encoding]
-    return _hash(content)
+    return [
+        *(command.tokenizer_sha256, options.text_key, options.seed, options.val_fraction, bin_bits),
+        *(options.document_separator, options.on_error),
+        *(command.inputs[number].weight, options.deduplicate and command.copies),
+    ]
 
 
 def _hash(content: Any) -> str:
@@ -168,6 +186,12 @@ def _hash(content: Any) -> str:
 def _piece_bytes(total: int) -> int:
     wanted = max(total // PIECES_OF_SMALL_INPUT, LEAST_PIECE_BYTES)
     return max(min(wanted, MOST_PIECE_BYTES), -(-total // MOST_PIECES))
+
+
+def _expected_tokens(command: Command, numbered: Iterable[tuple[int, Piece]]) -> float:
+    """Returns about how many tokens pieces of inputs, which are told by their numbers, give."""
+    weights = [1.0 if one.weight is None else one.weight for one in command.inputs]
+    return sum(weights[number] * _text_bytes(piece) for number, piece in numbered) * TOKENS_PER_BYTE
 
 
 def _text_bytes(piece: Piece) -> int:

@@ -3,25 +3,26 @@
 import contextlib
 import dataclasses
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from algpt2.config.options import COUNT, require
-from algpt2.config.records import LOSSY_PACKINGS, SKIP, RecordOptions
+from algpt2.config.records import LOSSY_PACKINGS, RecordOptions
 from algpt2.errors import UserError, shown
 from algpt2.preparation.disk_space import require_room
 from algpt2.preparation.encoding import TRAIN, VAL, SplitCounts
+from algpt2.preparation.mixture import Input, inputs_of
+from algpt2.preparation.outcome import encoded_pieces, mixture_counts, none_taken, skipped_counts
 from algpt2.preparation.packing import record_count
 from algpt2.preparation.plan import Command, Part, Plan, make_plan
 from algpt2.preparation.pool import InProcess, InProcesses, workers
 from algpt2.preparation.work import KeptDocuments, PackedSplit, Report, Shards, Work
 from algpt2.preparation.work_folder import WorkFolder, opened_part, opened_work, require_new_or_unfinished
 from algpt2.progress import progress_bar
+from algpt2.records.input_counts import MixtureInput
 from algpt2.records.manifest import Manifest, Split, counts, read_manifest, write_manifest
-from algpt2.text.faults import FaultCounts
 from algpt2.text.tokenizer import Tokenizer
 
 SHARDS_OF = {TRAIN: "num_shards", VAL: "num_val_shards"}
@@ -29,7 +30,7 @@ MOST_RANGES_OF_BINS = 256
 
 
 def make_tfrecords(
-    inputs: Sequence[str],
+    inputs: Sequence[str | Input],
     tokenizer_folder: str,
     output: str,
     options: RecordOptions,
@@ -43,7 +44,7 @@ def make_tfrecords(
     on with.
 
     Args:
-      inputs: files, folders and patterns of documents, local or gs://.
+      inputs: files, folders and patterns of documents, local or gs://; or `Input`s, which may have weights.
       tokenizer_folder: of the tokenizer.
       output: the new folder, local or gs://.
       options: how documents become records.
@@ -67,9 +68,11 @@ def make_tfrecords(
                 _require_parts(plan, folder)
             with workers(min(num_workers, len(plan.pieces)), plan, tokenizer, output) as pool:
                 _encode(plan, folder, pool)
-                splits = _write(plan, folder, pool)
+                found = {split: _found(plan, folder, pool, split) for split in (TRAIN, VAL)}
+                splits = _write(plan, folder, pool, found)
             tokenizer.save(output)
-            write_manifest(output, _manifest(plan, tokenizer, splits, _skipped(plan, folder)))
+            mixture = mixture_counts(plan, folder, sum(of_split.taken for of_split in found.values()))
+            write_manifest(output, _manifest(plan, tokenizer, splits, skipped_counts(plan, folder), mixture))
         folder.delete()
     manifest = read_manifest(output)
     tokens = manifest.train.input_tokens + manifest.val.input_tokens
@@ -77,7 +80,7 @@ def make_tfrecords(
 
 
 def encode_part(
-    inputs: Sequence[str],
+    inputs: Sequence[str | Input],
     tokenizer_folder: str,
     output: str,
     options: RecordOptions,
@@ -104,7 +107,7 @@ def encode_part(
 
 
 def _planned(
-    inputs: Sequence[str],
+    inputs: Sequence[str | Input],
     tokenizer_folder: str,
     output: str,
     options: RecordOptions,
@@ -114,7 +117,7 @@ def _planned(
     require(COUNT.holds(num_workers), "num_workers", COUNT.text, num_workers)
     require_new_or_unfinished(output)
     tokenizer = Tokenizer.load(tokenizer_folder)
-    command = Command(tuple(inputs), tokenizer.sha256, options)
+    command = Command(inputs_of(inputs), tokenizer.sha256, options)
     return make_plan(command, tokenizer.vocab_size, of_many_machines), tokenizer
 
 
@@ -132,9 +135,15 @@ class TooFewRecordsError(UserError):
 
 
 class _Found(NamedTuple):
-    """The documents of a split: their counts, and of copies that are left out their number and what they leave."""
+    """The documents of a split that are taken: their counts, those of each piece, and what is left without duplicates.
+
+    counts: of the documents.
+    taken: how many there are of each piece of the input, int64 (pieces,).
+    duplicate_documents, bin_sizes: of `KeptDocuments`; None where duplicates are not looked for.
+    """
 
     counts: SplitCounts
+    taken: np.ndarray
     duplicate_documents: int | None = None
     bin_sizes: np.ndarray | None = None
 
@@ -173,10 +182,9 @@ def _encode_piece(work: Work, report: Report, number: int) -> None:
     work.encode(number, report)
 
 
-def _write(plan: Plan, folder: WorkFolder, pool: InProcess | InProcesses) -> dict[str, Split]:
-    found = {split: _found(plan, folder, pool, split) for split in (TRAIN, VAL)}
+def _write(plan: Plan, folder: WorkFolder, pool: InProcess | InProcesses, found: dict[str, _Found]) -> dict[str, Split]:
     if not any(of_split.counts.documents for of_split in found.values()):
-        raise TooFewRecordsError("the input must hold at least one document and it holds none: name other files.")
+        raise TooFewRecordsError(none_taken(plan, folder))
     packed = {split: _packed(plan, pool, split, of_split.counts) for split, of_split in found.items()}
     shards = {split: Shards(packed[split].records, getattr(plan.options, SHARDS_OF[split])) for split in found}
     for split in found:
@@ -187,20 +195,20 @@ def _write(plan: Plan, folder: WorkFolder, pool: InProcess | InProcesses) -> dic
 
 
 def _counts(plan: Plan, folder: WorkFolder, split: str) -> SplitCounts:
-    pieces = (getattr(folder.encoded_piece(named.name), split) for named in plan.pieces)
-    return sum((piece.counts for piece in pieces), SplitCounts())
+    return sum((piece.counts for piece in encoded_pieces(plan, folder, split)), SplitCounts())
 
 
 def _found(plan: Plan, folder: WorkFolder, pool: InProcess | InProcesses, split: str) -> _Found:
-    encoded = _counts(plan, folder, split)
+    encoded = encoded_pieces(plan, folder, split)
     if not plan.options.deduplicate:
-        return _Found(encoded)
-    bins = plan.layout.bins if encoded.documents else 0
+        taken = np.array([piece.counts.documents for piece in encoded])
+        return _Found(_counts(plan, folder, split), taken)
+    bins = plan.layout.bins if any(piece.files for piece in encoded) else 0
     step = -(-plan.layout.bins // MOST_RANGES_OF_BINS)
     tasks = [(split, first, min(first + step, bins)) for first in range(0, bins, step)]
     with progress_bar(f"comparing {split}", "bin", bins) as progress:
-        kept = sum(pool.run(_count_kept, tasks, progress.update), KeptDocuments.none())
-    return _Found(kept.counts, encoded.documents - kept.counts.documents, kept.bin_sizes)
+        kept = sum(pool.run(_count_kept, tasks, progress.update), KeptDocuments.none(len(plan.pieces)))
+    return _Found(kept.counts, kept.taken, kept.duplicates, kept.bin_sizes)
 
 
 def _count_kept(work: Work, report: Report, split: str, first_bin: int, end_bin: int) -> KeptDocuments:
@@ -261,17 +269,13 @@ def _entry(folder: WorkFolder, split: str, found: _Found, packed: _Packed, shard
     )
 
 
-def _skipped(plan: Plan, folder: WorkFolder) -> dict[str, int] | None:
-    """Returns how many faults of the input were skipped, by kind, and warns of them; None where none may be."""
-    if plan.options.on_error != SKIP:
-        return None
-    pieces = [folder.encoded_piece(named.name) for named in plan.pieces]
-    counts = sum((Counter(piece.skipped) for piece in pieces), Counter())
-    first = {kind: sentence for piece in reversed(pieces) for kind, sentence in piece.first_skipped.items()}
-    return FaultCounts(counts, first).told()
-
-
-def _manifest(plan: Plan, tokenizer: Tokenizer, splits: dict[str, Split], skipped: dict[str, int] | None) -> Manifest:
+def _manifest(
+    plan: Plan,
+    tokenizer: Tokenizer,
+    splits: dict[str, Split],
+    skipped: dict[str, int] | None,
+    mixture: tuple[MixtureInput, ...] | None,
+) -> Manifest:
     options = plan.options
     return Manifest(
         seq_len=options.seq_len,
@@ -282,5 +286,6 @@ def _manifest(plan: Plan, tokenizer: Tokenizer, splits: dict[str, Split], skippe
         val_fraction=options.val_fraction,
         packing=options.packing,
         skipped=skipped,
+        mixture=mixture,
         **splits,
     )

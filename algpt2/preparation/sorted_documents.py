@@ -17,6 +17,7 @@ from algpt2.preparation.document_keys import KEY_BYTES, sorting
 
 _INDEX_DTYPE = np.dtype("<u8")
 _LENGTH_DTYPE = np.dtype("<u4")
+MARK_DTYPE = np.dtype([("piece", "<u4"), ("copy", "<u2"), ("is_taken", "?")])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,11 +28,15 @@ class Documents:
       keys: uint64 (N, 2), as of `key_array`.
       lengths: uint32 (N,), how many ids each has.
       ids: of all, one after the other, without EOS.
+      marks: `MARK_DTYPE` (N,): the piece of the input that each was read from, which is known when a file is read;
+        which copy it is, where 0 is the document itself; and whether it is taken. One that is not has no ids: it says
+        only that copies of the same text have it in front of them.
     """
 
     keys: np.ndarray
     lengths: np.ndarray
     ids: np.ndarray
+    marks: np.ndarray
 
     def sorted(self) -> "Documents":
         """Returns them in the order of their keys."""
@@ -40,22 +45,27 @@ class Documents:
         starts = ends - self.lengths
         pieces = [self.ids[starts[place] : ends[place]] for place in order]
         ids = np.concatenate(pieces) if pieces else self.ids
-        return Documents(self.keys[order], self.lengths[order], ids)
+        return Documents(self.keys[order], self.lengths[order], ids, self.marks[order])
 
-    def without_copies(self) -> "Documents":
-        """Returns the first of those that have one key, and so one text; they must be sorted."""
-        is_first = np.ones(len(self.keys), bool)
-        is_first[1:] = (self.keys[1:] != self.keys[:-1]).any(axis=1)
-        return Documents(self.keys[is_first], self.lengths[is_first], self.ids[np.repeat(is_first, self.lengths)])
+    def are_first(self) -> np.ndarray:
+        """Returns which are the first of those with one key, and so one text, bool (N,); they must be sorted."""
+        are_first = np.ones(len(self.keys), bool)
+        are_first[1:] = (self.keys[1:] != self.keys[:-1]).any(axis=1)
+        return are_first
+
+    def chosen(self, mask: np.ndarray) -> "Documents":
+        """Returns those that a mask, bool (N,), is true for."""
+        ids = self.ids[np.repeat(mask, self.lengths)]
+        return Documents(self.keys[mask], self.lengths[mask], ids, self.marks[mask])
 
     @classmethod
     def joined(cls, parts: Sequence["Documents"]) -> "Documents":
         """Returns the documents of several, one after the other; there must be one at least."""
         return cls(*(np.concatenate(arrays) for arrays in zip(*(one.arrays() for one in parts), strict=True)))
 
-    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Returns the three arrays."""
-        return self.keys, self.lengths, self.ids
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """Returns the arrays, in the order of the attributes."""
+        return self.keys, self.lengths, self.ids, self.marks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +101,7 @@ def write_sorted(path: str, documents: Documents, layout: Layout) -> None:
             (id_starts, _INDEX_DTYPE),
             (documents.keys, _INDEX_DTYPE),
             (documents.lengths, _LENGTH_DTYPE),
+            (documents.marks, MARK_DTYPE),
             (documents.ids, layout.dtype),
         ):
             stream.write(np.ascontiguousarray(array, dtype).data)
@@ -104,9 +115,11 @@ class SortedFile:
       tokens: how many ids each bin has, int64 (bins,).
     """
 
-    def __init__(self, path: str, layout: Layout):
+    def __init__(self, path: str, layout: Layout, piece: int = 0):
+        """Takes the file's path, how it is made, and the number of the piece of the input that it was made of."""
         self._path = path
         self._layout = layout
+        self._piece = piece
         self._opened = contextlib.ExitStack()
 
     def __enter__(self) -> "SortedFile":
@@ -124,12 +137,16 @@ class SortedFile:
         (first, end), (first_id, end_id) = self._starts[number : number + 2], self._id_starts[number : number + 2]
         keys_at = 2 * (self._layout.bins + 1) * _INDEX_DTYPE.itemsize
         lengths_at = keys_at + int(self._starts[-1]) * KEY_BYTES
-        ids_at = lengths_at + int(self._starts[-1]) * _LENGTH_DTYPE.itemsize
+        marks_at = lengths_at + int(self._starts[-1]) * _LENGTH_DTYPE.itemsize
+        ids_at = marks_at + int(self._starts[-1]) * MARK_DTYPE.itemsize
         keys = self._read(keys_at + first * KEY_BYTES, 2 * (end - first), _INDEX_DTYPE)
+        marks = self._read(marks_at + first * MARK_DTYPE.itemsize, end - first, MARK_DTYPE).copy()
+        marks["piece"] = self._piece
         return Documents(
             keys.reshape(-1, 2),
             self._read(lengths_at + first * _LENGTH_DTYPE.itemsize, end - first, _LENGTH_DTYPE),
             self._read(ids_at + first_id * self._layout.dtype.itemsize, end_id - first_id, self._layout.dtype),
+            marks,
         )
 
     def _read(self, offset: int, count: int, dtype: np.dtype) -> np.ndarray:
@@ -147,9 +164,16 @@ class MergedFiles:
 
     def bins(self, first: int, end: int) -> Iterator[Documents]:
         """Yields the documents of each bin from `first` to before `end`."""
+        for documents in self.stored_bins(first, end):
+            if self._deduplicate:
+                yield documents.chosen(documents.are_first() & documents.marks["is_taken"])
+            else:
+                yield documents
+
+    def stored_bins(self, first: int, end: int) -> Iterator[Documents]:
+        """Yields all documents of each bin, copies included; those with one key stand in the order of the input."""
         for number in range(first, end):
-            documents = Documents.joined([file.read_bin(number) for file in self._files]).sorted()
-            yield documents.without_copies() if self._deduplicate else documents
+            yield Documents.joined([file.read_bin(number) for file in self._files]).sorted()
 
     def stored_sizes(self) -> np.ndarray:
         """Returns how many ids each bin has, copies included, and with an EOS for each document: int64 (bins,)."""

@@ -40,15 +40,15 @@ class Work:
     def encode(self, number: int, report: Report) -> None:
         """Encodes a piece of the input; `report` is called with stored bytes read."""
         named = self._plan.pieces[number]
-        self._folder.put_encoded_piece(named.name, self._encoder.encode(named.name, named.piece, report))
+        self._folder.put_encoded_piece(named.name, self._encoder.encode(named, report))
 
     def count_kept(self, split: str, first_bin: int, end_bin: int, report: Report) -> "KeptDocuments":
-        """Returns what some bins of a split have without copies; `report` is called with bins done."""
-        byte_lengths = self._tokenizer.token_byte_lengths()
+        """Returns what some bins of a split have without duplicates; `report` is called with bins done."""
+        byte_lengths, pieces = self._tokenizer.token_byte_lengths(), len(self._plan.pieces)
         with self._opened(split) as files:
-            kept = KeptDocuments.none()
-            for documents in files.bins(first_bin, end_bin):
-                kept += KeptDocuments.of_bin(documents, byte_lengths)
+            kept = KeptDocuments.none(pieces)
+            for documents in files.stored_bins(first_bin, end_bin):
+                kept += KeptDocuments.of_bin(documents, byte_lengths, pieces)
                 report(1)
         return kept
 
@@ -64,7 +64,7 @@ class Work:
 
     @functools.cached_property
     def _encoder(self) -> PieceEncoder:
-        return PieceEncoder(self._tokenizer, self._plan.options, self._plan.layout, self._folder.path)
+        return PieceEncoder(self._plan, self._tokenizer, self._folder.path)
 
     def losses(self, split: str) -> tuple[int, int, int]:
         """Returns the records that a packing with losses makes of a split, the tokens it loses, and its false EOS."""
@@ -102,9 +102,9 @@ class Work:
     @contextlib.contextmanager
     def _opened(self, split: str) -> Iterator[MergedFiles]:
         with contextlib.ExitStack() as stack:
-            names = [name for piece in self._encoded(split) for name in piece.files]
-            copies = [self._copies.file(storage.join(self._folder.path, name)) for name in names]
-            files = [stack.enter_context(SortedFile(copy, self._plan.layout)) for copy in copies]
+            names = [(name, piece) for piece, of_split in enumerate(self._encoded(split)) for name in of_split.files]
+            local = [(self._copies.file(storage.join(self._folder.path, name)), piece) for name, piece in names]
+            files = [stack.enter_context(SortedFile(path, self._plan.layout, piece)) for path, piece in local]
             yield MergedFiles(files, self._plan.options.deduplicate)
 
     def _encoded(self, split: str) -> Iterator[EncodedSplit]:
@@ -114,25 +114,40 @@ class Work:
 
 @dataclasses.dataclass(frozen=True)
 class KeptDocuments:
-    """What is left of a range of bins without the copies: its counts, and how many ids, with EOS, each bin has."""
+    """What is left of a range of bins without duplicates.
+
+    Attributes:
+      counts: of the documents that are taken.
+      duplicates: how many documents of the input have the text of one before them.
+      taken: how many documents are taken of each piece of the input, int64 (pieces,).
+      bin_sizes: how many ids, with EOS, each bin has, int64 (bins,).
+    """
 
     counts: SplitCounts
+    duplicates: int
+    taken: np.ndarray
     bin_sizes: np.ndarray
 
     @classmethod
-    def none(cls) -> "KeptDocuments":
-        """Returns those of no bins."""
-        return cls(SplitCounts(), np.empty(0, np.int64))
+    def none(cls, pieces: int) -> "KeptDocuments":
+        """Returns those of no bins, in a plan of so many pieces."""
+        return cls(SplitCounts(), 0, np.zeros(pieces, np.int64), np.empty(0, np.int64))
 
     @classmethod
-    def of_bin(cls, documents: Documents, byte_lengths: np.ndarray) -> "KeptDocuments":
+    def of_bin(cls, stored: Documents, byte_lengths: np.ndarray, pieces: int) -> "KeptDocuments":
         """Returns those of a bin's documents; a text is as long as the bytes that its ids spell."""
-        text_bytes = int(byte_lengths[documents.ids].sum(dtype=np.int64))
-        counts = SplitCounts(len(documents.lengths), text_bytes, len(documents.lengths) + len(documents.ids))
-        return cls(counts, np.array([counts.input_tokens]))
+        are_first = stored.are_first()
+        kept = stored.chosen(are_first & stored.marks["is_taken"])
+        text_bytes = int(byte_lengths[kept.ids].sum(dtype=np.int64))
+        counts = SplitCounts(len(kept.lengths), text_bytes, len(kept.lengths) + len(kept.ids))
+        duplicates = int(np.count_nonzero(~are_first & (stored.marks["copy"] == 0)))
+        taken = np.bincount(kept.marks["piece"], minlength=pieces)
+        return cls(counts, duplicates, taken, np.array([counts.input_tokens]))
 
     def __add__(self, other: "KeptDocuments") -> "KeptDocuments":
-        return KeptDocuments(self.counts + other.counts, np.concatenate([self.bin_sizes, other.bin_sizes]))
+        bin_sizes = np.concatenate([self.bin_sizes, other.bin_sizes])
+        counts, duplicates = self.counts + other.counts, self.duplicates + other.duplicates
+        return KeptDocuments(counts, duplicates, self.taken + other.taken, bin_sizes)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any
 from algpt2 import storage
 from algpt2.config.records import LOSSY_PACKINGS, PACKINGS, STREAM_PACKING
 from algpt2.errors import UserError
+from algpt2.records.input_counts import MixtureInput
 from algpt2.storage import json_files
 
 MANIFEST_NAME = "manifest.json"
@@ -136,7 +137,8 @@ class Manifest:
 
     `record_format` is how a record is stored (`tfrecords.py`). `seed` and `val_fraction` are those of
     `RecordOptions`, and so is `packing`; they are None for records made elsewhere. `skipped` says how much of the input
-    was left out because it is no document, by kind; None means that nothing could be.
+    was left out because it is no document, by kind; None means that nothing could be. `mixture` has the inputs that had
+    weights; None means that each document was taken once.
 
     Raises:
       ValueError: there is no such `record_format` or `packing`, a value is out of its range, or values contradict each
@@ -155,6 +157,7 @@ class Manifest:
     format_version: int = FORMAT_VERSION
     packing: str | None = STREAM_PACKING
     skipped: dict[str, int] | None = None
+    mixture: tuple[MixtureInput, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.record_format not in RECORD_FORMATS:
@@ -185,7 +188,15 @@ class Manifest:
                 f"its {name} has {split.lost_tokens} lost_tokens and {split.false_eos} false_eos with the packing "
                 f"{self.packing}",
             )
+        self._require_mixture_to_fit()
         _require_each_once([shard.name for shard in (*self.train.shards, *self.val.shards)])
+
+    def _require_mixture_to_fit(self) -> None:
+        """Compares what was taken of the inputs with what the splits have."""
+        if self.mixture is None or None in (self.train.documents, self.val.documents):
+            return
+        taken, documents = sum(one.taken_documents for one in self.mixture), self.train.documents + self.val.documents
+        _require(taken == documents, f"its mixture has {taken} taken_documents, and its splits have {documents}")
 
     def to_json(self) -> str:
         """Returns the file's text, which ends in the SHA-256 of its own content."""
