@@ -1,6 +1,7 @@
 """Encodes a piece of the input into sorted files of documents, one or more for each split."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -9,12 +10,14 @@ import numpy as np
 from algpt2 import storage
 from algpt2.config.records import SKIP
 from algpt2.preparation.document_keys import content_digest, is_held_out, key_array, order_key
+from algpt2.preparation.exclusion import ngrams_of
 from algpt2.preparation.mixture import Input
 from algpt2.preparation.plan import NamedPiece, Plan, keys_of
 from algpt2.preparation.sorted_documents import MARK_DTYPE, Documents, Layout, write_sorted
 from algpt2.text.documents import Document, documents_of_piece
 from algpt2.text.encoders import create_encoder
 from algpt2.text.faults import FaultCounts
+from algpt2.text.ngrams import Ngrams
 from algpt2.text.tokenizer import Tokenizer
 
 BATCH_DOCUMENTS = 1024
@@ -52,6 +55,7 @@ class EncodedPiece:
       train: the documents of this split that are taken, as often as they are.
       val: those of this one.
       documents: how many there are in the input, each once.
+      excluded: how many of them are left out because of their n-grams.
       skipped: how many faults were skipped, by kind.
       first_skipped: the first of each kind.
     """
@@ -59,6 +63,7 @@ class EncodedPiece:
     train: EncodedSplit
     val: EncodedSplit
     documents: int
+    excluded: int
     skipped: dict[str, int] = dataclasses.field(default_factory=dict)
     first_skipped: dict[str, str] = dataclasses.field(default_factory=dict)
 
@@ -81,17 +86,28 @@ class PieceEncoder:
           on_bytes: called with the number of stored bytes read since the last call.
 
         Raises:
-          UserError: the piece holds what is no document, or the encoder gives other ids than the tokenizer.
+          UserError: the piece holds what is no document, a file of `exclude_ngrams` has changed, or the encoder gives
+            other ids than the tokenizer.
           RuntimeError: the ids of a text do not spell it, so the tokenizer is broken.
         """
         layout, folder = self._plan.layout, self._folder
         splits = {split: _SplitFiles(f"{named.name}-{split}", layout, folder) for split in (TRAIN, VAL)}
-        faults, count = FaultCounts(), 0
+        faults, count, excluded = FaultCounts(), 0, 0
         on_fault = faults.add if self._options.on_error == SKIP else None
         for batch in _batches(documents_of_piece(named.piece, keys_of(self._options), on_bytes, on_fault)):
-            self._encode_batch(batch, self._plan.command.inputs[named.input], splits)
-            count += len(batch)
-        return EncodedPiece(*(splits[split].close() for split in (TRAIN, VAL)), count, faults.counts, faults.first)
+            kept = [document for document in batch if not self._is_excluded(document)]
+            if kept:
+                self._encode_batch(kept, self._plan.command.inputs[named.input], splits)
+            count, excluded = count + len(batch), excluded + len(batch) - len(kept)
+        encoded = (splits[split].close() for split in (TRAIN, VAL))
+        return EncodedPiece(*encoded, count, excluded, faults.counts, faults.first)
+
+    @functools.cached_property
+    def _ngrams(self) -> Ngrams:
+        return ngrams_of(self._plan.command.excluded_files, self._options.ngram_words)
+
+    def _is_excluded(self, document: Document) -> bool:
+        return bool(self._plan.command.excluded_files) and self._ngrams.are_shared_with(document.text)
 
     def _encode_batch(self, batch: list[Document], source: Input, splits: "dict[str, _SplitFiles]") -> None:
         ids, lengths = self._encoder.encode_arrays([document.text for document in batch])

@@ -12,6 +12,7 @@ from algpt2.config.records import RecordOptions
 from algpt2.errors import UserError, shown
 from algpt2.preparation.mixture import Input
 from algpt2.preparation.sorted_documents import Layout
+from algpt2.records.input_counts import ExcludedFile
 from algpt2.records.record_bytes import id_dtype
 from algpt2.storage.versions import Version, versions_of
 from algpt2.text.documents import Keys
@@ -38,11 +39,13 @@ class Command:
       inputs: files, folders and patterns, as they were given, with their weights.
       tokenizer_sha256: of the tokenizer.
       options: of the records.
+      excluded_files: those of `exclude_ngrams`, as they were found.
     """
 
     inputs: tuple[Input, ...]
     tokenizer_sha256: str
     options: RecordOptions
+    excluded_files: tuple[ExcludedFile, ...] = ()
 
     @property
     def copies(self) -> int:
@@ -176,6 +179,7 @@ def _encoding(command: Command, number: int, bin_bits: int) -> list[Any]:
         *(command.tokenizer_sha256, options.text_key, options.seed, options.val_fraction, bin_bits),
         *(options.document_separator, options.on_error),
         *(command.inputs[number].weight, options.deduplicate and command.copies),
+        *(options.ngram_words, [file.sha256 for file in command.excluded_files]),
     ]
 
 

@@ -13,15 +13,15 @@ from algpt2.config.records import LOSSY_PACKINGS, RecordOptions
 from algpt2.errors import UserError, shown
 from algpt2.preparation.disk_space import require_room
 from algpt2.preparation.encoding import TRAIN, VAL, SplitCounts
+from algpt2.preparation.exclusion import excluded_files
 from algpt2.preparation.mixture import Input, inputs_of
-from algpt2.preparation.outcome import encoded_pieces, mixture_counts, none_taken, skipped_counts
+from algpt2.preparation.outcome import Outcome, encoded_pieces, none_taken, outcome_of
 from algpt2.preparation.packing import record_count
 from algpt2.preparation.plan import Command, Part, Plan, make_plan
 from algpt2.preparation.pool import InProcess, InProcesses, workers
 from algpt2.preparation.work import KeptDocuments, PackedSplit, Report, Shards, Work
 from algpt2.preparation.work_folder import WorkFolder, opened_part, opened_work, require_new_or_unfinished
 from algpt2.progress import progress_bar
-from algpt2.records.input_counts import MixtureInput
 from algpt2.records.manifest import Manifest, Split, counts, read_manifest, write_manifest
 from algpt2.text.tokenizer import Tokenizer
 
@@ -71,8 +71,8 @@ def make_tfrecords(
                 found = {split: _found(plan, folder, pool, split) for split in (TRAIN, VAL)}
                 splits = _write(plan, folder, pool, found)
             tokenizer.save(output)
-            mixture = mixture_counts(plan, folder, sum(of_split.taken for of_split in found.values()))
-            write_manifest(output, _manifest(plan, tokenizer, splits, skipped_counts(plan, folder), mixture))
+            outcome = outcome_of(plan, folder, sum(of_split.taken for of_split in found.values()))
+            write_manifest(output, _manifest(plan, tokenizer, splits, outcome))
         folder.delete()
     manifest = read_manifest(output)
     tokens = manifest.train.input_tokens + manifest.val.input_tokens
@@ -117,7 +117,7 @@ def _planned(
     require(COUNT.holds(num_workers), "num_workers", COUNT.text, num_workers)
     require_new_or_unfinished(output)
     tokenizer = Tokenizer.load(tokenizer_folder)
-    command = Command(inputs_of(inputs), tokenizer.sha256, options)
+    command = Command(inputs_of(inputs), tokenizer.sha256, options, excluded_files(options))
     return make_plan(command, tokenizer.vocab_size, of_many_machines), tokenizer
 
 
@@ -269,13 +269,7 @@ def _entry(folder: WorkFolder, split: str, found: _Found, packed: _Packed, shard
     )
 
 
-def _manifest(
-    plan: Plan,
-    tokenizer: Tokenizer,
-    splits: dict[str, Split],
-    skipped: dict[str, int] | None,
-    mixture: tuple[MixtureInput, ...] | None,
-) -> Manifest:
+def _manifest(plan: Plan, tokenizer: Tokenizer, splits: dict[str, Split], outcome: Outcome) -> Manifest:
     options = plan.options
     return Manifest(
         seq_len=options.seq_len,
@@ -285,7 +279,6 @@ def _manifest(
         seed=options.seed,
         val_fraction=options.val_fraction,
         packing=options.packing,
-        skipped=skipped,
-        mixture=mixture,
+        **outcome._asdict(),
         **splits,
     )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,3 +32,41 @@ class MixtureInput:
                 f"an input of its mixture has the weight {self.weight}, {self.documents} documents and "
                 f"{self.taken_documents} taken_documents"
             )
+
+
+@dataclasses.dataclass(frozen=True)
+class ExcludedFile:
+    """A file whose n-grams no document has, and the SHA-256 of its bytes in hexadecimal.
+
+    Raises:
+      ValueError: it is no SHA-256.
+    """
+
+    path: str
+    sha256: str
+
+    def __post_init__(self) -> None:
+        if re.fullmatch("[0-9a-f]{64}", self.sha256) is None:
+            raise ValueError(f"the sha256 of {self.path} is {self.sha256!r}, not 64 hexadecimal digits")
+
+
+@dataclasses.dataclass(frozen=True)
+class Exclusion:
+    """Documents that were left out because they share words in a row with some files.
+
+    Attributes:
+      ngram_words: how many words in a row.
+      files: that they were compared with.
+      documents: how many were left out, each once.
+
+    Raises:
+      ValueError: a count that is none.
+    """
+
+    ngram_words: int
+    files: tuple[ExcludedFile, ...]
+    documents: int
+
+    def __post_init__(self) -> None:
+        if self.ngram_words < 1 or self.documents < 0:
+            raise ValueError(f"its exclusion has {self.ngram_words} ngram_words and {self.documents} documents")

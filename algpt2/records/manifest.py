@@ -11,7 +11,7 @@ from typing import Any
 from algpt2 import storage
 from algpt2.config.records import LOSSY_PACKINGS, PACKINGS, STREAM_PACKING
 from algpt2.errors import UserError
-from algpt2.records.input_counts import MixtureInput
+from algpt2.records.input_counts import Exclusion, MixtureInput
 from algpt2.storage import json_files
 
 MANIFEST_NAME = "manifest.json"
@@ -138,7 +138,8 @@ class Manifest:
     `record_format` is how a record is stored (`tfrecords.py`). `seed` and `val_fraction` are those of
     `RecordOptions`, and so is `packing`; they are None for records made elsewhere. `skipped` says how much of the input
     was left out because it is no document, by kind; None means that nothing could be. `mixture` has the inputs that had
-    weights; None means that each document was taken once.
+    weights; None means that each document was taken once. `exclusion` has what was left out because it is in evaluation
+    files too; None means that there were none to compare with.
 
     Raises:
       ValueError: there is no such `record_format` or `packing`, a value is out of its range, or values contradict each
@@ -158,6 +159,7 @@ class Manifest:
     packing: str | None = STREAM_PACKING
     skipped: dict[str, int] | None = None
     mixture: tuple[MixtureInput, ...] | None = None
+    exclusion: Exclusion | None = None
 
     def __post_init__(self) -> None:
         if self.record_format not in RECORD_FORMATS:

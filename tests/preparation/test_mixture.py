@@ -154,7 +154,7 @@ def test_work_with_other_weights_is_not_gone_on_with(tmp_path, tokenizer):
 
 
 def test_weights_that_take_nothing_are_named(tmp_path, tokenizer):
-    with pytest.raises(UserError, match="weights must take at least one document, and they take none of 180"):
+    with pytest.raises(UserError, match="of 180 none is: give larger weights"):
         make_tfrecords(mixed(tmp_path, 1e-9, 1e-300), tokenizer, str(tmp_path / "data"), OPTIONS)
 
 
