@@ -38,6 +38,9 @@ class RecordOptions:
         (), "evaluation files; documents that share an n-gram of words with one are left out, and counted"
     )
     ngram_words: int = option(13, "how many words in a row are an n-gram of --exclude_ngrams")
+    removed_documents: str | None = option(
+        None, "new file, on disk or gs://: a JSON line for each document that is left out, with file, number and reason"
+    )
     packing: str = option(
         STREAM_PACKING,
         "how records are cut: stream loses nothing; best-fit begins each with a document, and crops some; legacy loses "

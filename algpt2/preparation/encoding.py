@@ -10,13 +10,14 @@ import numpy as np
 from algpt2 import storage
 from algpt2.config.records import SKIP
 from algpt2.preparation.document_keys import content_digest, is_held_out, key_array, order_key
+from algpt2.preparation.entries import Entries, Entry
 from algpt2.preparation.exclusion import ngrams_of
 from algpt2.preparation.mixture import Input
 from algpt2.preparation.plan import NamedPiece, Plan, keys_of
+from algpt2.preparation.removed_entries import NGRAM, REMOVED_SUFFIX, WEIGHT, RemovedEntries
 from algpt2.preparation.sorted_documents import MARK_DTYPE, Documents, Layout, write_sorted
-from algpt2.text.documents import Document, documents_of_piece
 from algpt2.text.encoders import create_encoder
-from algpt2.text.faults import FaultCounts
+from algpt2.text.faults import FaultCounts, InputFault
 from algpt2.text.ngrams import Ngrams
 from algpt2.text.tokenizer import Tokenizer
 
@@ -54,18 +55,25 @@ class EncodedPiece:
     Attributes:
       train: the documents of this split that are taken, as often as they are.
       val: those of this one.
-      documents: how many there are in the input, each once.
-      excluded: how many of them are left out because of their n-grams.
+      entries: how many documents and faults there are in each of its files, or in its part of one.
+      excluded: how many documents are left out because of their n-grams.
+      removed: whether there is a file of what is left out.
       skipped: how many faults were skipped, by kind.
       first_skipped: the first of each kind.
     """
 
     train: EncodedSplit
     val: EncodedSplit
-    documents: int
+    entries: tuple[int, ...]
     excluded: int
+    removed: bool
     skipped: dict[str, int] = dataclasses.field(default_factory=dict)
     first_skipped: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def documents(self) -> int:
+        """How many documents there are in the input, each once."""
+        return sum(self.entries) - sum(self.skipped.values())
 
 
 class PieceEncoder:
@@ -90,42 +98,78 @@ class PieceEncoder:
             other ids than the tokenizer.
           RuntimeError: the ids of a text do not spell it, so the tokenizer is broken.
         """
-        layout, folder = self._plan.layout, self._folder
-        splits = {split: _SplitFiles(f"{named.name}-{split}", layout, folder) for split in (TRAIN, VAL)}
-        faults, count, excluded = FaultCounts(), 0, 0
-        on_fault = faults.add if self._options.on_error == SKIP else None
-        for batch in _batches(documents_of_piece(named.piece, keys_of(self._options), on_bytes, on_fault)):
-            kept = [document for document in batch if not self._is_excluded(document)]
-            if kept:
-                self._encode_batch(kept, self._plan.command.inputs[named.input], splits)
-            count, excluded = count + len(batch), excluded + len(batch) - len(kept)
+        layout, source = self._plan.layout, self._plan.command.inputs[named.input]
+        splits = {split: _SplitFiles(f"{named.name}-{split}", layout, self._folder) for split in (TRAIN, VAL)}
+        faults, removed = FaultCounts(), RemovedEntries()
+
+        def on_fault(entry: int, fault: InputFault) -> None:
+            faults.add(fault)
+            removed.add([entry], fault.kind)
+
+        skipping = on_fault if self._options.on_error == SKIP else None
+        entries = Entries(named.piece, keys_of(self._options), on_bytes, skipping)
+        for batch in _batches(self._without_excluded(entries.documents(), removed)):
+            untaken = self._encode_batch(batch, source, splits)
+            if not self._options.deduplicate:  # Else the first with the text decides.
+                removed.add(untaken, WEIGHT)
         encoded = (splits[split].close() for split in (TRAIN, VAL))
-        return EncodedPiece(*encoded, count, excluded, faults.counts, faults.first)
+        stored, excluded = self._put(removed, named.name), removed.count(NGRAM)
+        return EncodedPiece(*encoded, tuple(entries.counts), excluded, stored, faults.counts, faults.first)
 
     @functools.cached_property
     def _ngrams(self) -> Ngrams:
         return ngrams_of(self._plan.command.excluded_files, self._options.ngram_words)
 
-    def _is_excluded(self, document: Document) -> bool:
-        return bool(self._plan.command.excluded_files) and self._ngrams.are_shared_with(document.text)
+    def _without_excluded(self, entries: Iterator[Entry], removed: RemovedEntries) -> Iterator[Entry]:
+        if not self._plan.command.excluded_files:
+            yield from entries
+            return
+        for entry in entries:
+            if self._ngrams.are_shared_with(entry.document.text):
+                removed.add([entry.number], NGRAM)
+            else:
+                yield entry
 
-    def _encode_batch(self, batch: list[Document], source: Input, splits: "dict[str, _SplitFiles]") -> None:
-        ids, lengths = self._encoder.encode_arrays([document.text for document in batch])
-        sizes = np.array([len(document.utf8) for document in batch], dtype=np.int64)
-        ends = np.cumsum(lengths, dtype=np.int64)
-        self._require_spelling(ids, ends, sizes)
-        digests = [content_digest(document.utf8) for document in batch]
+    def _put(self, removed: RemovedEntries, name: str) -> bool:
+        """Returns whether there is a file of what was left out: if it is to be listed, and there is something."""
+        is_stored = bool(removed) and self._options.removed_documents is not None
+        if is_stored:
+            removed.write(storage.join(self._folder, f"{name}{REMOVED_SUFFIX}"))
+        return is_stored
+
+    def _encode_batch(self, batch: list[Entry], source: Input, splits: "dict[str, _SplitFiles]") -> list[int]:
+        """Hands documents to their splits; returns the numbers of those that the input's weight does not take."""
+        digests = [content_digest(entry.document.utf8) for entry in batch]
         held_out = np.array([is_held_out(digest, self._options.val_fraction) for digest in digests])
+        keys = self._keys(digests, 0)
+        is_taken = source.is_taken(keys, 0)  # What is not taken once is not taken at all.
+        ids, lengths = self._encoded(batch, is_taken)
+        sizes = np.array([len(entry.document.utf8) for entry in batch], dtype=np.int64)
+        self._require_spelling(ids, np.cumsum(lengths, dtype=np.int64), np.where(is_taken, sizes, 0))
+        marks = np.zeros(len(batch), MARK_DTYPE)
+        marks["entry"] = [entry.number for entry in batch]
         # Which of the documents with one text is the first is not known here, so each leaves a mark for every copy.
         copies = self._plan.command.copies if self._options.deduplicate else source.copies
         for copy in range(copies):
-            keys = key_array([order_key(digest, self._options.seed, copy) for digest in digests])
-            marks = np.zeros(len(batch), MARK_DTYPE)
+            keys = self._keys(digests, copy) if copy else keys
             marks["copy"], marks["is_taken"] = copy, source.is_taken(keys, copy)
             documents = _without_untaken_ids(Documents(keys, lengths, ids, marks))
             stored = marks["is_taken"] | self._options.deduplicate
             for name, of_split in ((TRAIN, ~held_out), (VAL, held_out)):
                 splits[name].add(documents.chosen(of_split & stored), sizes[of_split & marks["is_taken"]])
+        return marks["entry"][~is_taken].tolist()
+
+    def _keys(self, digests: list[bytes], copy: int) -> np.ndarray:
+        return key_array([order_key(digest, self._options.seed, copy) for digest in digests])
+
+    def _encoded(self, batch: list[Entry], is_taken: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the ids of all documents that are taken at least once, and how many each document has."""
+        texts = [entry.document.text for entry, taken in zip(batch, is_taken, strict=True) if taken]
+        lengths = np.zeros(len(batch), np.uint32)
+        if not texts:
+            return np.empty(0, self._plan.layout.dtype), lengths
+        ids, lengths[is_taken] = self._encoder.encode_arrays(texts)
+        return ids, lengths
 
     def _require_spelling(self, ids: np.ndarray, ends: np.ndarray, sizes: np.ndarray) -> None:
         spelled = np.concatenate([[0], np.cumsum(self._byte_lengths[ids])])[ends]
@@ -177,12 +221,12 @@ def _without_untaken_ids(documents: Documents) -> Documents:
     return dataclasses.replace(documents, lengths=np.where(taken, documents.lengths, 0), ids=ids)
 
 
-def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
+def _batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
     """Yields lists of documents, bounded in number and, but for one longer document, in characters."""
     batch, characters = [], 0
-    for document in documents:
-        batch.append(document)
-        characters += len(document.text)
+    for entry in entries:
+        batch.append(entry)
+        characters += len(entry.document.text)
         if len(batch) >= BATCH_DOCUMENTS or characters >= BATCH_CHARACTERS:
             yield batch
             batch, characters = [], 0

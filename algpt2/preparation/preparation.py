@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from algpt2 import storage
 from algpt2.config.options import COUNT, require
 from algpt2.config.records import LOSSY_PACKINGS, RecordOptions
 from algpt2.errors import UserError, shown
@@ -19,6 +20,7 @@ from algpt2.preparation.outcome import Outcome, encoded_pieces, none_taken, outc
 from algpt2.preparation.packing import record_count
 from algpt2.preparation.plan import Command, Part, Plan, make_plan
 from algpt2.preparation.pool import InProcess, InProcesses, workers
+from algpt2.preparation.removed_list import require_new, write_list
 from algpt2.preparation.work import KeptDocuments, PackedSplit, Report, Shards, Work
 from algpt2.preparation.work_folder import WorkFolder, opened_part, opened_work, require_new_or_unfinished
 from algpt2.progress import progress_bar
@@ -26,7 +28,6 @@ from algpt2.records.manifest import Manifest, Split, counts, read_manifest, writ
 from algpt2.text.tokenizer import Tokenizer
 
 SHARDS_OF = {TRAIN: "num_shards", VAL: "num_val_shards"}
-MOST_RANGES_OF_BINS = 256
 
 
 def make_tfrecords(
@@ -55,14 +56,15 @@ def make_tfrecords(
       The manifest's counts, and `tokens_per_second` of the whole run (all input tokens / wall-clock seconds).
 
     Raises:
-      UserError: the output folder already holds something else, or its disk has surely too little room; the tokenizer
-        or the input is wrong; the documents are too few for the split, or for the number of shards, that was asked for;
-        or `merge`, and a part is missing.
+      UserError: the output folder already holds something else, or its disk has surely too little room; the file of
+        `removed_documents` exists; the tokenizer or the input is wrong; the documents are too few for the split, or for
+        the number of shards, that was asked for; or `merge`, and a part is missing.
     """
     start = time.perf_counter()
     plan, tokenizer = _planned(inputs, tokenizer_folder, output, options, num_workers, of_many_machines=merge)
     with opened_work(output, plan.command) as folder, _tidied(plan, folder):
-        if not folder.is_sealed():
+        was_sealed = folder.is_sealed()
+        if not was_sealed:
             require_room(plan, output)
             if merge:
                 _require_parts(plan, folder)
@@ -73,6 +75,8 @@ def make_tfrecords(
             tokenizer.save(output)
             outcome = outcome_of(plan, folder, sum(of_split.taken for of_split in found.values()))
             write_manifest(output, _manifest(plan, tokenizer, splits, outcome))
+        if options.removed_documents is not None and not (was_sealed and storage.exists(options.removed_documents)):
+            write_list(options.removed_documents, plan, folder)
         folder.delete()
     manifest = read_manifest(output)
     tokens = manifest.train.input_tokens + manifest.val.input_tokens
@@ -116,6 +120,8 @@ def _planned(
 ) -> tuple[Plan, Tokenizer]:
     require(COUNT.holds(num_workers), "num_workers", COUNT.text, num_workers)
     require_new_or_unfinished(output)
+    if options.removed_documents is not None and not WorkFolder(output).is_sealed():
+        require_new(options.removed_documents)
     tokenizer = Tokenizer.load(tokenizer_folder)
     command = Command(inputs_of(inputs), tokenizer.sha256, options, excluded_files(options))
     return make_plan(command, tokenizer.vocab_size, of_many_machines), tokenizer
@@ -203,10 +209,9 @@ def _found(plan: Plan, folder: WorkFolder, pool: InProcess | InProcesses, split:
     if not plan.options.deduplicate:
         taken = np.array([piece.counts.documents for piece in encoded])
         return _Found(_counts(plan, folder, split), taken)
-    bins = plan.layout.bins if any(piece.files for piece in encoded) else 0
-    step = -(-plan.layout.bins // MOST_RANGES_OF_BINS)
-    tasks = [(split, first, min(first + step, bins)) for first in range(0, bins, step)]
-    with progress_bar(f"comparing {split}", "bin", bins) as progress:
+    ranges = plan.layout.ranges() if any(piece.files for piece in encoded) else []
+    tasks = [(split, first_bin, end_bin) for first_bin, end_bin in ranges]
+    with progress_bar(f"comparing {split}", "bin", plan.layout.bins if tasks else 0) as progress:
         kept = sum(pool.run(_count_kept, tasks, progress.update), KeptDocuments.none(len(plan.pieces)))
     return _Found(kept.counts, kept.taken, kept.duplicates, kept.bin_sizes)
 

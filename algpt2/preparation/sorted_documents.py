@@ -17,7 +17,8 @@ from algpt2.preparation.document_keys import KEY_BYTES, sorting
 
 _INDEX_DTYPE = np.dtype("<u8")
 _LENGTH_DTYPE = np.dtype("<u4")
-MARK_DTYPE = np.dtype([("piece", "<u4"), ("copy", "<u2"), ("is_taken", "?")])
+MARK_DTYPE = np.dtype([("piece", "<u4"), ("entry", "<u4"), ("copy", "<u2"), ("is_taken", "?")])
+MOST_RANGES_OF_BINS = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,9 +29,9 @@ class Documents:
       keys: uint64 (N, 2), as of `key_array`.
       lengths: uint32 (N,), how many ids each has.
       ids: of all, one after the other, without EOS.
-      marks: `MARK_DTYPE` (N,): the piece of the input that each was read from, which is known when a file is read;
-        which copy it is, where 0 is the document itself; and whether it is taken. One that is not has no ids: it says
-        only that copies of the same text have it in front of them.
+      marks: `MARK_DTYPE` (N,): the piece of the input that each was read from, which is known when a file is read; its
+        number among the piece's entries; which copy it is, where 0 is the document itself; and whether it is taken. One
+        that is not has no ids: it says only that copies of the same text have it in front of them.
     """
 
     keys: np.ndarray
@@ -79,6 +80,11 @@ class Layout:
     def bins(self) -> int:
         """How many bins there are."""
         return 1 << self.bin_bits
+
+    def ranges(self) -> list[tuple[int, int]]:
+        """Returns all bins in at most `MOST_RANGES_OF_BINS` ranges, each from one to before another."""
+        step = -(-self.bins // MOST_RANGES_OF_BINS)
+        return [(first, min(first + step, self.bins)) for first in range(0, self.bins, step)]
 
     def bin_starts(self, keys: np.ndarray) -> np.ndarray:
         """Returns at which of some sorted keys each bin begins, and the last one ends: int64 (bins + 1,)."""

@@ -16,6 +16,7 @@ from algpt2.preparation.encoding import EncodedSplit, PieceEncoder, SplitCounts
 from algpt2.preparation.legacy_packing import LegacyPacker
 from algpt2.preparation.packing import record_blocks
 from algpt2.preparation.plan import Plan
+from algpt2.preparation.removed_entries import DUPLICATE, WEIGHT, RemovedEntries
 from algpt2.preparation.sorted_documents import Documents, MergedFiles, SortedFile
 from algpt2.preparation.token_stream import TokenStream
 from algpt2.preparation.work_folder import WorkFolder
@@ -46,10 +47,14 @@ class Work:
         """Returns what some bins of a split have without duplicates; `report` is called with bins done."""
         byte_lengths, pieces = self._tokenizer.token_byte_lengths(), len(self._plan.pieces)
         with self._opened(split) as files:
-            kept = KeptDocuments.none(pieces)
+            kept, removed = KeptDocuments.none(pieces), RemovedEntries()
             for documents in files.stored_bins(first_bin, end_bin):
                 kept += KeptDocuments.of_bin(documents, byte_lengths, pieces)
+                if self._plan.options.removed_documents is not None:
+                    _add_removed(removed, documents)
                 report(1)
+        if removed:
+            removed.write(self._folder.removed_of_bins(self._plan, split, first_bin))
         return kept
 
     def write(self, split: "PackedSplit", indices: Sequence[int], report: Report) -> None:
@@ -187,6 +192,15 @@ class Shards:
     def name(self, split: str, index: int) -> str:
         """Returns the name of a shard's file."""
         return f"{split}-{index:05d}-of-{self.count:05d}.tfrecord"
+
+
+def _add_removed(removed: RemovedEntries, stored: Documents) -> None:
+    """Adds those of a bin's documents that are left out: duplicates, and the first that their weight does not take."""
+    marks, are_first = stored.marks, stored.are_first()
+    is_itself = marks["copy"] == 0
+    for reason, chosen in ((DUPLICATE, ~are_first), (WEIGHT, are_first & ~marks["is_taken"])):
+        of_reason = marks[is_itself & chosen]
+        removed.add(of_reason["entry"].tolist(), reason, of_reason["piece"].tolist())
 
 
 def _until(numbered: Iterator[tuple[int, np.ndarray]], end: int) -> Iterator[tuple[int, np.ndarray]]:

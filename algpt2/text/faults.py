@@ -10,6 +10,7 @@ from algpt2.errors import UserError
 # Of a file that is not whole, what can be read in front of the fault is kept, and the rest is one fault.
 DAMAGED_FILE = "damaged_file"
 NOT_UTF8, NOT_JSON, WITHOUT_TEXT, LONE_SURROGATE = "not_utf8", "not_json", "without_text", "lone_surrogate"
+KINDS = (DAMAGED_FILE, NOT_UTF8, NOT_JSON, WITHOUT_TEXT, LONE_SURROGATE)
 
 T = TypeVar("T")
 
