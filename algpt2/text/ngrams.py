@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import numpy as np
 
 _WORD = re.compile(r"[^\W_]+")
-_FACTOR = np.uint64(0x9E3779B97F4A7C15)
+HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)
 _NO_WORD = 0
 
 
@@ -79,7 +79,7 @@ class Ngrams:
         places = np.flatnonzero(unknown[self._words :] == unknown[:count])
         hashes = np.zeros(count, np.uint64)
         for offset in range(self._words):
-            hashes = hashes * _FACTOR + numbers[offset : offset + count]
+            hashes = hashes * HASH_FACTOR + numbers[offset : offset + count]
         return hashes[places], places
 
 

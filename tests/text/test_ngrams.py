@@ -54,7 +54,7 @@ def test_no_row_goes_from_one_text_into_another_or_over_another_word():
 
 
 def test_words_with_one_hash_are_compared_themselves(monkeypatch):
-    monkeypatch.setattr(ngrams, "_FACTOR", np.uint64(1))  # so that any order of the same words has one hash
+    monkeypatch.setattr(ngrams, "HASH_FACTOR", np.uint64(1))  # so that any order of the same words has one hash
     found = Ngrams(["the cat sat", "sat on the"], 3)
     assert not found.are_shared_with("sat cat the")
     assert found.are_shared_with("on the cat sat")
