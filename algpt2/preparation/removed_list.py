@@ -17,9 +17,10 @@ from algpt2.storage import json_files
 
 def require_new(path: str) -> None:
     """Raises `UserError` unless a list can be written at a path, and nothing is there."""
-    if not path or storage.exists(path):
-        found = "it exists" if path else "it has no name"
-        raise UserError(f"removed_documents must be a new file, received {path!r}, and {found}: name another.")
+    if not path or path.endswith("/"):
+        raise UserError(f"removed_documents must be a file's name, received {path!r}: name one.")
+    if (kind := storage.of(path).kind(path)) is not None:
+        raise UserError(f"removed_documents must be a new file, and {kind} is at {path}: name another.")
     storage.of(path).require_writable(storage.parent(path))
 
 

@@ -136,12 +136,16 @@ def test_a_file_that_exists_is_refused_and_stays(tmp_path, tokenizer, corpus):
     inputs, options = corpus
     (tmp_path / "removed.jsonl").write_text("precious")
     options = dataclasses.replace(options, removed_documents=str(tmp_path / "removed.jsonl"))
-    with pytest.raises(UserError, match="removed_documents must be a new file, received .*, and it exists"):
+    with pytest.raises(UserError, match="removed_documents must be a new file, and a file is at .*removed.jsonl: name"):
         make_tfrecords(inputs, tokenizer, str(tmp_path / "data"), options)
     assert (tmp_path / "removed.jsonl").read_text() == "precious"
     assert not (tmp_path / "data").exists()
-    with pytest.raises(UserError, match="and it has no name"):
-        make_tfrecords(inputs, tokenizer, str(tmp_path / "data"), dataclasses.replace(options, removed_documents=""))
+    (tmp_path / "folder").mkdir()
+    for wrong in (str(tmp_path / "folder"), "", str(tmp_path / "new") + "/"):
+        with pytest.raises(UserError, match="removed_documents must be"):
+            make_tfrecords(
+                inputs, tokenizer, str(tmp_path / "data"), dataclasses.replace(options, removed_documents=wrong)
+            )
 
 
 def test_where_nothing_is_left_out_the_list_is_empty(tmp_path, tokenizer):
