@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 
+from algpt2 import storage
 from algpt2.config.records import RecordOptions
 from algpt2.errors import UserError
 from algpt2.preparation import plan, preparation
@@ -113,6 +114,16 @@ def test_processes_and_parts_make_the_same_list(tmp_path, tokenizer, corpus):
     assert not (tmp_path / "removed.jsonl").exists()
     make_tfrecords(inputs, tokenizer, str(tmp_path / "parts"), options, num_workers=2, merge=True)
     assert listed(tmp_path / "removed.jsonl") == expected(tmp_path, deduplicate=True)
+
+
+def test_a_list_on_cloud_storage_is_the_one_on_disk(bucket, tmp_path, tokenizer, corpus):
+    inputs, options = corpus
+    options = dataclasses.replace(options, deduplicate=True, removed_documents=f"{bucket}/removed.jsonl")
+    make_tfrecords(inputs, tokenizer, f"{bucket}/data", options)
+    found = [json.loads(line) for line in storage.read_text(f"{bucket}/removed.jsonl").splitlines()]
+    assert found == expected(tmp_path, deduplicate=True)
+    with pytest.raises(UserError, match="a file is at gs://.*/removed.jsonl"):
+        make_tfrecords(inputs, tokenizer, f"{bucket}/other", options)
 
 
 def test_a_list_that_could_not_be_written_is_made_by_the_same_command(tmp_path, tokenizer, corpus, monkeypatch):
