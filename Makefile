@@ -6,7 +6,7 @@ CONSTRAINTS ?= constraints.txt
 DEMO ?= demo
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test test-tpu mutants bench lint format reference
+.PHONY: demo test test-tpu test-beam mutants bench lint format reference
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -29,6 +29,17 @@ TPU_TESTS := $(foreach name,model/test_gpt model/test_layers model/test_dropout 
 
 test-tpu:
 	TPU_SKIP_MDS_QUERY=1 $(MAKE) VENV=.venv-tpu EXTRA=tpu PYTEST_ARGUMENTS='$(TPU_TESTS)' test
+
+# Preparations by Apache Beam, which has an environment of its own, without TensorFlow and so without tests/conftest.py.
+BEAM := .venv-beam
+
+$(BEAM)/.installed: setup.py constraints-beam.txt
+	$(PYTHON) -m venv $(BEAM)
+	$(BEAM)/bin/pip install --quiet --constraint constraints-beam.txt --editable '.[beam]' pytest pytest-timeout
+	touch $@
+
+test-beam: $(BEAM)/.installed
+	$(BEAM)/bin/python -m pytest --noconftest tests/preparation/test_beam.py
 
 # Deliberate mistakes, one after the other in a copy of the code; status 1 if the tests miss one.
 # For example `make mutants MUTANTS='--only dropout'`.

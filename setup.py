@@ -41,6 +41,8 @@ setup(
         "rehearsal": ["jax>=0.10; python_version >= '3.11'", "libtpu>=0.0.14,<=0.0.30"],
         # keras-hub brings TensorFlow itself (through tensorflow-text), so these two go without cpu, gpu and tpu.
         "keras-hub": ["keras-hub"],
+        # It wants an older protobuf than TensorFlow, so it goes without cpu, gpu and tpu, with constraints-beam.txt.
+        "beam": ["apache-beam[gcp]>=2.77"],
         "bench": ["keras-hub", "torch", "transformers"],
         "eval": ["lm-eval>=0.4.13"],
         "formats": ["pyarrow", "zstandard"],

@@ -7,6 +7,7 @@ if __name__ == "__main__":
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from absl import logging
@@ -22,8 +23,11 @@ from algpt2.devices import wheels
 from algpt2.errors import UserError
 from algpt2.preflight import doctor, rehearsal
 from algpt2.runs.plan import Run
+from algpt2.runs.recipes import with_recipe
 from algpt2.runs.request import RunRequest
 from algpt2.runs.rewind import rewind
+
+RECIPES = str(Path(__file__).resolve().parent / "recipes")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -45,7 +49,8 @@ def main(argv: Sequence[str]) -> int:
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Returns the parsed command line."""
-    return build_parser().parse_args(argv)
+    parser = build_parser()
+    return parser.parse_args(with_recipe(argv, parser, RECIPES))
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -61,6 +66,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_data_flags(parser: argparse.ArgumentParser) -> None:
     data = parser.add_argument_group("data and model")
+    recipe_help = "flags of a published run, a name in recipes/ or a TOML file; those given beside it win"
+    data.add_argument("--recipe", metavar="NAME|TOML", help=recipe_help)
     path_help = "folders made by data_tools/make_tfrecords.py, or shards or patterns of shards; disk or gs://"
     data.add_argument("--train_path", nargs="+", metavar="PATH", help=path_help)
     data.add_argument("--val_path", nargs="+", default=[], metavar="PATH", help=f"{path_help} (default: no validation)")

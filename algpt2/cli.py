@@ -22,7 +22,7 @@ from absl import logging as absl_logging
 from absl.flags import argparse_flags
 
 from algpt2 import interrupts, standard_streams
-from algpt2.errors import Interrupted, StorageUnavailable, TrainingStopped, UserError
+from algpt2.errors import Interrupted, PipelineFailed, StorageUnavailable, TrainingStopped, UserError
 from algpt2.storage import json_files
 
 EXIT_OK = 0
@@ -120,8 +120,8 @@ def exit_status(main: Callable[[Sequence[str]], int], arguments: Sequence[str]) 
 
     Returns:
       The status of `main`; 2 if the user can mend what is wrong, which includes an `OSError` that names a file (not
-      found, no permission, no space left); 75 if a signal stopped a run after it had saved; 1 if a run cannot go on or
-      Cloud Storage does not answer.
+      found, no permission, no space left); 75 if a signal stopped a run after it had saved; 1 if a run cannot go on,
+      a pipeline failed, or Cloud Storage does not answer.
 
     Raises:
       Exception: any other one, which is a fault of the program, so that its traceback is seen.
@@ -132,7 +132,7 @@ def exit_status(main: Callable[[Sequence[str]], int], arguments: Sequence[str]) 
         return _report(str(error), EXIT_USER_ERROR)
     except Interrupted as error:
         return _report(str(error), EXIT_INTERRUPTED)
-    except (TrainingStopped, StorageUnavailable) as error:
+    except (TrainingStopped, StorageUnavailable, PipelineFailed) as error:
         return _report(str(error), EXIT_FAILURE)
     except flags.Error as error:  # absl's own flags, whose parser has its own exceptions
         return _report(str(error).removeprefix("ERROR:: "), EXIT_USER_ERROR)

@@ -31,6 +31,13 @@ class StorageUnavailable(Exception):
     """Cloud Storage does not answer, or not in time, although the path and the account may be right: exit status 1."""
 
 
+class PipelineFailed(Exception):
+    """A pipeline of Apache Beam failed, for example because its runner cannot start: exit status 1.
+
+    What its workers have finished is kept.
+    """
+
+
 def shown(value: Any) -> str:
     """Returns a value as Python writes it, for a sentence; `shortened`."""
     return shortened(repr(value))

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from algpt2 import cli
 from algpt2.config.options import add_options, given_options
 from algpt2.config.records import RecordOptions
+from algpt2.errors import UserError
+from algpt2.preparation.beam import job_of
 from algpt2.preparation.mixture import weighted_inputs
 from algpt2.preparation.plan import Part
 from algpt2.preparation.preparation import encode_part, make_tfrecords
@@ -21,11 +23,12 @@ def main(argv: Sequence[str]) -> int:
     """Writes the shards, and prints their counts as JSON."""
     arguments = parse(argv)
     options = RecordOptions(**given_options(arguments, RecordOptions))
-    num_workers = available_cpus() if arguments.num_workers is None else arguments.num_workers
+    beam_job = job_of(arguments.beam_runner, arguments.beam_option)
+    num_workers = _num_workers(arguments)
     inputs = weighted_inputs(arguments.input, arguments.weight or ())
     work = (inputs, arguments.tokenizer, arguments.output, options, num_workers)
     if arguments.shard is None:
-        cli.print_json(make_tfrecords(*work, arguments.merge))
+        cli.print_json(make_tfrecords(*work, arguments.merge, beam_job))
     else:
         cli.print_json(encode_part(*work, Part.parse(arguments.shard)))
     return cli.EXIT_OK
@@ -69,9 +72,26 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="I/N",
         help="encode the I-th part, from 0, of N that as many machines do, at any time, into the same output",
     )
+    machines.add_argument(
+        "--beam_runner",
+        metavar="NAME",
+        help="do the work in Apache Beam pipelines, by a runner such as DirectRunner or DataflowRunner (extra beam)",
+    )
     machines.add_argument("--merge", action="store_true", help="make the records of all parts, when they are encoded")
+    option_help = "an option of the Beam runner, such as project=NAME; may be repeated"
+    parser.add_argument("--beam_option", action="append", default=[], metavar="NAME=VALUE", help=option_help)
     add_options(parser, RecordOptions)
     return parser
+
+
+def _num_workers(arguments: argparse.Namespace) -> int:
+    if arguments.num_workers is None:
+        return available_cpus()
+    if arguments.beam_runner is not None:
+        raise UserError(
+            "--num_workers must not stand beside --beam_runner, whose options say how many it has: leave it out."
+        )
+    return arguments.num_workers
 
 
 if __name__ == "__main__":

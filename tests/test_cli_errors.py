@@ -79,6 +79,9 @@ REFUSED = [
     (RECORDS, {"output": "{occupied}"}, "must be new or empty", "{occupied}"),
     (RECORDS, {"output": "{file}/out"}, "{file}", "is not a folder"),
     (RECORDS, {"output": ""}, "must have a name"),
+    (RECORDS, {"beam_option": "region=here"}, "--beam_option needs a runner", "--beam_runner"),
+    (RECORDS, {"beam_runner": "DirectRunner", "num_workers": 2}, "--num_workers must not stand beside --beam_runner"),
+    (RECORDS, {"beam_runner": "DirectRunner"}, "--beam_runner needs Apache Beam", "constraints-beam.txt"),
     #
     (INSPECT, {"input": "{bad}/none"}, "must hold manifest.json", "{bad}/none"),
     (INSPECT, {"input": "{bad}/no_manifest"}, "must hold manifest.json", "{bad}/no_manifest"),

@@ -19,11 +19,13 @@ from algpt2.preparation.sorted_documents import MARK_DTYPE, Documents, Layout, w
 from algpt2.text.encoders import create_encoder
 from algpt2.text.faults import FaultCounts, InputFault
 from algpt2.text.ngrams import Ngrams
+from algpt2.text.read_parts import ReadPart
 from algpt2.text.tokenizer import Tokenizer
 
 BATCH_DOCUMENTS = 1024
-BATCH_CHARACTERS = 1 << 22
+BATCH_CHARACTERS = 1 << 20
 FILE_TOKENS = 1 << 25
+LOOKUP_IDS = 1 << 20
 TRAIN, VAL = "train", "val"
 
 
@@ -55,15 +57,17 @@ class EncodedPiece:
     Attributes:
       train: the documents of this split that are taken, as often as they are.
       val: those of this one.
+      parts: what was read of its files.
       entries: how many documents and faults there are in each of its files, or in its part of one.
       excluded: how many documents are left out because of their n-grams.
       removed: whether there is a file of what is left out.
       skipped: how many faults were skipped, by kind.
-      first_skipped: the first of each kind.
+      first_skipped: what the first of each kind says.
     """
 
     train: EncodedSplit
     val: EncodedSplit
+    parts: tuple[ReadPart, ...]
     entries: tuple[int, ...]
     excluded: int
     removed: bool
@@ -81,7 +85,8 @@ class PieceEncoder:
 
     def __init__(self, plan: Plan, tokenizer: Tokenizer, folder: str):
         self._encoder = create_encoder(plan.options.encoder, tokenizer)
-        self._byte_lengths = tokenizer.token_byte_lengths().astype(np.int64)
+        byte_lengths = tokenizer.token_byte_lengths()
+        self._byte_lengths = byte_lengths.astype(np.min_scalar_type(byte_lengths.max()))
         self._plan = plan
         self._options = plan.options
         self._folder = folder
@@ -100,21 +105,22 @@ class PieceEncoder:
         """
         layout, source = self._plan.layout, self._plan.command.inputs[named.input]
         splits = {split: _SplitFiles(f"{named.name}-{split}", layout, self._folder) for split in (TRAIN, VAL)}
-        faults, removed = FaultCounts(), RemovedEntries()
+        faults, removed, parts = FaultCounts(), RemovedEntries(), []
 
         def on_fault(entry: int, fault: InputFault) -> None:
             faults.add(fault)
             removed.add([entry], fault.kind)
 
         skipping = on_fault if self._options.on_error == SKIP else None
-        entries = Entries(named.piece, keys_of(self._options), on_bytes, skipping)
+        entries = Entries(named.piece, keys_of(self._options), on_bytes, skipping, parts.append)
         for batch in _batches(self._without_excluded(entries.documents(), removed)):
             untaken = self._encode_batch(batch, source, splits)
             if not self._options.deduplicate:  # Else the first with the text decides.
                 removed.add(untaken, WEIGHT)
-        encoded = (splits[split].close() for split in (TRAIN, VAL))
+        train, val = (splits[split].close() for split in (TRAIN, VAL))
         stored, excluded = self._put(removed, named.name), removed.count(NGRAM)
-        return EncodedPiece(*encoded, tuple(entries.counts), excluded, stored, faults.counts, faults.first)
+        read = tuple(parts), tuple(entries.counts)
+        return EncodedPiece(train, val, *read, excluded, stored, faults.counts, faults.first)
 
     @functools.cached_property
     def _ngrams(self) -> Ngrams:
@@ -146,6 +152,7 @@ class PieceEncoder:
         ids, lengths = self._encoded(batch, is_taken)
         sizes = np.array([len(entry.document.utf8) for entry in batch], dtype=np.int64)
         self._require_spelling(ids, np.cumsum(lengths, dtype=np.int64), np.where(is_taken, sizes, 0))
+        ids = ids.astype(self._plan.layout.dtype, copy=False)
         marks = np.zeros(len(batch), MARK_DTYPE)
         marks["entry"] = [entry.number for entry in batch]
         # Which of the documents with one text is the first is not known here, so each leaves a mark for every copy.
@@ -172,12 +179,13 @@ class PieceEncoder:
         return ids, lengths
 
     def _require_spelling(self, ids: np.ndarray, ends: np.ndarray, sizes: np.ndarray) -> None:
-        spelled = np.concatenate([[0], np.cumsum(self._byte_lengths[ids])])[ends]
-        wrong = np.flatnonzero(np.diff(spelled, prepend=0) != sizes)
-        if len(wrong):
-            place = wrong[0]
-            found = np.diff(spelled, prepend=0)[place]
-            raise RuntimeError(f"the tokenizer turned {sizes[place]} bytes of a text into {found}")
+        byte_lengths = _looked_up(self._byte_lengths, ids)
+        starts, has_ids = ends - np.diff(ends, prepend=0), np.diff(ends, prepend=0) > 0
+        spelled = np.zeros(len(sizes), np.int64)
+        if has_ids.any():
+            spelled[has_ids] = np.add.reduceat(byte_lengths, starts[has_ids], dtype=np.int64)
+        if (wrong := np.flatnonzero(spelled != sizes)).size:
+            raise RuntimeError(f"the tokenizer turned {sizes[wrong[0]]} bytes of a text into {spelled[wrong[0]]}")
 
 
 class _SplitFiles:
@@ -196,8 +204,7 @@ class _SplitFiles:
         if not len(documents.lengths):
             return
         self._counts += SplitCounts(len(sizes), int(sizes.sum()), len(sizes) + len(documents.ids))
-        ids = documents.ids.astype(self._layout.dtype)
-        self._waiting.append(dataclasses.replace(documents, ids=ids))
+        self._waiting.append(documents)
         if sum(len(one.ids) + len(one.lengths) for one in self._waiting) >= FILE_TOKENS:
             self._write()
 
@@ -208,23 +215,34 @@ class _SplitFiles:
 
     def _write(self) -> None:
         name = f"{self._name}-{len(self._files):03d}.documents"
-        write_sorted(storage.join(self._folder, name), Documents.joined(self._waiting), self._layout)
+        write_sorted(storage.join(self._folder, name), self._waiting, self._layout)
         self._files.append(name)
         self._waiting = []
 
 
 def _without_untaken_ids(documents: Documents) -> Documents:
     taken = documents.marks["is_taken"]
-    if taken.all():
+    lengths = np.where(taken, documents.lengths, 0)
+    if lengths.sum(dtype=np.int64) == len(documents.ids):
         return documents
-    ids = documents.ids[np.repeat(taken, documents.lengths)]
-    return dataclasses.replace(documents, lengths=np.where(taken, documents.lengths, 0), ids=ids)
+    return dataclasses.replace(documents, lengths=lengths, ids=documents.ids[np.repeat(taken, documents.lengths)])
+
+
+def _looked_up(table: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Returns table[ids] without NumPy's copy of all ids as int64, which for a document of 300 MB takes 0.8 GB."""
+    found = np.empty(len(ids), table.dtype)
+    for start in range(0, len(ids), LOOKUP_IDS):
+        found[start : start + LOOKUP_IDS] = table[ids[start : start + LOOKUP_IDS]]
+    return found
 
 
 def _batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
     """Yields lists of documents, bounded in number and, but for one longer document, in characters."""
     batch, characters = [], 0
     for entry in entries:
+        if batch and len(entry.document.text) >= BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
         batch.append(entry)
         characters += len(entry.document.text)
         if len(batch) >= BATCH_DOCUMENTS or characters >= BATCH_CHARACTERS:

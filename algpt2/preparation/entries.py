@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from algpt2.text.documents import Document, Keys, documents_of_piece
 from algpt2.text.faults import InputFault
 from algpt2.text.input_files import Piece
+from algpt2.text.read_parts import ReadPart
 
 OnNumberedFault = Callable[[int, InputFault], Any]
 
@@ -25,13 +26,21 @@ class Entries:
       counts: how many each file has, of those that are read to their end.
     """
 
-    def __init__(self, piece: Piece, keys: Keys, on_bytes: Callable[[int], Any], on_fault: OnNumberedFault | None):
+    def __init__(
+        self,
+        piece: Piece,
+        keys: Keys,
+        on_bytes: Callable[[int], Any],
+        on_fault: OnNumberedFault | None,
+        on_read: Callable[[ReadPart], Any],
+    ):
         """Takes what `documents_of_piece` takes, but that `on_fault` is called with the entry's number too."""
         self.counts: list[int] = []
         self._piece = piece
         self._keys = keys
         self._on_bytes = on_bytes
         self._on_fault = on_fault
+        self._on_read = on_read
         self._next = 0
 
     def documents(self) -> Iterator[Entry]:
@@ -39,7 +48,7 @@ class Entries:
         on_fault = self._skip if self._on_fault else None
         for file in self._piece.files:
             first, of_file = self._next, dataclasses.replace(self._piece, files=(file,))
-            for document in documents_of_piece(of_file, self._keys, self._on_bytes, on_fault):
+            for document in documents_of_piece(of_file, self._keys, self._on_bytes, on_fault, self._on_read):
                 yield Entry(self._taken(), document)
             self.counts.append(self._next - first)
 

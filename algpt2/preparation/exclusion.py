@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from absl import logging
 
 from algpt2.config.records import RecordOptions
-from algpt2.errors import UserError
+from algpt2.errors import UserError, shown
 from algpt2.records.input_counts import ExcludedFile
 from algpt2.text.evaluation_texts import sha256_and_texts
 from algpt2.text.input_files import input_files
@@ -20,6 +20,21 @@ def excluded_files(options: RecordOptions) -> tuple[ExcludedFile, ...]:
       UserError: nothing at a path, a file that cannot be read, or one without an n-gram.
     """
     return tuple(_excluded_file(path, options.ngram_words) for path in input_files(options.exclude_ngrams))
+
+
+def same_excluded_files(options: RecordOptions, expected: Sequence[ExcludedFile]) -> tuple[ExcludedFile, ...]:
+    """Returns the files that the options name, which must be those that were expected, wherever they lie now.
+
+    Raises:
+      UserError: as `excluded_files`; or one is another.
+    """
+    found = excluded_files(options)
+    if sorted(file.sha256 for file in found) != sorted(file.sha256 for file in expected):
+        raise UserError(
+            f"--exclude_ngrams must name the {len(expected)} files that documents were compared with, to the last "
+            f"byte, and {shown([file.path for file in found])} are not those: name where they lie now."
+        )
+    return found
 
 
 def ngrams_of(files: Sequence[ExcludedFile], words: int) -> Ngrams:

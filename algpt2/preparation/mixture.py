@@ -80,3 +80,23 @@ def weighted_inputs(groups: Sequence[Sequence[str]], weights: Sequence[float] = 
             "repeat --input PATH --weight NUMBER."
         )
     return tuple(Input(tuple(group), weight) for group, weight in zip(groups, weights, strict=True))
+
+
+def moved_inputs(inputs: Sequence[Input], groups: Sequence[Sequence[str]]) -> tuple[Input, ...]:
+    """Returns inputs, with their weights, whose documents lie elsewhere now.
+
+    Args:
+      inputs: as they were.
+      groups: for each of them in their order where its documents lie now; for one input, all groups are its.
+
+    Raises:
+      UserError: there is not one group for each.
+    """
+    if len(inputs) == 1:
+        groups = [[path for group in groups for path in group]]
+    if len(groups) != len(inputs):
+        raise UserError(
+            f"--sources must be given once for each --input that has a weight, in their order, received {len(groups)} "
+            f"for {len(inputs)}: repeat --sources PATH."
+        )
+    return tuple(dataclasses.replace(one, paths=tuple(group)) for one, group in zip(inputs, groups, strict=True))

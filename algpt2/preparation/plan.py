@@ -20,10 +20,10 @@ from algpt2.text.input_files import InputFile, Piece, pieces, sized_input_files
 from algpt2.text.separator import Separator
 
 LEAST_PIECE_BYTES = 1 << 20
-MOST_PIECE_BYTES = 1 << 25
+MOST_PIECE_BYTES = 1 << 23
 PIECES_OF_SMALL_INPUT = 16
 MOST_PIECES = 1 << 12
-BIN_BYTES = 1 << 24
+BIN_BYTES = 1 << 23
 MOST_BIN_BITS = 14
 # Of the text's bytes; the study's corpus has 3.2 bytes a token, and GPT-2's vocabulary 4 and more for English.
 TOKENS_PER_BYTE = 1 / 3
@@ -87,11 +87,19 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class NamedPiece:
-    """A piece of the input with a name that no other content and no other encoding has, and its input's number."""
+    """A piece of the input.
+
+    Attributes:
+      name: which no other content and no other encoding has.
+      piece: its files, or its part of one.
+      input: the number of the input that it is of, among those of the command.
+      versions: of its files, on this machine.
+    """
 
     name: str
     piece: Piece
     input: int
+    versions: tuple[Version, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,11 +110,13 @@ class Plan:
       command: what was asked for.
       pieces: of the input.
       layout: of the sorted files.
+      of_many_machines: whether files on a disk are told by path and size alone.
     """
 
     command: Command
     pieces: tuple[NamedPiece, ...]
     layout: Layout
+    of_many_machines: bool = False
 
     @property
     def name(self) -> str:
@@ -122,6 +132,19 @@ class Plan:
     def expected_tokens(self) -> float:
         """About how many tokens the documents have, as often as they are taken, from the bytes of the input."""
         return _expected_tokens(self.command, [(one.input, one.piece) for one in self.pieces])
+
+    @property
+    def files(self) -> list[InputFile]:
+        """The files of the input, in its order; a file that is read in pieces is there once."""
+        return [file for one in self.pieces for file in one.piece.files if one.piece.first_byte == 0]
+
+    @property
+    def told_versions(self) -> dict[str, Version]:
+        """The paths of the files, each with that by which it is told from a changed one, on any of the machines."""
+        files = (
+            (file, version) for one in self.pieces for file, version in zip(one.piece.files, one.versions, strict=True)
+        )
+        return {file.path: (file.size_bytes,) if self.of_many_machines else version for file, version in files}
 
     @property
     def input_bytes(self) -> int:
@@ -146,16 +169,20 @@ def make_plan(command: Command, vocab_size: int, of_many_machines: bool = False)
     tokens = _expected_tokens(command, [(number, Piece(tuple(of_input))) for number, of_input in enumerate(files_of)])
     dtype = id_dtype(vocab_size)
     bin_bits = min(MOST_BIN_BITS, math.ceil(math.log2(max(1.0, tokens * dtype.itemsize / BIN_BYTES))))
-    found = [(file.size_bytes,) for file in files] if of_many_machines else versions_of([file.path for file in files])
-    versions = dict(zip(files, found, strict=True))
+    versions = dict(zip(files, versions_of([file.path for file in files]), strict=True))
+    told = {file: (file.size_bytes,) for file in files} if of_many_machines else versions
     piece_bytes = _piece_bytes(sum(file.size_bytes for file in files))
     separator = keys_of(command.options).separator
     named = (
-        NamedPiece(_name(piece, versions, _encoding(command, number, bin_bits)), piece, number)
+        NamedPiece(_name(piece, told, _encoding(command, number, bin_bits)), piece, number, _versions(piece, versions))
         for number, of_input in enumerate(files_of)
         for piece in pieces(of_input, piece_bytes, separator)
     )
-    return Plan(command, tuple(named), Layout(bin_bits, dtype))
+    return Plan(command, tuple(named), Layout(bin_bits, dtype), of_many_machines)
+
+
+def _versions(piece: Piece, versions: Mapping[InputFile, Version]) -> tuple[Version, ...]:
+    return tuple(versions[file] for file in piece.files)
 
 
 def keys_of(options: RecordOptions) -> Keys:

@@ -5,7 +5,7 @@ import contextlib
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 from algpt2 import interrupts
 from algpt2.preparation.plan import Plan
@@ -18,6 +18,13 @@ Task = tuple[Any, ...]
 Do = Callable[..., Any]
 
 _worker: "tuple[Work, Any]"
+
+
+class Pool(Protocol):
+    """Whatever does tasks."""
+
+    def run(self, do: Do, tasks: Iterable[Task], report: Callable[[int], Any]) -> list[Any]:
+        """Returns what `do(work, report, *task)` returns for each task, in the order of the tasks."""
 
 
 class InProcess:
@@ -61,7 +68,7 @@ class InProcesses:
 
 
 @contextlib.contextmanager
-def workers(count: int, plan: Plan, tokenizer: Tokenizer, output: str) -> Iterator[InProcess | InProcesses]:
+def workers(count: int, plan: Plan, tokenizer: Tokenizer, output: str) -> Iterator[Pool]:
     """Yields what does tasks in so many processes; for one it is this process."""
     if count == 1:
         yield InProcess(Work(plan, tokenizer, output))

@@ -4,30 +4,26 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from algpt2 import storage
 from algpt2.config.options import COUNT, require
-from algpt2.config.records import LOSSY_PACKINGS, RecordOptions
+from algpt2.config.records import RecordOptions
 from algpt2.errors import UserError, shown
+from algpt2.preparation.beam import BeamJob, InBeam
 from algpt2.preparation.disk_space import require_room
-from algpt2.preparation.encoding import TRAIN, VAL, SplitCounts
+from algpt2.preparation.encoding import TRAIN, VAL
 from algpt2.preparation.exclusion import excluded_files
 from algpt2.preparation.mixture import Input, inputs_of
-from algpt2.preparation.outcome import Outcome, encoded_pieces, none_taken, outcome_of
-from algpt2.preparation.packing import record_count
+from algpt2.preparation.outcome import Outcome, outcome_of
 from algpt2.preparation.plan import Command, Part, Plan, make_plan
-from algpt2.preparation.pool import InProcess, InProcesses, workers
+from algpt2.preparation.pool import Pool, workers
+from algpt2.preparation.provenance import provenance_of, write_provenance
 from algpt2.preparation.removed_list import require_new, write_list
-from algpt2.preparation.work import KeptDocuments, PackedSplit, Report, Shards, Work
+from algpt2.preparation.stages import TooFewRecordsError, encode_pieces, found_documents, split_counts, write_shards
 from algpt2.preparation.work_folder import WorkFolder, opened_part, opened_work, require_new_or_unfinished
-from algpt2.progress import progress_bar
 from algpt2.records.manifest import Manifest, Split, counts, read_manifest, write_manifest
 from algpt2.text.tokenizer import Tokenizer
-
-SHARDS_OF = {TRAIN: "num_shards", VAL: "num_val_shards"}
 
 
 def make_tfrecords(
@@ -37,6 +33,7 @@ def make_tfrecords(
     options: RecordOptions,
     num_workers: int = 1,
     merge: bool = False,
+    beam_job: BeamJob | None = None,
 ) -> dict[str, Any]:
     """Writes `train-*` and `val-*` shards, the tokenizer's files and `manifest.json` to a new folder.
 
@@ -51,6 +48,7 @@ def make_tfrecords(
       options: how documents become records.
       num_workers: processes that share the work; 1 is this process alone.
       merge: whether `encode_part` has encoded the documents already, on other machines.
+      beam_job: where Apache Beam does the work, in the place of processes; None without it.
 
     Returns:
       The manifest's counts, and `tokens_per_second` of the whole run (all input tokens / wall-clock seconds).
@@ -62,25 +60,34 @@ def make_tfrecords(
     """
     start = time.perf_counter()
     plan, tokenizer = _planned(inputs, tokenizer_folder, output, options, num_workers, of_many_machines=merge)
-    with opened_work(output, plan.command) as folder, _tidied(plan, folder):
+    with opened_work(output, plan) as folder, _tidied(plan, folder):
         was_sealed = folder.is_sealed()
         if not was_sealed:
             require_room(plan, output)
             if merge:
                 _require_parts(plan, folder)
-            with workers(min(num_workers, len(plan.pieces)), plan, tokenizer, output) as pool:
-                _encode(plan, folder, pool)
-                found = {split: _found(plan, folder, pool, split) for split in (TRAIN, VAL)}
-                splits = _write(plan, folder, pool, found)
+            with _pool(num_workers, beam_job, plan, tokenizer, output) as pool:
+                encode_pieces(plan, folder, pool)
+                found = found_documents(plan, folder, pool)
+                splits = write_shards(plan, folder, pool, found)
             tokenizer.save(output)
             outcome = outcome_of(plan, folder, sum(of_split.taken for of_split in found.values()))
-            write_manifest(output, _manifest(plan, tokenizer, splits, outcome))
+            sources_sha256 = write_provenance(output, provenance_of(plan, folder))
+            write_manifest(output, _manifest(plan, tokenizer, splits, outcome, sources_sha256))
         if options.removed_documents is not None and not (was_sealed and storage.exists(options.removed_documents)):
             write_list(options.removed_documents, plan, folder)
         folder.delete()
     manifest = read_manifest(output)
     tokens = manifest.train.input_tokens + manifest.val.input_tokens
     return {**counts(manifest), "tokens_per_second": round(tokens / (time.perf_counter() - start))}
+
+
+def _pool(
+    num_workers: int, beam_job: BeamJob | None, plan: Plan, tokenizer: Tokenizer, output: str
+) -> contextlib.AbstractContextManager[Pool]:
+    if beam_job is not None:
+        return contextlib.nullcontext(InBeam(beam_job, plan, tokenizer, output))
+    return workers(min(num_workers, len(plan.pieces)), plan, tokenizer, output)
 
 
 def encode_part(
@@ -103,10 +110,10 @@ def encode_part(
     """
     plan, tokenizer = _planned(inputs, tokenizer_folder, output, options, num_workers, of_many_machines=True)
     mine = dataclasses.replace(plan, pieces=plan.pieces[part.index :: part.count])
-    with opened_part(output, plan.command, part) as folder:
+    with opened_part(output, plan, part) as folder:
         with workers(max(1, min(num_workers, len(mine.pieces))), mine, tokenizer, output) as pool:
-            _encode(mine, folder, pool)
-        found = _counts(mine, folder, TRAIN) + _counts(mine, folder, VAL)
+            encode_pieces(mine, folder, pool)
+        found = split_counts(mine, folder, TRAIN) + split_counts(mine, folder, VAL)
     return {"shard": str(part), "pieces": len(mine.pieces), **dataclasses.asdict(found)}
 
 
@@ -136,32 +143,6 @@ def _require_parts(plan: Plan, folder: WorkFolder) -> None:
         )
 
 
-class TooFewRecordsError(UserError):
-    """The documents fill too few records."""
-
-
-class _Found(NamedTuple):
-    """The documents of a split that are taken: their counts, those of each piece, and what is left without duplicates.
-
-    counts: of the documents.
-    taken: how many there are of each piece of the input, int64 (pieces,).
-    duplicate_documents, bin_sizes: of `KeptDocuments`; None where duplicates are not looked for.
-    """
-
-    counts: SplitCounts
-    taken: np.ndarray
-    duplicate_documents: int | None = None
-    bin_sizes: np.ndarray | None = None
-
-
-class _Packed(NamedTuple):
-    """What the documents of a split come to: their records, and what the packing loses (`Split`)."""
-
-    records: int
-    lost_tokens: int = 0
-    false_eos: int = 0
-
-
 @contextlib.contextmanager
 def _tidied(plan: Plan, folder: WorkFolder) -> Iterator[None]:
     """Deletes unfinished work after an error that came before any of it was worth keeping."""
@@ -176,105 +157,9 @@ def _tidied(plan: Plan, folder: WorkFolder) -> Iterator[None]:
         raise
 
 
-def _encode(plan: Plan, folder: WorkFolder, pool: InProcess | InProcesses) -> None:
-    todo = [number for number, named in enumerate(plan.pieces) if folder.encoded_piece(named.name) is None]
-    left = sum(plan.pieces[number].piece.size_bytes for number in todo)
-    with progress_bar("tokenising", "B", plan.input_bytes) as progress:
-        progress.update(plan.input_bytes - left)
-        pool.run(_encode_piece, [(number,) for number in todo], progress.update)
-
-
-def _encode_piece(work: Work, report: Report, number: int) -> None:
-    work.encode(number, report)
-
-
-def _write(plan: Plan, folder: WorkFolder, pool: InProcess | InProcesses, found: dict[str, _Found]) -> dict[str, Split]:
-    if not any(of_split.counts.documents for of_split in found.values()):
-        raise TooFewRecordsError(none_taken(plan, folder))
-    packed = {split: _packed(plan, pool, split, of_split.counts) for split, of_split in found.items()}
-    shards = {split: Shards(packed[split].records, getattr(plan.options, SHARDS_OF[split])) for split in found}
-    for split in found:
-        _check_records(split, packed[split].records, plan.options.seq_len, shards[split].count)
-    for split in found:
-        _write_split(plan, folder, pool, PackedSplit(split, shards[split], found[split].bin_sizes))
-    return {split: _entry(folder, split, found[split], packed[split], shards[split], plan) for split in found}
-
-
-def _counts(plan: Plan, folder: WorkFolder, split: str) -> SplitCounts:
-    return sum((piece.counts for piece in encoded_pieces(plan, folder, split)), SplitCounts())
-
-
-def _found(plan: Plan, folder: WorkFolder, pool: InProcess | InProcesses, split: str) -> _Found:
-    encoded = encoded_pieces(plan, folder, split)
-    if not plan.options.deduplicate:
-        taken = np.array([piece.counts.documents for piece in encoded])
-        return _Found(_counts(plan, folder, split), taken)
-    ranges = plan.layout.ranges() if any(piece.files for piece in encoded) else []
-    tasks = [(split, first_bin, end_bin) for first_bin, end_bin in ranges]
-    with progress_bar(f"comparing {split}", "bin", plan.layout.bins if tasks else 0) as progress:
-        kept = sum(pool.run(_count_kept, tasks, progress.update), KeptDocuments.none(len(plan.pieces)))
-    return _Found(kept.counts, kept.taken, kept.duplicates, kept.bin_sizes)
-
-
-def _count_kept(work: Work, report: Report, split: str, first_bin: int, end_bin: int) -> KeptDocuments:
-    return work.count_kept(split, first_bin, end_bin, report)
-
-
-def _packed(plan: Plan, pool: InProcess | InProcesses, split: str, found: SplitCounts) -> _Packed:
-    if plan.options.packing not in LOSSY_PACKINGS:
-        return _Packed(record_count(found.input_tokens, plan.options.seq_len))
-    if not found.documents:
-        return _Packed(0)
-    (losses,) = pool.run(_losses, [(split,)], lambda count: None)
-    return _Packed(*losses)
-
-
-def _losses(work: Work, report: Report, split: str) -> tuple[int, int, int]:
-    return work.losses(split)
-
-
-def _check_records(name: str, records: int, seq_len: int, num_shards: int) -> None:
-    """Raises `TooFewRecordsError` if there is less than one record for a shard."""
-    if records >= num_shards:
-        return
-    found = f"the {name} split has {records} of {seq_len} tokens"
-    remedy = "use a larger corpus, a smaller --seq_len or fewer --num_shards"
-    if name == VAL:
-        remedy = "use a larger corpus, a smaller --seq_len, or another --val_fraction (0 holds nothing out)"
-    raise TooFewRecordsError(f"a split must have at least {num_shards} records, one a shard, and {found}: {remedy}.")
-
-
-def _write_split(plan: Plan, folder: WorkFolder, pool: InProcess | InProcesses, split: PackedSplit) -> None:
-    shards = split.shards
-    todo = [index for index in range(shards.count) if folder.shard(plan, split.name, index) is None]
-    together = [todo] if plan.options.packing in LOSSY_PACKINGS else [[index] for index in todo]
-    tasks = [(split, indices) for indices in together]
-    with progress_bar(f"writing {split.name}", "record", shards.total) as progress:
-        progress.update(shards.total - sum(shards.size(index) for index in todo))
-        pool.run(_write_shards, tasks, progress.update)
-
-
-def _write_shards(work: Work, report: Report, split: PackedSplit, indices: list[int]) -> None:
-    work.write(split, indices, report)
-
-
-def _entry(folder: WorkFolder, split: str, found: _Found, packed: _Packed, shards: Shards, plan: Plan) -> Split:
-    entries = tuple(folder.shard(plan, split, index) for index in range(shards.count))
-    target_tokens = sum(shard.records for shard in entries) * plan.options.seq_len
-    return Split(
-        documents=found.counts.documents,
-        text_bytes=found.counts.text_bytes,
-        input_tokens=found.counts.input_tokens,
-        target_tokens=target_tokens,
-        tail_tokens=found.counts.input_tokens - target_tokens,
-        shards=entries,
-        lost_tokens=packed.lost_tokens,
-        false_eos=packed.false_eos,
-        duplicate_documents=found.duplicate_documents,
-    )
-
-
-def _manifest(plan: Plan, tokenizer: Tokenizer, splits: dict[str, Split], outcome: Outcome) -> Manifest:
+def _manifest(
+    plan: Plan, tokenizer: Tokenizer, splits: dict[str, Split], outcome: Outcome, sources_sha256: str
+) -> Manifest:
     options = plan.options
     return Manifest(
         seq_len=options.seq_len,
@@ -284,6 +169,7 @@ def _manifest(plan: Plan, tokenizer: Tokenizer, splits: dict[str, Split], outcom
         seed=options.seed,
         val_fraction=options.val_fraction,
         packing=options.packing,
+        sources_sha256=sources_sha256,
         **outcome._asdict(),
         **splits,
     )

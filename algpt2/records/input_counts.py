@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import re
+from collections.abc import Sequence
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +33,13 @@ class MixtureInput:
                 f"an input of its mixture has the weight {self.weight}, {self.documents} documents and "
                 f"{self.taken_documents} taken_documents"
             )
+
+
+def require_taken(mixture: Sequence[MixtureInput], documents: int) -> None:
+    """Raises `ValueError` unless as many documents were taken of all inputs as the splits have."""
+    taken = sum(one.taken_documents for one in mixture)
+    if taken != documents:
+        raise ValueError(f"its mixture has {taken} taken_documents, and its splits have {documents}")
 
 
 @dataclasses.dataclass(frozen=True)

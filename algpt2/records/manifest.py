@@ -11,10 +11,11 @@ from typing import Any
 from algpt2 import storage
 from algpt2.config.records import LOSSY_PACKINGS, PACKINGS, STREAM_PACKING
 from algpt2.errors import UserError
-from algpt2.records.input_counts import Exclusion, MixtureInput
+from algpt2.records.input_counts import Exclusion, MixtureInput, require_taken
 from algpt2.storage import json_files
 
 MANIFEST_NAME = "manifest.json"
+SOURCES_NAME = "sources.json"
 FORMAT_VERSION = 1
 CONTENT_HASH = "content_sha256"
 IDS_FORMAT = "ids"
@@ -28,7 +29,9 @@ REMEDY = "copy it again from where the data was made, or make it anew with data_
 class Shard:
     """One TFRecord file: its name in the folder, how many records it holds, its size and its checksum.
 
-    `target_bytes` is the UTF-8 size of the text that its target tokens spell, for bits per byte.
+    `target_bytes` is the UTF-8 size of the text that its target tokens spell, for bits per byte. `documents` is how
+    many documents begin in its records, an EOS at a record's last place not counted, which the next record has again.
+    None means that they were not counted, as in manifests of earlier versions.
 
     Raises:
       ValueError: a value is none that a shard can have.
@@ -39,14 +42,15 @@ class Shard:
     size_bytes: int
     crc32c: str
     target_bytes: int
+    documents: int | None = None
 
     def __post_init__(self) -> None:
         _require(
             _is_file_name(self.name),
             f"a shard's name is {self.name!r}, which is not the name of a file right in the folder",
         )
-        for field in ("records", "size_bytes", "target_bytes"):
-            _require_count(f"{field} of shard {self.name!r}", getattr(self, field))
+        for field in ("records", "size_bytes", "target_bytes", "documents"):
+            _require_count(f"{field} of shard {self.name!r}", getattr(self, field) or 0)
         _require_hexadecimal(f"crc32c of shard {self.name!r}", self.crc32c, digits=8)
 
 
@@ -94,6 +98,9 @@ class Split:
             self._require_text_to_fit()
         if None not in (self.tail_tokens, self.lost_tokens, self.false_eos):
             self._require_losses_to_fit()
+        if None not in (self.documents, self.false_eos, *(shard.documents for shard in self.shards)):
+            begun = sum(shard.documents for shard in self.shards) - self.false_eos
+            _require(begun <= self.documents, f"{begun} documents begin in shards of {self.documents} documents")
 
     @property
     def records(self) -> int:
@@ -139,7 +146,8 @@ class Manifest:
     `RecordOptions`, and so is `packing`; they are None for records made elsewhere. `skipped` says how much of the input
     was left out because it is no document, by kind; None means that nothing could be. `mixture` has the inputs that had
     weights; None means that each document was taken once. `exclusion` has what was left out because it is in evaluation
-    files too; None means that there were none to compare with.
+    files too; None means that there were none to compare with. `sources_sha256` is of the file that says what the
+    records were made of, the input's files among it; None means that there is no such file.
 
     Raises:
       ValueError: there is no such `record_format` or `packing`, a value is out of its range, or values contradict each
@@ -160,6 +168,7 @@ class Manifest:
     skipped: dict[str, int] | None = None
     mixture: tuple[MixtureInput, ...] | None = None
     exclusion: Exclusion | None = None
+    sources_sha256: str | None = None
 
     def __post_init__(self) -> None:
         if self.record_format not in RECORD_FORMATS:
@@ -176,6 +185,8 @@ class Manifest:
             f"its eos_id is {self.eos_id}, not the last of the {self.vocab_size} ids of its vocab_size",
         )
         _require_hexadecimal("tokenizer_sha256", self.tokenizer_sha256, digits=64)
+        if self.sources_sha256 is not None:
+            _require_hexadecimal("sources_sha256", self.sources_sha256, digits=64)
         if self.val_fraction is not None:
             _require(0 <= self.val_fraction < 1, f"its val_fraction is {self.val_fraction}, not from 0 to below 1")
         for name, split in (("train", self.train), ("val", self.val)):
@@ -190,15 +201,9 @@ class Manifest:
                 f"its {name} has {split.lost_tokens} lost_tokens and {split.false_eos} false_eos with the packing "
                 f"{self.packing}",
             )
-        self._require_mixture_to_fit()
+        if None not in (self.mixture, self.train.documents, self.val.documents):
+            require_taken(self.mixture, self.train.documents + self.val.documents)
         _require_each_once([shard.name for shard in (*self.train.shards, *self.val.shards)])
-
-    def _require_mixture_to_fit(self) -> None:
-        """Compares what was taken of the inputs with what the splits have."""
-        if self.mixture is None or None in (self.train.documents, self.val.documents):
-            return
-        taken, documents = sum(one.taken_documents for one in self.mixture), self.train.documents + self.val.documents
-        _require(taken == documents, f"its mixture has {taken} taken_documents, and its splits have {documents}")
 
     def to_json(self) -> str:
         """Returns the file's text, which ends in the SHA-256 of its own content."""

@@ -75,7 +75,7 @@ class RunRequest:
             raise UserError(
                 "--model_dir must name a folder that all workers see where TF_CONFIG is set, and it was not given."
             )
-        name = self.flags.config_path or self.flags.model_type or "run"
+        name = self.flags.recipe or self.flags.config_path or self.flags.model_type or "run"
         return f"{DEFAULT_PARENT}/{_stem(name)}-{self._now():%Y%m%d-%H%M%S}"
 
     def model_config(self) -> GPTConfig:
@@ -178,4 +178,4 @@ def _stem(name_or_path: str) -> str:
     path = name_or_path.rstrip("/")
     if storage.base_name(path) == CONFIG_NAME:
         path = storage.parent(path)
-    return storage.base_name(path).removesuffix(".json").strip(".") or "run"
+    return storage.base_name(path).removesuffix(".json").removesuffix(".toml").strip(".") or "run"

@@ -1,4 +1,4 @@
-"""Write the pages of docs/reference from the code: every flag of every script, and every preset.
+"""Write the pages of docs/reference from the code: every flag of every script, every preset, and every recipe.
 
 With --check nothing is written, and the exit status is 2 if a page does not say what the code says.
 """
@@ -23,9 +23,11 @@ from algpt2.config.training import TrainConfig
 from algpt2.errors import UserError
 from algpt2.model.sizes import training_flops_per_token
 from algpt2.preflight.memory_estimate import checkpoint_bytes
+from algpt2.runs.recipes import Recipe, read_recipe, recipe_names
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
+RECIPES = str(REPOSITORY / "recipes")
 # In the order in which a newcomer meets them.
 FOLDERS_OF_SCRIPTS = ("data_tools", ".", "eval", "ablations", "benchmarks", "docs/reference")
 MADE_BY = "<!-- Made by `python docs/reference/generate.py`: edit the code, not this page. -->"
@@ -51,12 +53,31 @@ backward pass at the preset's own `seq_len`, by the formula of `training_flops_p
 (`algpt2/model/sizes.py`): sharing saves memory and no arithmetic.
 """
 
+RECIPES_INTRODUCTION = """\
+Published training runs as one command each: the files of `recipes/`, which
+`train_tfrecords.py --recipe NAME` takes by name. Its flags stand in front of those on the command
+line, which win. `--dry_run` prints what results, and `--rehearse POD` compiles its step for a TPU
+that is not there.
+
+```
+python train_tfrecords.py --recipe gpt2-fineweb-edu --train_path gs://bucket/records \\
+    --val_path gs://bucket/records --model_dir gs://bucket/gpt2-fineweb-edu --tpu local
+```
+
+**No recipe was run at its size here**: nobody has a TPU. A test plans each one and holds its number
+of parameters and tokens against the source's.
+"""
+
 
 def main(argv: Sequence[str]) -> int:
     """Writes the pages that the code has outrun, or with --check refuses them, and prints their names."""
     arguments = parse(argv)
     folder = Path(arguments.folder)
-    pages = {folder / "flags.md": flags_page(parsers_of_scripts()), folder / "presets.md": presets_page()}
+    pages = {
+        folder / "flags.md": flags_page(parsers_of_scripts()),
+        folder / "presets.md": presets_page(),
+        folder / "recipes.md": recipes_page(),
+    }
     stale = [path for path, text in pages.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     if arguments.check and stale:
         names = ", ".join(path.name for path in stale)
@@ -125,6 +146,40 @@ def presets_page() -> str:
         ),
     ]
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+
+
+def recipes_page() -> str:
+    """Returns the page of all recipes: what they come to, and what is known of each."""
+    recipes = {name: read_recipe(name, RECIPES) for name in recipe_names(RECIPES)}
+    head = ("recipe", "model", "parameters", "batch", "row", "tokens", "pod")
+    parts = [
+        *(MADE_BY, "# Recipes", RECIPES_INTRODUCTION),
+        _table(head, [_recipe_row(name, recipe) for name, recipe in recipes.items()]),
+    ]
+    for name, recipe in recipes.items():
+        facts = (("Source", recipe.source), ("Data", recipe.data), ("Published", recipe.published))
+        facts += (("What differs", recipe.differs),)
+        parts += [f"## {name}", *(f"**{title}.** {text}" for title, text in facts)]
+        parts += ["```\n" + "\n".join(f"{flag} = {value}" for flag, value in recipe.flags.items()) + "\n```"]
+    return "\n\n".join(_wrapped(part) for part in parts) + "\n"
+
+
+def _recipe_row(name: str, recipe: Recipe) -> tuple[object, ...]:
+    flags = recipe.flags
+    config = GPTConfig.from_preset(flags["config_path"])
+    row_tokens, batch = config.seq_len, flags["batch_size"]
+    tokens = f"{flags['steps'] * batch * row_tokens / 1e9:.2f}e9" if "steps" in flags else f"{flags['epochs']:g} epochs"
+    return name, flags["config_path"], f"{config.parameter_count():,}", batch, row_tokens, tokens, recipe.pod
+
+
+def _wrapped(part: str) -> str:
+    """Breaks the lines of a paragraph of one line, so that they fit a document."""
+    text = part.strip("\n")
+    return (
+        text
+        if "\n" in text or text.startswith(("|", "#", "<"))
+        else "\n".join(textwrap.wrap(text, 98, break_on_hyphens=False, break_long_words=False))
+    )
 
 
 def _groups(parser: argparse.ArgumentParser) -> Iterator[tuple[str, list[argparse.Action]]]:

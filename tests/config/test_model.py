@@ -30,6 +30,14 @@ PUBLISHED = {
     "algpt2-large": (36, 1280, 20, 128, True, 0.1, 26_573_056),
     "algpt2-xl": (48, 1600, 25, 128, True, 0.1, 37_719_296),
 }
+# The models of the recipes that are no GPT-2 of OpenAI: n_layer, d_model, n_head, vocab_size, seq_len, parameters.
+OF_RECIPES = {
+    "gpt2-50304": (12, 768, 12, 50304, 1024, 124_475_904),
+    "alibi-580m": (18, 1536, 12, 50304, 1024, 587_237_376),
+    "decoder-89m": (12, 512, 8, 50257, 256, 89_423_872),
+    "decoder-304m": (16, 1024, 16, 50257, 256, 304_730_112),
+    "decoder-1b": (24, 1728, 18, 50257, 128, 1_034_415_360),
+}
 # Ours: an ALGPT-2 of 2020 with what a study confirmed, which is a gain for each column of the tables and no more.
 SECOND_VERSIONS = {f"algpt2-v2{size}": f"algpt2{size}" for size in ("", "-medium", "-large", "-xl", "-tiny")}
 TINY = ("gpt2-tiny", "algpt2-tiny", "algpt2-v2-tiny")
@@ -45,6 +53,13 @@ def test_a_published_model_has_its_shape_and_exactly_its_parameters(name):
     assert config.model_type == ("algpt2" if name.startswith("algpt2") else "gpt2")
 
 
+@pytest.mark.parametrize("name", OF_RECIPES)
+def test_a_model_of_a_recipe_has_its_shape_and_exactly_its_parameters(name):
+    config = GPTConfig.from_preset(name)
+    shape = (config.n_layer, config.d_model, config.n_head, config.vocab_size, config.seq_len)
+    assert (*shape, config.parameter_count()) == OF_RECIPES[name]
+
+
 @pytest.mark.parametrize(("name", "of_2020"), SECOND_VERSIONS.items())
 def test_a_second_version_differs_in_scale_and_dropout_alone(name, of_2020):
     config, older = GPTConfig.from_preset(name), GPTConfig.from_preset(of_2020)
@@ -52,8 +67,8 @@ def test_a_second_version_differs_in_scale_and_dropout_alone(name, of_2020):
     assert config.parameter_count() == older.parameter_count() + config.embedding_size
 
 
-def test_the_presets_are_the_published_models_their_second_versions_and_tiny_ones():
-    assert preset_names() == sorted({*PUBLISHED, *SECOND_VERSIONS, *TINY})
+def test_the_presets_are_the_published_models_second_versions_and_tiny_ones():
+    assert preset_names() == sorted({*PUBLISHED, *OF_RECIPES, *SECOND_VERSIONS, *TINY})
     assert (
         GPTConfig.from_preset("gpt2-tiny").model_type,
         GPTConfig.from_preset("algpt2-tiny").model_type,

@@ -31,7 +31,7 @@ def test_the_committed_pages_are_those_that_the_code_gives(reference):
 
 def test_a_page_that_differs_or_is_missing_is_refused_by_check_and_written_without(reference, tmp_path):
     written = call(reference["main"], ["--folder", str(tmp_path)]).result["written"]
-    assert [Path(path).name for path in written] == ["flags.md", "presets.md"]
+    assert [Path(path).name for path in written] == ["flags.md", "presets.md", "recipes.md"]
     assert call(reference["main"], ["--folder", str(tmp_path)]).result == {"written": []}
     page = tmp_path / "presets.md"
     page.write_text(page.read_text().replace("124,439,808", "124,439,809"))

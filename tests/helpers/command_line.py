@@ -6,10 +6,12 @@ import io
 import json
 import re
 from pathlib import Path
+from unittest import mock
 
 from places import REPOSITORY
 
 from algpt2 import cli
+from algpt2.devices import wheels
 
 DEMO, TOKENIZER = "data_tools/make_demo_corpus.py", "data_tools/train_tokenizer.py"
 RECORDS, INSPECT = "data_tools/make_tfrecords.py", "data_tools/inspect_tfrecords.py"
@@ -85,10 +87,18 @@ def to_arguments(flags, places):
     return arguments
 
 
+def without_xla():
+    """Lets the scripts that the block calls compile nothing by XLA, as with the TPU's wheel: it takes seconds a graph.
+
+    Scripts as processes do (`test_cli_processes.py`), and the tests of what scores and generates do.
+    """
+    return mock.patch.object(wheels, "has_host_compiler", return_value=False)
+
+
 def call(main, arguments) -> Outcome:
-    """Runs a script's main in this process, as `algpt2.cli.run` does."""
+    """Runs a script's main in this process, as `algpt2.cli.run` does, but `without_xla`."""
     stdout, stderr = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+    with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr), without_xla():
         try:
             status = cli.exit_status(main, arguments)
         except SystemExit as ended:  # argparse
