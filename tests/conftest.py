@@ -52,7 +52,7 @@ GROUPS = {
     # Every tool's output, of the fixture `pipeline`.
     "pipeline": "test_cli_processes test_cli test_cli_errors test_cli_special_files test_cli_cloud_errors "
     "test_absurd_numbers test_full_disk test_generate test_original_flags test_text_scripts test_longer_text "
-    "test_zero_shot_commands test_start_checks test_long_rows test_averaging test_opened test_convert",
+    "test_zero_shot_commands test_request test_start_checks test_long_rows test_averaging test_opened test_convert",
     # PyTorch and what stands on it, imported for half a minute.
     "peers": "test_beside_lm_eval test_harness_reference test_documented_loop test_to_huggingface "
     "test_from_huggingface test_huggingface_config test_huggingface test_to_keras_hub test_windows test_sampling "
