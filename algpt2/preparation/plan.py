@@ -83,7 +83,7 @@ class NamedPiece:
     Attributes:
       name: which no other content and no other encoding has.
       piece: of the input.
-      versions: of its files, on this machine.
+      versions: of its files, by which they are told from changed ones.
     """
 
     name: str
@@ -130,10 +130,11 @@ class Plan:
     @property
     def told_versions(self) -> dict[str, Version]:
         """The paths of the files, each with that by which it is told from a changed one, on any of the machines."""
-        files = (
-            (file, version) for one in self.pieces for file, version in zip(one.piece.files, one.versions, strict=True)
-        )
-        return {file.path: (file.size_bytes,) if self.of_many_machines else version for file, version in files}
+        return {
+            file.path: version
+            for one in self.pieces
+            for file, version in zip(one.piece.files, one.versions, strict=True)
+        }
 
     @property
     def input_bytes(self) -> int:
@@ -157,12 +158,12 @@ def make_plan(command: Command, vocab_size: int, of_many_machines: bool = False)
     tokens = _text_bytes(Piece(tuple(files))) * TOKENS_PER_BYTE
     dtype = id_dtype(vocab_size)
     bin_bits = min(MOST_BIN_BITS, math.ceil(math.log2(max(1.0, tokens * dtype.itemsize / BIN_BYTES))))
-    versions = dict(zip(files, versions_of([file.path for file in files]), strict=True))
-    told = {file: (file.size_bytes,) for file in files} if of_many_machines else versions
+    found = [(file.size_bytes,) for file in files] if of_many_machines else versions_of([file.path for file in files])
+    versions = dict(zip(files, found, strict=True))
     piece_bytes = _piece_bytes(sum(file.size_bytes for file in files))
     cut = pieces(files, piece_bytes, keys_of(command.options).separator)
     named = (
-        NamedPiece(_name(piece, told, command, bin_bits), piece, tuple(versions[file] for file in piece.files))
+        NamedPiece(_name(piece, versions, command, bin_bits), piece, tuple(versions[file] for file in piece.files))
         for piece in cut
     )
     return Plan(command, tuple(named), Layout(bin_bits, dtype), of_many_machines)
