@@ -93,7 +93,7 @@ class NamedPiece:
       name: which no other content and no other encoding has.
       piece: its files, or its part of one.
       input: the number of the input that it is of, among those of the command.
-      versions: of its files, on this machine.
+      versions: of its files, by which they are told from changed ones.
     """
 
     name: str
@@ -141,10 +141,11 @@ class Plan:
     @property
     def told_versions(self) -> dict[str, Version]:
         """The paths of the files, each with that by which it is told from a changed one, on any of the machines."""
-        files = (
-            (file, version) for one in self.pieces for file, version in zip(one.piece.files, one.versions, strict=True)
-        )
-        return {file.path: (file.size_bytes,) if self.of_many_machines else version for file, version in files}
+        return {
+            file.path: version
+            for one in self.pieces
+            for file, version in zip(one.piece.files, one.versions, strict=True)
+        }
 
     @property
     def input_bytes(self) -> int:
@@ -169,20 +170,16 @@ def make_plan(command: Command, vocab_size: int, of_many_machines: bool = False)
     tokens = _expected_tokens(command, [(number, Piece(tuple(of_input))) for number, of_input in enumerate(files_of)])
     dtype = id_dtype(vocab_size)
     bin_bits = min(MOST_BIN_BITS, math.ceil(math.log2(max(1.0, tokens * dtype.itemsize / BIN_BYTES))))
-    versions = dict(zip(files, versions_of([file.path for file in files]), strict=True))
-    told = {file: (file.size_bytes,) for file in files} if of_many_machines else versions
+    found = [(file.size_bytes,) for file in files] if of_many_machines else versions_of([file.path for file in files])
+    versions = dict(zip(files, found, strict=True))
     piece_bytes = _piece_bytes(sum(file.size_bytes for file in files))
     separator = keys_of(command.options).separator
     named = (
-        NamedPiece(_name(piece, told, _encoding(command, number, bin_bits)), piece, number, _versions(piece, versions))
+        _named(piece, number, versions, _encoding(command, number, bin_bits))
         for number, of_input in enumerate(files_of)
         for piece in pieces(of_input, piece_bytes, separator)
     )
     return Plan(command, tuple(named), Layout(bin_bits, dtype), of_many_machines)
-
-
-def _versions(piece: Piece, versions: Mapping[InputFile, Version]) -> tuple[Version, ...]:
-    return tuple(versions[file] for file in piece.files)
 
 
 def keys_of(options: RecordOptions) -> Keys:
@@ -194,9 +191,13 @@ def keys_of(options: RecordOptions) -> Keys:
     return Keys(options.text_key, separator=Separator.of(options.document_separator))
 
 
-def _name(piece: Piece, versions: Mapping[InputFile, Version], encoding: list[Any]) -> str:
-    """Returns a hash of all that an encoded piece depends on: another seq_len or number of shards changes nothing."""
-    return _hash([dataclasses.asdict(piece), [versions[file] for file in piece.files], encoding])
+def _named(piece: Piece, number: int, versions: Mapping[InputFile, Version], encoding: list[Any]) -> NamedPiece:
+    """Returns a piece of an input by a hash of all that it depends on once it is encoded.
+
+    Another seq_len or number of shards changes nothing of the name.
+    """
+    of_piece = tuple(versions[file] for file in piece.files)
+    return NamedPiece(_hash([dataclasses.asdict(piece), of_piece, encoding]), piece, number, of_piece)
 
 
 def _encoding(command: Command, number: int, bin_bits: int) -> list[Any]:

@@ -22,9 +22,9 @@ def verify(folder: str) -> dict[str, Any]:
 
     Compared are each shard's size and CRC32C, the number of its records, the documents that begin in them and, by the
     tokenizer, the bytes that its targets spell; each record's format, length and ids; the hash of `sources.json`; and
-    the tokenizer's hash and size. The number of target tokens
-    follows, because a manifest whose target tokens are not records x seq_len is refused. What the documents were cannot
-    be told from records: their number, their bytes and the tail are taken as they are.
+    the tokenizer's hash and size. The number of target tokens follows, because a manifest whose target tokens are not
+    records x seq_len is refused. What the documents were cannot be told from records: their number, their bytes and the
+    tail are taken as they are.
 
     Args:
       folder: what make_tfrecords.py made or index_tfrecords.py indexed, on disk or gs://.
