@@ -13,6 +13,7 @@ from algpt2.config.options import add_options, given_options
 from algpt2.config.records import RecordOptions
 from algpt2.errors import UserError
 from algpt2.preparation.beam import job_of
+from algpt2.preparation.mixture import weighted_inputs
 from algpt2.preparation.plan import Part
 from algpt2.preparation.preparation import encode_part, make_tfrecords
 from algpt2.processes import available_cpus
@@ -24,7 +25,8 @@ def main(argv: Sequence[str]) -> int:
     options = RecordOptions(**given_options(arguments, RecordOptions))
     beam_job = job_of(arguments.beam_runner, arguments.beam_option)
     num_workers = _num_workers(arguments)
-    work = (arguments.input, arguments.tokenizer, arguments.output, options, num_workers)
+    inputs = weighted_inputs(arguments.input, arguments.weight or ())
+    work = (inputs, arguments.tokenizer, arguments.output, options, num_workers)
     if arguments.shard is None:
         cli.print_json(make_tfrecords(*work, arguments.merge, beam_job))
     else:
@@ -40,8 +42,21 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def build_parser() -> argparse.ArgumentParser:
     """Returns the parser of this script's flags."""
     parser = cli.argument_parser(__doc__)
-    input_help = "files, folders or patterns of documents, on disk or gs://"
-    parser.add_argument("--input", nargs="+", required=True, metavar="PATH", help=input_help)
+    parser.add_argument(
+        "--input",
+        nargs="+",
+        action="append",
+        required=True,
+        metavar="PATH",
+        help="files, folders or patterns of documents, on disk or gs://; may be repeated",
+    )
+    parser.add_argument(
+        "--weight",
+        type=float,
+        action="append",
+        help="how often each document of an --input is taken: 2 is twice, 0.5 a half of them; one for each --input, or "
+        "none at all",
+    )
     parser.add_argument(
         "--tokenizer", required=True, metavar="DIR", help="made by train_tokenizer.py, or GPT-2's files"
     )

@@ -29,9 +29,10 @@ def main(argv: Sequence[str]) -> int:
 
     if arguments.repair:
         num_workers = available_cpus() if arguments.num_workers is None else arguments.num_workers
-        cli.print_json(repair(arguments.input, arguments.sources or (), num_workers, arguments.encoder))
+        told = arguments.sources or (), num_workers, arguments.encoder, arguments.exclude_ngrams or ()
+        cli.print_json(repair(arguments.input, *told))
     else:
-        for name in ("sources", "num_workers", "encoder"):
+        for name in ("sources", "num_workers", "encoder", "exclude_ngrams"):
             if getattr(arguments, name):
                 raise UserError(f"--{name} is for --repair, which was not given: give both or neither.")
         cli.print_json(verify(arguments.input))
@@ -51,9 +52,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--sources",
         nargs="+",
+        action="append",
         metavar="PATH",
-        help="--repair: what --input of make_tfrecords.py named, where it lies now (default: where it was)",
+        help="--repair: what --input of make_tfrecords.py named, where it lies now; once for each --input that had a "
+        "--weight (default: where it was)",
     )
+    ngrams_help = "--repair: the files of --exclude_ngrams, where they lie now (default: where they were)"
+    parser.add_argument("--exclude_ngrams", nargs="+", metavar="PATH", help=ngrams_help)
     workers_help = "--repair: processes that share the work (default: one for each CPU)"
     parser.add_argument("--num_workers", type=int, help=workers_help)
     encoder_help = "--repair: the library that makes ids; all make the same (default: the one that made the records)"

@@ -156,4 +156,5 @@ def test_the_memory_benchmark_prints_what_a_preparation_takes(tmp_path, capsys):
     assert memory.main([*flags, "--megabytes", "1"]) == 0
     found = json.loads(capsys.readouterr().out)["make_tfrecords"]
     assert found["ratio"] == 1
-    assert 20 < found["megabytes"]["1"] < 2000
+    # No upper bound: a process that a large one starts counts what that one held.
+    assert found["megabytes"]["1"] > 20

@@ -35,6 +35,13 @@ class RecordOptions:
     on_error: str = option(
         STOP, "what is done with input that is no document; skip leaves it out, and counts it by kind", (STOP, SKIP)
     )
+    exclude_ngrams: tuple[str, ...] = option(
+        (), "evaluation files; documents that share an n-gram of words with one are left out, and counted"
+    )
+    ngram_words: int = option(13, "how many words in a row are an n-gram of --exclude_ngrams")
+    removed_documents: str | None = option(
+        None, "new file, on disk or gs://: a JSON line for each document that is left out, with file, number and reason"
+    )
     packing: str = option(
         STREAM_PACKING,
         "how records are cut: stream loses nothing; best-fit begins each with a document, and crops some; legacy loses "
@@ -56,6 +63,11 @@ class RecordOptions:
             raise UserError(f"val_fraction must be from 0 to below 1, received {self.val_fraction}: 0.05 is usual.")
         require(self.encoder in ENCODERS, "encoder", f"one of {', '.join(ENCODERS)}", self.encoder)
         require(self.on_error in (STOP, SKIP), "on_error", f"{STOP} or {SKIP}", self.on_error)
+        require(COUNT.holds(self.ngram_words), "ngram_words", COUNT.text, self.ngram_words)
+        if not self.exclude_ngrams and self.ngram_words != RecordOptions.ngram_words:
+            raise UserError(
+                "ngram_words needs files of --exclude_ngrams, and there are none: add some, or leave it out."
+            )
         require(self.packing in PACKINGS, "packing", f"one of {', '.join(PACKINGS)}", self.packing)
         require(self.format in FORMATS, "format", f"one of {', '.join(FORMATS)}", self.format)
         if self.format == DOCUMENTS_FORMAT and self.packing != STREAM_PACKING:

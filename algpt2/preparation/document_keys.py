@@ -18,9 +18,15 @@ def is_held_out(digest: bytes, val_fraction: float) -> bool:
     return int.from_bytes(place, "big") < val_fraction * 2**64
 
 
-def order_key(digest: bytes, seed: int) -> bytes:
-    """Returns the 16 bytes by which documents are sorted, which is their shuffled order."""
-    content = f"{seed}:".encode() + digest
+def order_key(digest: bytes, seed: int, copy: int = 0) -> bytes:
+    """Returns the 16 bytes by which documents are sorted, which is their shuffled order.
+
+    Args:
+      digest: of the document, as `content_digest` gives it.
+      seed: another gives another order.
+      copy: 0 is the document itself, 1 its second copy; each has a place of its own in the order.
+    """
+    content = f"{seed}:".encode() + digest + (f":{copy}".encode() if copy else b"")
     return hashlib.blake2b(content, digest_size=KEY_BYTES, person=b"algpt2-shuffle").digest()
 
 

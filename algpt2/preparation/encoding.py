@@ -1,20 +1,24 @@
 """Encodes a piece of the input into sorted files of documents, one or more for each split."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
 from algpt2 import storage
-from algpt2.config.records import SKIP, RecordOptions
+from algpt2.config.records import SKIP
 from algpt2.preparation.document_keys import content_digest, is_held_out, key_array, order_key
-from algpt2.preparation.plan import keys_of
-from algpt2.preparation.sorted_documents import Documents, Layout, write_sorted
-from algpt2.text.documents import Document, documents_of_piece
+from algpt2.preparation.entries import Entries, Entry
+from algpt2.preparation.exclusion import ngrams_of
+from algpt2.preparation.mixture import Input
+from algpt2.preparation.plan import NamedPiece, Plan, keys_of
+from algpt2.preparation.removed_entries import NGRAM, REMOVED_SUFFIX, WEIGHT, RemovedEntries
+from algpt2.preparation.sorted_documents import MARK_DTYPE, Documents, Layout, write_sorted
 from algpt2.text.encoders import create_encoder
-from algpt2.text.faults import FaultCounts
-from algpt2.text.input_files import Piece
+from algpt2.text.faults import FaultCounts, InputFault
+from algpt2.text.ngrams import Ngrams
 from algpt2.text.read_parts import ReadPart
 from algpt2.text.tokenizer import Tokenizer
 
@@ -51,8 +55,12 @@ class EncodedPiece:
     """What a piece of the input came to.
 
     Attributes:
-      train, val: its splits.
+      train: the documents of this split that are taken, as often as they are.
+      val: those of this one.
       parts: what was read of its files.
+      entries: how many documents and faults there are in each of its files, or in its part of one.
+      excluded: how many documents are left out because of their n-grams.
+      removed: whether there is a file of what is left out.
       skipped: how many faults were skipped, by kind.
       first_skipped: what the first of each kind says.
     """
@@ -60,53 +68,115 @@ class EncodedPiece:
     train: EncodedSplit
     val: EncodedSplit
     parts: tuple[ReadPart, ...]
+    entries: tuple[int, ...]
+    excluded: int
+    removed: bool
     skipped: dict[str, int] = dataclasses.field(default_factory=dict)
     first_skipped: dict[str, str] = dataclasses.field(default_factory=dict)
 
+    @property
+    def documents(self) -> int:
+        """How many documents there are in the input, each once."""
+        return sum(self.entries) - sum(self.skipped.values())
+
 
 class PieceEncoder:
-    """Encodes pieces with one tokenizer into one folder."""
+    """Encodes the pieces of a plan with one tokenizer into one folder."""
 
-    def __init__(self, tokenizer: Tokenizer, options: RecordOptions, layout: Layout, folder: str):
-        self._encoder = create_encoder(options.encoder, tokenizer)
+    def __init__(self, plan: Plan, tokenizer: Tokenizer, folder: str):
+        self._encoder = create_encoder(plan.options.encoder, tokenizer)
         byte_lengths = tokenizer.token_byte_lengths()
         self._byte_lengths = byte_lengths.astype(np.min_scalar_type(byte_lengths.max()))
-        self._options = options
-        self._layout = layout
+        self._plan = plan
+        self._options = plan.options
         self._folder = folder
 
-    def encode(self, name: str, piece: Piece, on_bytes: Callable[[int], Any]) -> EncodedPiece:
+    def encode(self, named: NamedPiece, on_bytes: Callable[[int], Any]) -> EncodedPiece:
         """Writes the files of a piece, whose names begin with its own, and returns what is in them.
 
         Args:
-          name: of the piece.
-          piece: of the input.
+          named: the piece of the input.
           on_bytes: called with the number of stored bytes read since the last call.
 
         Raises:
-          UserError: the piece holds what is no document, or the encoder gives other ids than the tokenizer.
+          UserError: the piece holds what is no document, a file of `exclude_ngrams` has changed, or the encoder gives
+            other ids than the tokenizer.
           RuntimeError: the ids of a text do not spell it, so the tokenizer is broken.
         """
-        splits = {split: _SplitFiles(f"{name}-{split}", self._layout, self._folder) for split in (TRAIN, VAL)}
-        faults, parts = FaultCounts(), []
-        on_fault = faults.add if self._options.on_error == SKIP else None
-        for batch in _batches(documents_of_piece(piece, keys_of(self._options), on_bytes, on_fault, parts.append)):
-            self._encode_batch(batch, splits)
-        train, val = (splits[split].close() for split in (TRAIN, VAL))
-        return EncodedPiece(train, val, tuple(parts), faults.counts, faults.first)
+        layout, source = self._plan.layout, self._plan.command.inputs[named.input]
+        splits = {split: _SplitFiles(f"{named.name}-{split}", layout, self._folder) for split in (TRAIN, VAL)}
+        faults, removed, parts = FaultCounts(), RemovedEntries(), []
 
-    def _encode_batch(self, batch: list[Document], splits: "dict[str, _SplitFiles]") -> None:
-        ids, lengths = self._encoder.encode_arrays([document.text for document in batch])
-        sizes = np.array([len(document.utf8) for document in batch], dtype=np.int64)
-        ends = np.cumsum(lengths, dtype=np.int64)
-        self._require_spelling(ids, ends, sizes)
-        ids = ids.astype(self._layout.dtype, copy=False)
-        digests = [content_digest(document.utf8) for document in batch]
+        def on_fault(entry: int, fault: InputFault) -> None:
+            faults.add(fault)
+            removed.add([entry], fault.kind)
+
+        skipping = on_fault if self._options.on_error == SKIP else None
+        entries = Entries(named.piece, keys_of(self._options), on_bytes, skipping, parts.append)
+        for batch in _batches(self._without_excluded(entries.documents(), removed)):
+            untaken = self._encode_batch(batch, source, splits)
+            if not self._options.deduplicate:  # Else the first with the text decides.
+                removed.add(untaken, WEIGHT)
+        train, val = (splits[split].close() for split in (TRAIN, VAL))
+        stored, excluded = self._put(removed, named.name), removed.count(NGRAM)
+        read = tuple(parts), tuple(entries.counts)
+        return EncodedPiece(train, val, *read, excluded, stored, faults.counts, faults.first)
+
+    @functools.cached_property
+    def _ngrams(self) -> Ngrams:
+        return ngrams_of(self._plan.command.excluded_files, self._options.ngram_words)
+
+    def _without_excluded(self, entries: Iterator[Entry], removed: RemovedEntries) -> Iterator[Entry]:
+        if not self._plan.command.excluded_files:
+            yield from entries
+            return
+        for entry in entries:
+            if self._ngrams.are_shared_with(entry.document.text):
+                removed.add([entry.number], NGRAM)
+            else:
+                yield entry
+
+    def _put(self, removed: RemovedEntries, name: str) -> bool:
+        """Returns whether there is a file of what was left out: if it is to be listed, and there is something."""
+        is_stored = bool(removed) and self._options.removed_documents is not None
+        if is_stored:
+            removed.write(storage.join(self._folder, f"{name}{REMOVED_SUFFIX}"))
+        return is_stored
+
+    def _encode_batch(self, batch: list[Entry], source: Input, splits: "dict[str, _SplitFiles]") -> list[int]:
+        """Hands documents to their splits; returns the numbers of those that the input's weight does not take."""
+        digests = [content_digest(entry.document.utf8) for entry in batch]
         held_out = np.array([is_held_out(digest, self._options.val_fraction) for digest in digests])
-        keys = key_array([order_key(digest, self._options.seed) for digest in digests])
-        for name, chosen in ((TRAIN, ~held_out), (VAL, held_out)):
-            chosen_ids = ids if chosen.all() else ids[np.repeat(chosen, lengths)]
-            splits[name].add(Documents(keys[chosen], lengths[chosen], chosen_ids), int(sizes[chosen].sum()))
+        keys = self._keys(digests, 0)
+        is_taken = source.is_taken(keys, 0)  # What is not taken once is not taken at all.
+        ids, lengths = self._encoded(batch, is_taken)
+        sizes = np.array([len(entry.document.utf8) for entry in batch], dtype=np.int64)
+        self._require_spelling(ids, np.cumsum(lengths, dtype=np.int64), np.where(is_taken, sizes, 0))
+        ids = ids.astype(self._plan.layout.dtype, copy=False)
+        marks = np.zeros(len(batch), MARK_DTYPE)
+        marks["entry"] = [entry.number for entry in batch]
+        # Which of the documents with one text is the first is not known here, so each leaves a mark for every copy.
+        copies = self._plan.command.copies if self._options.deduplicate else source.copies
+        for copy in range(copies):
+            keys = self._keys(digests, copy) if copy else keys
+            marks["copy"], marks["is_taken"] = copy, source.is_taken(keys, copy)
+            documents = _without_untaken_ids(Documents(keys, lengths, ids, marks))
+            stored = marks["is_taken"] | self._options.deduplicate
+            for name, of_split in ((TRAIN, ~held_out), (VAL, held_out)):
+                splits[name].add(documents.chosen(of_split & stored), sizes[of_split & marks["is_taken"]])
+        return marks["entry"][~is_taken].tolist()
+
+    def _keys(self, digests: list[bytes], copy: int) -> np.ndarray:
+        return key_array([order_key(digest, self._options.seed, copy) for digest in digests])
+
+    def _encoded(self, batch: list[Entry], is_taken: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the ids of all documents that are taken at least once, and how many each document has."""
+        texts = [entry.document.text for entry, taken in zip(batch, is_taken, strict=True) if taken]
+        lengths = np.zeros(len(batch), np.uint32)
+        if not texts:
+            return np.empty(0, self._plan.layout.dtype), lengths
+        ids, lengths[is_taken] = self._encoder.encode_arrays(texts)
+        return ids, lengths
 
     def _require_spelling(self, ids: np.ndarray, ends: np.ndarray, sizes: np.ndarray) -> None:
         byte_lengths = _looked_up(self._byte_lengths, ids)
@@ -129,15 +199,17 @@ class _SplitFiles:
         self._counts = SplitCounts()
         self._waiting: list[Documents] = []
 
-    def add(self, documents: Documents, text_bytes: int) -> None:
-        count = len(documents.lengths)
-        self._counts += SplitCounts(count, text_bytes, count + len(documents.ids))
+    def add(self, documents: Documents, sizes: np.ndarray) -> None:
+        """Takes documents, and how many UTF-8 bytes each of those has that are taken."""
+        if not len(documents.lengths):
+            return
+        self._counts += SplitCounts(len(sizes), int(sizes.sum()), len(sizes) + len(documents.ids))
         self._waiting.append(documents)
-        if sum(len(one.ids) for one in self._waiting) >= FILE_TOKENS:
+        if sum(len(one.ids) + len(one.lengths) for one in self._waiting) >= FILE_TOKENS:
             self._write()
 
     def close(self) -> EncodedSplit:
-        if self._counts.documents and self._waiting:
+        if self._waiting:
             self._write()
         return EncodedSplit(tuple(self._files), self._counts)
 
@@ -148,6 +220,14 @@ class _SplitFiles:
         self._waiting = []
 
 
+def _without_untaken_ids(documents: Documents) -> Documents:
+    taken = documents.marks["is_taken"]
+    lengths = np.where(taken, documents.lengths, 0)
+    if lengths.sum(dtype=np.int64) == len(documents.ids):
+        return documents
+    return dataclasses.replace(documents, lengths=lengths, ids=documents.ids[np.repeat(taken, documents.lengths)])
+
+
 def _looked_up(table: np.ndarray, ids: np.ndarray) -> np.ndarray:
     """Returns table[ids] without NumPy's copy of all ids as int64, which for a document of 300 MB takes 0.8 GB."""
     found = np.empty(len(ids), table.dtype)
@@ -156,15 +236,15 @@ def _looked_up(table: np.ndarray, ids: np.ndarray) -> np.ndarray:
     return found
 
 
-def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
+def _batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
     """Yields lists of documents, bounded in number and, but for one longer document, in characters."""
     batch, characters = [], 0
-    for document in documents:
-        if batch and len(document.text) >= BATCH_CHARACTERS:
+    for entry in entries:
+        if batch and len(entry.document.text) >= BATCH_CHARACTERS:
             yield batch
             batch, characters = [], 0
-        batch.append(document)
-        characters += len(document.text)
+        batch.append(entry)
+        characters += len(entry.document.text)
         if len(batch) >= BATCH_DOCUMENTS or characters >= BATCH_CHARACTERS:
             yield batch
             batch, characters = [], 0

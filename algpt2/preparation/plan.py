@@ -4,13 +4,15 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from algpt2.config.options import require
 from algpt2.config.records import RecordOptions
 from algpt2.errors import UserError, shown
+from algpt2.preparation.mixture import Input
 from algpt2.preparation.sorted_documents import Layout
+from algpt2.records.input_counts import ExcludedFile
 from algpt2.records.record_bytes import id_dtype
 from algpt2.storage.versions import Version, versions_of
 from algpt2.text.documents import Keys
@@ -34,14 +36,21 @@ class Command:
     """What was asked for; JSON on disk. Work of the same command is gone on with.
 
     Attributes:
-      inputs: files, folders and patterns, as they were given.
+      inputs: files, folders and patterns, as they were given, with their weights.
       tokenizer_sha256: of the tokenizer.
       options: of the records.
+      excluded_files: those of `exclude_ngrams`, as they were found.
     """
 
-    inputs: tuple[str, ...]
+    inputs: tuple[Input, ...]
     tokenizer_sha256: str
     options: RecordOptions
+    excluded_files: tuple[ExcludedFile, ...] = ()
+
+    @property
+    def copies(self) -> int:
+        """How many copies of a document any of the inputs takes at most."""
+        return max(one.copies for one in self.inputs)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,12 +91,14 @@ class NamedPiece:
 
     Attributes:
       name: which no other content and no other encoding has.
-      piece: of the input.
-      versions: of its files, on this machine.
+      piece: its files, or its part of one.
+      input: the number of the input that it is of, among those of the command.
+      versions: of its files, by which they are told from changed ones.
     """
 
     name: str
     piece: Piece
+    input: int
     versions: tuple[Version, ...]
 
 
@@ -119,8 +130,8 @@ class Plan:
 
     @property
     def expected_tokens(self) -> float:
-        """About how many tokens the documents have, from the bytes of the input."""
-        return sum(_text_bytes(one.piece) for one in self.pieces) * TOKENS_PER_BYTE
+        """About how many tokens the documents have, as often as they are taken, from the bytes of the input."""
+        return _expected_tokens(self.command, [(one.input, one.piece) for one in self.pieces])
 
     @property
     def files(self) -> list[InputFile]:
@@ -130,10 +141,11 @@ class Plan:
     @property
     def told_versions(self) -> dict[str, Version]:
         """The paths of the files, each with that by which it is told from a changed one, on any of the machines."""
-        files = (
-            (file, version) for one in self.pieces for file, version in zip(one.piece.files, one.versions, strict=True)
-        )
-        return {file.path: (file.size_bytes,) if self.of_many_machines else version for file, version in files}
+        return {
+            file.path: version
+            for one in self.pieces
+            for file, version in zip(one.piece.files, one.versions, strict=True)
+        }
 
     @property
     def input_bytes(self) -> int:
@@ -153,17 +165,19 @@ def make_plan(command: Command, vocab_size: int, of_many_machines: bool = False)
     Raises:
       UserError: nothing at a path, an unknown suffix, or a package that a format needs is not installed.
     """
-    files = sized_input_files(command.inputs)
-    tokens = _text_bytes(Piece(tuple(files))) * TOKENS_PER_BYTE
+    files_of = [sized_input_files(one.paths) for one in command.inputs]
+    files = [file for of_input in files_of for file in of_input]
+    tokens = _expected_tokens(command, [(number, Piece(tuple(of_input))) for number, of_input in enumerate(files_of)])
     dtype = id_dtype(vocab_size)
     bin_bits = min(MOST_BIN_BITS, math.ceil(math.log2(max(1.0, tokens * dtype.itemsize / BIN_BYTES))))
-    versions = dict(zip(files, versions_of([file.path for file in files]), strict=True))
-    told = {file: (file.size_bytes,) for file in files} if of_many_machines else versions
+    found = [(file.size_bytes,) for file in files] if of_many_machines else versions_of([file.path for file in files])
+    versions = dict(zip(files, found, strict=True))
     piece_bytes = _piece_bytes(sum(file.size_bytes for file in files))
-    cut = pieces(files, piece_bytes, keys_of(command.options).separator)
+    separator = keys_of(command.options).separator
     named = (
-        NamedPiece(_name(piece, told, command, bin_bits), piece, tuple(versions[file] for file in piece.files))
-        for piece in cut
+        _named(piece, number, versions, _encoding(command, number, bin_bits))
+        for number, of_input in enumerate(files_of)
+        for piece in pieces(of_input, piece_bytes, separator)
     )
     return Plan(command, tuple(named), Layout(bin_bits, dtype), of_many_machines)
 
@@ -177,13 +191,25 @@ def keys_of(options: RecordOptions) -> Keys:
     return Keys(options.text_key, separator=Separator.of(options.document_separator))
 
 
-def _name(piece: Piece, versions: Mapping[InputFile, Version], command: Command, bin_bits: int) -> str:
-    """Returns a hash of all that an encoded piece depends on: another seq_len or number of shards changes nothing."""
+def _named(piece: Piece, number: int, versions: Mapping[InputFile, Version], encoding: list[Any]) -> NamedPiece:
+    """Returns a piece of an input by a hash of all that it depends on once it is encoded.
+
+    Another seq_len or number of shards changes nothing of the name.
+    """
+    of_piece = tuple(versions[file] for file in piece.files)
+    return NamedPiece(_hash([dataclasses.asdict(piece), of_piece, encoding]), piece, number, of_piece)
+
+
+def _encoding(command: Command, number: int, bin_bits: int) -> list[Any]:
+    """Returns what the pieces of an input, which is told by its number, are encoded with."""
     options = command.options
-    encoding = [command.tokenizer_sha256, options.text_key, options.seed, options.val_fraction, bin_bits]
-    encoding += [options.document_separator, options.on_error]
-    content = [dataclasses.asdict(piece), [versions[file] for file in piece.files], encoding]
-    return _hash(content)
+    return [
+        *(command.tokenizer_sha256, options.text_key, options.seed, options.val_fraction, bin_bits),
+        *(options.document_separator, options.on_error),
+        *(command.inputs[number].weight, options.deduplicate and command.copies),
+        options.removed_documents is not None,
+        *(options.ngram_words, [file.sha256 for file in command.excluded_files]),
+    ]
 
 
 def _hash(content: Any) -> str:
@@ -193,6 +219,12 @@ def _hash(content: Any) -> str:
 def _piece_bytes(total: int) -> int:
     wanted = max(total // PIECES_OF_SMALL_INPUT, LEAST_PIECE_BYTES)
     return max(min(wanted, MOST_PIECE_BYTES), -(-total // MOST_PIECES))
+
+
+def _expected_tokens(command: Command, numbered: Iterable[tuple[int, Piece]]) -> float:
+    """Returns about how many tokens pieces of inputs, which are told by their numbers, give."""
+    weights = [1.0 if one.weight is None else one.weight for one in command.inputs]
+    return sum(weights[number] * _text_bytes(piece) for number, piece in numbered) * TOKENS_PER_BYTE
 
 
 def _text_bytes(piece: Piece) -> int:

@@ -3,30 +3,31 @@
 import contextlib
 import dataclasses
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from algpt2 import storage
 from algpt2.config.options import COUNT, require
-from algpt2.config.records import DOCUMENTS_FORMAT, SKIP, RecordOptions
+from algpt2.config.records import DOCUMENTS_FORMAT, RecordOptions
 from algpt2.errors import UserError, shown
 from algpt2.preparation.beam import BeamJob, InBeam
 from algpt2.preparation.disk_space import require_room
 from algpt2.preparation.encoding import TRAIN, VAL
+from algpt2.preparation.exclusion import excluded_files
+from algpt2.preparation.mixture import Input, inputs_of
+from algpt2.preparation.outcome import Outcome, outcome_of
 from algpt2.preparation.plan import Command, Part, Plan, make_plan
 from algpt2.preparation.pool import Pool, workers
 from algpt2.preparation.provenance import provenance_of, write_provenance
-from algpt2.preparation.split_writing import TooFewRecordsError, encoded_counts, write_shards
-from algpt2.preparation.work import Report, Work
+from algpt2.preparation.removed_list import require_new, write_list
+from algpt2.preparation.stages import TooFewRecordsError, encode_pieces, found_documents, split_counts, write_shards
 from algpt2.preparation.work_folder import WorkFolder, opened_part, opened_work, require_new_or_unfinished
-from algpt2.progress import progress_bar
 from algpt2.records.manifest import IDS_FORMAT, Manifest, Split, counts, read_manifest, write_manifest
-from algpt2.text.faults import FaultCounts
 from algpt2.text.tokenizer import Tokenizer
 
 
 def make_tfrecords(
-    inputs: Sequence[str],
+    inputs: Sequence[str | Input],
     tokenizer_folder: str,
     output: str,
     options: RecordOptions,
@@ -41,7 +42,7 @@ def make_tfrecords(
     on with.
 
     Args:
-      inputs: files, folders and patterns of documents, local or gs://.
+      inputs: files, folders and patterns of documents, local or gs://; or `Input`s, which may have weights.
       tokenizer_folder: of the tokenizer.
       output: the new folder, local or gs://.
       options: how documents become records.
@@ -53,24 +54,28 @@ def make_tfrecords(
       The manifest's counts, and `tokens_per_second` of the whole run (all input tokens / wall-clock seconds).
 
     Raises:
-      UserError: the output folder already holds something else, or its disk has surely too little room; the tokenizer
-        or the input is wrong; the documents are too few for the split, or for the number of shards, that was asked for;
-        or `merge`, and a part is missing.
+      UserError: the output folder already holds something else, or its disk has surely too little room; the file of
+        `removed_documents` exists; the tokenizer or the input is wrong; the documents are too few for the split, or for
+        the number of shards, that was asked for; or `merge`, and a part is missing.
     """
     start = time.perf_counter()
     plan, tokenizer = _planned(inputs, tokenizer_folder, output, options, num_workers, of_many_machines=merge)
     with opened_work(output, plan) as folder, _tidied(plan, folder):
-        if not folder.is_sealed():
+        was_sealed = folder.is_sealed()
+        if not was_sealed:
             require_room(plan, output)
             if merge:
                 _require_parts(plan, folder)
             with _pool(num_workers, beam_job, plan, tokenizer, output) as pool:
                 encode_pieces(plan, folder, pool)
-                splits = write_shards(plan, folder, pool)
+                found = found_documents(plan, folder, pool)
+                splits = write_shards(plan, folder, pool, found)
             tokenizer.save(output)
+            outcome = outcome_of(plan, folder, sum(of_split.taken for of_split in found.values()))
             sources_sha256 = write_provenance(output, provenance_of(plan, folder))
-            manifest = _manifest(plan, tokenizer, splits, _skipped(plan, folder))
-            write_manifest(output, dataclasses.replace(manifest, sources_sha256=sources_sha256))
+            write_manifest(output, _manifest(plan, tokenizer, splits, outcome, sources_sha256))
+        if options.removed_documents is not None and not (was_sealed and storage.exists(options.removed_documents)):
+            write_list(options.removed_documents, plan, folder)
         folder.delete()
     manifest = read_manifest(output)
     tokens = manifest.train.input_tokens + manifest.val.input_tokens
@@ -86,7 +91,7 @@ def _pool(
 
 
 def encode_part(
-    inputs: Sequence[str],
+    inputs: Sequence[str | Input],
     tokenizer_folder: str,
     output: str,
     options: RecordOptions,
@@ -108,12 +113,12 @@ def encode_part(
     with opened_part(output, plan, part) as folder:
         with workers(max(1, min(num_workers, len(mine.pieces))), mine, tokenizer, output) as pool:
             encode_pieces(mine, folder, pool)
-        found = encoded_counts(mine, folder, TRAIN) + encoded_counts(mine, folder, VAL)
+        found = split_counts(mine, folder, TRAIN) + split_counts(mine, folder, VAL)
     return {"shard": str(part), "pieces": len(mine.pieces), **dataclasses.asdict(found)}
 
 
 def _planned(
-    inputs: Sequence[str],
+    inputs: Sequence[str | Input],
     tokenizer_folder: str,
     output: str,
     options: RecordOptions,
@@ -122,8 +127,10 @@ def _planned(
 ) -> tuple[Plan, Tokenizer]:
     require(COUNT.holds(num_workers), "num_workers", COUNT.text, num_workers)
     require_new_or_unfinished(output)
+    if options.removed_documents is not None and not WorkFolder(output).is_sealed():
+        require_new(options.removed_documents)
     tokenizer = Tokenizer.load(tokenizer_folder)
-    command = Command(tuple(inputs), tokenizer.sha256, options)
+    command = Command(inputs_of(inputs), tokenizer.sha256, options, excluded_files(options))
     return make_plan(command, tokenizer.vocab_size, of_many_machines), tokenizer
 
 
@@ -150,30 +157,9 @@ def _tidied(plan: Plan, folder: WorkFolder) -> Iterator[None]:
         raise
 
 
-def encode_pieces(plan: Plan, folder: WorkFolder, pool: Pool) -> None:
-    """Encodes the pieces of a plan that are not encoded yet."""
-    todo = [number for number, named in enumerate(plan.pieces) if folder.encoded_piece(named.name) is None]
-    left = sum(plan.pieces[number].piece.size_bytes for number in todo)
-    with progress_bar("tokenising", "B", plan.input_bytes) as progress:
-        progress.update(plan.input_bytes - left)
-        pool.run(_encode_piece, [(number,) for number in todo], progress.update)
-
-
-def _encode_piece(work: Work, report: Report, number: int) -> None:
-    work.encode(number, report)
-
-
-def _skipped(plan: Plan, folder: WorkFolder) -> dict[str, int] | None:
-    """Returns how many faults of the input were skipped, by kind, and warns of them; None where none may be."""
-    if plan.options.on_error != SKIP:
-        return None
-    pieces = [folder.encoded_piece(named.name) for named in plan.pieces]
-    counts = sum((Counter(piece.skipped) for piece in pieces), Counter())
-    first = {kind: sentence for piece in reversed(pieces) for kind, sentence in piece.first_skipped.items()}
-    return FaultCounts(counts, first).told()
-
-
-def _manifest(plan: Plan, tokenizer: Tokenizer, splits: dict[str, Split], skipped: dict[str, int] | None) -> Manifest:
+def _manifest(
+    plan: Plan, tokenizer: Tokenizer, splits: dict[str, Split], outcome: Outcome, sources_sha256: str
+) -> Manifest:
     options = plan.options
     return Manifest(
         seq_len=options.seq_len,
@@ -184,6 +170,7 @@ def _manifest(plan: Plan, tokenizer: Tokenizer, splits: dict[str, Split], skippe
         val_fraction=options.val_fraction,
         record_format=DOCUMENTS_FORMAT if options.format == DOCUMENTS_FORMAT else IDS_FORMAT,
         packing=options.packing,
-        skipped=skipped,
+        sources_sha256=sources_sha256,
+        **outcome._asdict(),
         **splits,
     )

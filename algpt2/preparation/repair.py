@@ -12,11 +12,12 @@ from typing import Any
 from algpt2 import storage
 from algpt2.errors import UserError
 from algpt2.preparation.encoding import TRAIN, VAL
+from algpt2.preparation.exclusion import same_excluded_files
+from algpt2.preparation.mixture import moved_inputs
 from algpt2.preparation.plan import Command, Plan, make_plan
 from algpt2.preparation.pool import workers
-from algpt2.preparation.preparation import encode_pieces
 from algpt2.preparation.provenance import Provenance, provenance_of, read_provenance
-from algpt2.preparation.split_writing import write_shards
+from algpt2.preparation.stages import encode_pieces, found_documents, write_shards
 from algpt2.preparation.work_folder import WorkFolder, opened_work
 from algpt2.records.document_lengths import files_of
 from algpt2.records.manifest import Manifest, read_manifest
@@ -30,7 +31,11 @@ SHARD_SUFFIXES = (".tfrecord", ".bin")
 
 
 def repair(
-    folder: str, sources: Sequence[str] = (), num_workers: int = 1, encoder: str | None = None
+    folder: str,
+    sources: Sequence[Sequence[str]] = (),
+    num_workers: int = 1,
+    encoder: str | None = None,
+    exclude_ngrams: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Makes the missing and damaged shards of a folder anew, and verifies all of it.
 
@@ -38,9 +43,11 @@ def repair(
 
     Args:
       folder: of records that make_tfrecords.py made, on disk or gs://.
-      sources: files, folders and patterns where the text lies now; none means that it lies where it was.
+      sources: for each input that has a weight, else in any groups, files, folders and patterns where the text lies
+        now; none means that it lies where it was.
       num_workers: processes that share the work.
       encoder: the library that makes ids, which changes none of them; None is the one that made the records.
+      exclude_ngrams: where the files lie now that documents were compared with; none means where they lay.
 
     Returns:
       What `verify` returns, and in `repaired` the names of the damaged files by what was wrong with them.
@@ -56,7 +63,7 @@ def repair(
     workplace = storage.join(folder, REPAIR_FOLDER)
     if names:
         provenance = read_provenance(folder, manifest)
-        command = _command(provenance, sources, encoder)
+        command = _command(provenance.command, sources, encoder, exclude_ngrams)
         _Repair(folder, manifest, provenance, names).run(command, tokenizer, num_workers)
     elif WorkFolder(workplace).is_begun():
         _delete_work(workplace)
@@ -69,11 +76,18 @@ def _shards_of(files: Collection[str], manifest: Manifest) -> set[str]:
     return {shard.name for shard in shards if any(file.name in files for file in files_of(shard))}
 
 
-def _command(provenance: Provenance, sources: Sequence[str], encoder: str | None) -> Command:
-    """Returns the command that made the records, for where the text lies now."""
-    command = provenance.command
-    options = dataclasses.replace(command.options, encoder=encoder or command.options.encoder)
-    return dataclasses.replace(command, inputs=tuple(sources) or command.inputs, options=options)
+def _command(
+    made: Command, sources: Sequence[Sequence[str]], encoder: str | None, exclude_ngrams: Sequence[str]
+) -> Command:
+    """Returns the command that made the records, for where its files lie now, without a list of what it leaves out."""
+    options = dataclasses.replace(
+        made.options,
+        encoder=encoder or made.options.encoder,
+        exclude_ngrams=tuple(exclude_ngrams) or made.options.exclude_ngrams,
+        removed_documents=None,
+    )
+    inputs = moved_inputs(made.inputs, sources) if sources else made.inputs
+    return Command(inputs, made.tokenizer_sha256, options, same_excluded_files(options, made.excluded_files))
 
 
 class _Repair:
@@ -93,7 +107,7 @@ class _Repair:
             with workers(min(num_workers, len(plan.pieces)), plan, tokenizer, self._workplace) as pool:
                 encode_pieces(plan, work_folder, pool)
                 self._require_same_content(plan, work_folder)
-                splits = write_shards(plan, work_folder, pool)
+                splits = write_shards(plan, work_folder, pool, found_documents(plan, work_folder, pool))
             made = {shard.name: shard for split in splits.values() for shard in split.shards}
             self._require_same_shards(made)
             for name in sorted(self._names):

@@ -16,7 +16,9 @@ from algpt2.preparation.document_keys import KEY_BYTES, sorting
 
 _INDEX_DTYPE = np.dtype("<u8")
 _LENGTH_DTYPE = np.dtype("<u4")
+MARK_DTYPE = np.dtype([("piece", "<u4"), ("entry", "<u4"), ("copy", "<u2"), ("is_taken", "?")])
 DOCUMENTS_AT_ONCE = 1024
+MOST_RANGES_OF_BINS = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,23 +29,35 @@ class Documents:
       keys: uint64 (N, 2), as of `key_array`.
       lengths: uint32 (N,), how many ids each has.
       ids: of all, one after the other, without EOS.
+      marks: `MARK_DTYPE` (N,): the piece of the input that each was read from, which is known when a file is read; its
+        number among the piece's entries; which copy it is, where 0 is the document itself; and whether it is taken. One
+        that is not has no ids: it says only that copies of the same text have it in front of them.
     """
 
     keys: np.ndarray
     lengths: np.ndarray
     ids: np.ndarray
+    marks: np.ndarray
 
-    def without_copies(self) -> "Documents":
-        """Returns the first of those that have one key, and so one text; they must be sorted."""
-        is_first = np.ones(len(self.keys), bool)
-        is_first[1:] = (self.keys[1:] != self.keys[:-1]).any(axis=1)
-        return Documents(self.keys[is_first], self.lengths[is_first], self.ids[np.repeat(is_first, self.lengths)])
+    def are_first(self) -> np.ndarray:
+        """Returns which are the first of those with one key, and so one text, bool (N,); they must be sorted."""
+        are_first = np.ones(len(self.keys), bool)
+        are_first[1:] = (self.keys[1:] != self.keys[:-1]).any(axis=1)
+        return are_first
+
+    def chosen(self, mask: np.ndarray) -> "Documents":
+        """Returns those that a mask, bool (N,), is true for; all ids are shared with it if they have all of them."""
+        lengths = self.lengths[mask]
+        has_all_ids = lengths.sum(dtype=np.int64) == len(self.ids)
+        ids = self.ids if has_all_ids else self.ids[np.repeat(mask, self.lengths)]
+        return Documents(self.keys[mask], lengths, ids, self.marks[mask])
 
     def part(self, first: int, end: int) -> "Documents":
         """Returns those from number `first` to before `end`."""
         ends = np.concatenate([[0], np.cumsum(self.lengths, dtype=np.int64)])
         first, end = min(first, len(self.lengths)), min(end, len(self.lengths))
-        return Documents(self.keys[first:end], self.lengths[first:end], self.ids[ends[first] : ends[end]])
+        ids = self.ids[ends[first] : ends[end]]
+        return Documents(self.keys[first:end], self.lengths[first:end], ids, self.marks[first:end])
 
     @classmethod
     def sorted_of(cls, parts: Sequence["Documents"]) -> "Documents":
@@ -54,7 +68,7 @@ class Documents:
         for some in ordered.ids():
             ids[end : end + len(some)] = some
             end += len(some)
-        return cls(ordered.keys, ordered.lengths, ids)
+        return cls(ordered.keys, ordered.lengths, ids, ordered.marks)
 
 
 class _Ordered:
@@ -63,18 +77,19 @@ class _Ordered:
     Their ids come a thousand documents at a time, so that whoever writes them needs no second copy of all ids.
 
     Attributes:
-      keys, lengths: as those of `Documents`.
+      keys, lengths, marks: as those of `Documents`.
     """
 
     def __init__(self, parts: Sequence[Documents]):
         self._parts = parts
         lengths = np.concatenate([one.lengths for one in parts])
         keys = np.concatenate([one.keys for one in parts])
+        marks = np.concatenate([one.marks for one in parts])
         self._order = sorting(keys)
         self._part_of = np.repeat(np.arange(len(parts)), [len(one.lengths) for one in parts])
         self._ends = np.concatenate([np.cumsum(one.lengths, dtype=np.int64) for one in parts])
         self._starts = self._ends - lengths
-        self.keys, self.lengths = keys[self._order], lengths[self._order]
+        self.keys, self.lengths, self.marks = keys[self._order], lengths[self._order], marks[self._order]
 
     def ids(self) -> Iterator[np.ndarray]:
         """Yields the ids of some documents at a time."""
@@ -95,6 +110,11 @@ class Layout:
     def bins(self) -> int:
         """How many bins there are."""
         return 1 << self.bin_bits
+
+    def ranges(self) -> list[tuple[int, int]]:
+        """Returns all bins in at most `MOST_RANGES_OF_BINS` ranges, each from one to before another."""
+        step = -(-self.bins // MOST_RANGES_OF_BINS)
+        return [(first, min(first + step, self.bins)) for first in range(0, self.bins, step)]
 
     def bin_starts(self, keys: np.ndarray) -> np.ndarray:
         """Returns at which of some sorted keys each bin begins, and the last one ends: int64 (bins + 1,)."""
@@ -117,6 +137,7 @@ def write_sorted(path: str, parts: Sequence[Documents], layout: Layout) -> None:
             (id_starts, _INDEX_DTYPE),
             (ordered.keys, _INDEX_DTYPE),
             (ordered.lengths, _LENGTH_DTYPE),
+            (ordered.marks, MARK_DTYPE),
         ):
             stream.write(np.ascontiguousarray(array, dtype).data)
         for ids in ordered.ids():
@@ -129,9 +150,11 @@ class SortedFile:
     It is open while something of it is read, and nothing of it is kept, because there may be thousands of them.
     """
 
-    def __init__(self, path: str, layout: Layout):
+    def __init__(self, path: str, layout: Layout, piece: int = 0):
+        """Takes the file's path, how it is made, and the number of the piece of the input that it was made of."""
         self._path = path
         self._layout = layout
+        self._piece = piece
 
     def sizes(self) -> tuple[np.ndarray, np.ndarray]:
         """Returns how many documents and how many ids each bin has, both int64 (bins,)."""
@@ -148,11 +171,14 @@ class SortedFile:
             first_id, end_id = _read(stream, index_bytes + number * _INDEX_DTYPE.itemsize, 2, _INDEX_DTYPE).tolist()
             (count,) = _read(stream, index_bytes - _INDEX_DTYPE.itemsize, 1, _INDEX_DTYPE).tolist()
             lengths_at = 2 * index_bytes + count * KEY_BYTES
-            ids_at = lengths_at + count * _LENGTH_DTYPE.itemsize
+            marks_at = lengths_at + count * _LENGTH_DTYPE.itemsize
+            ids_at = marks_at + count * MARK_DTYPE.itemsize
             keys = _read(stream, 2 * index_bytes + first * KEY_BYTES, 2 * (end - first), _INDEX_DTYPE)
             lengths = _read(stream, lengths_at + first * _LENGTH_DTYPE.itemsize, end - first, _LENGTH_DTYPE)
+            marks = _read(stream, marks_at + first * MARK_DTYPE.itemsize, end - first, MARK_DTYPE)
             ids = _read(stream, ids_at + first_id * item_bytes, end_id - first_id, self._layout.dtype)
-        return Documents(keys.reshape(-1, 2), lengths, ids)
+        marks["piece"] = self._piece
+        return Documents(keys.reshape(-1, 2), lengths, ids, marks)
 
 
 def _read(stream: BinaryIO, offset: int, count: int, dtype: np.dtype) -> np.ndarray:
@@ -172,9 +198,16 @@ class MergedFiles:
 
     def bins(self, first: int, end: int) -> Iterator[Documents]:
         """Yields the documents of each bin from `first` to before `end`."""
+        for documents in self.stored_bins(first, end):
+            if self._deduplicate:
+                yield documents.chosen(documents.are_first() & documents.marks["is_taken"])
+            else:
+                yield documents
+
+    def stored_bins(self, first: int, end: int) -> Iterator[Documents]:
+        """Yields all documents of each bin, copies included; those with one key stand in the order of the input."""
         for number in range(first, end):
-            documents = Documents.sorted_of([file.read_bin(number) for file in self._files])
-            yield documents.without_copies() if self._deduplicate else documents
+            yield Documents.sorted_of([file.read_bin(number) for file in self._files])
 
     def stored_sizes(self) -> np.ndarray:
         """Returns how many ids each bin has, copies included, and with an EOS for each document: int64 (bins,)."""

@@ -15,6 +15,7 @@ from algpt2.preparation.encoding import TRAIN, EncodedSplit, PieceEncoder, Split
 from algpt2.preparation.legacy_packing import LegacyPacker
 from algpt2.preparation.packing import record_blocks
 from algpt2.preparation.plan import Plan
+from algpt2.preparation.removed_entries import DUPLICATE, WEIGHT, RemovedEntries
 from algpt2.preparation.sorted_documents import Documents, MergedFiles, SortedFile
 from algpt2.preparation.token_stream import DocumentStream, TokenStream
 from algpt2.preparation.work_folder import WorkFolder
@@ -54,18 +55,22 @@ class Work:
         files = [file.path for file in named.piece.files]
         # Another machine, which made the plan, may have copies of its own, with other times.
         versions = versions_of(files) if self._plan.of_many_machines else named.versions
-        encoded = self._encoder.encode(named.name, named.piece, report)
+        encoded = self._encoder.encode(named, report)
         require_versions(files, versions)
         self._folder.put_encoded_piece(named.name, encoded)
 
     def count_kept(self, split: str, first_bin: int, end_bin: int, report: Report) -> "KeptDocuments":
-        """Returns what some bins of a split have without copies; `report` is called with bins done."""
-        byte_lengths = self._tokenizer.token_byte_lengths()
+        """Returns what some bins of a split have without duplicates; `report` is called with bins done."""
+        byte_lengths, pieces = self._tokenizer.token_byte_lengths(), len(self._plan.pieces)
         in_documents = stores_documents(self._plan.options, split)
-        kept = KeptDocuments.none()
-        for documents in self._files(split).bins(first_bin, end_bin):
-            kept += KeptDocuments.of_bin(documents, byte_lengths, in_documents)
+        kept, removed = KeptDocuments.none(pieces), RemovedEntries()
+        for documents in self._files(split).stored_bins(first_bin, end_bin):
+            kept += KeptDocuments.of_bin(documents, byte_lengths, pieces, in_documents)
+            if self._plan.options.removed_documents is not None:
+                _add_removed(removed, documents)
             report(1)
+        if removed:
+            removed.write(self._folder.removed_of_bins(self._plan, split, first_bin))
         return kept
 
     def write(self, split: "PackedSplit", indices: Sequence[int], report: Report) -> None:
@@ -94,7 +99,7 @@ class Work:
 
     @functools.cached_property
     def _encoder(self) -> PieceEncoder:
-        return PieceEncoder(self._tokenizer, self._plan.options, self._plan.layout, self._folder.path)
+        return PieceEncoder(self._plan, self._tokenizer, self._folder.path)
 
     def losses(self, split: str) -> tuple[int, int, int]:
         """Returns the records that a packing with losses makes of a split, the tokens it loses, and its false EOS."""
@@ -129,9 +134,9 @@ class Work:
             yield from (documents.ids[end - size : end] for end, size in zip(ends, documents.lengths, strict=True))
 
     def _files(self, split: str) -> MergedFiles:
-        names = [name for piece in self._encoded(split) for name in piece.files]
-        copies = [self._copies.file(storage.join(self._folder.path, name)) for name in names]
-        files = [SortedFile(copy, self._plan.layout) for copy in copies]
+        names = [(name, piece) for piece, of_split in enumerate(self._encoded(split)) for name in of_split.files]
+        local = [(self._copies.file(storage.join(self._folder.path, name)), piece) for name, piece in names]
+        files = [SortedFile(path, self._plan.layout, piece) for path, piece in local]
         return MergedFiles(files, self._plan.options.deduplicate)
 
     def _encoded(self, split: str) -> Iterator[EncodedSplit]:
@@ -141,25 +146,40 @@ class Work:
 
 @dataclasses.dataclass(frozen=True)
 class KeptDocuments:
-    """What is left of a range of bins without the copies: its counts, and how much each bin has, see `PackedSplit`."""
+    """What is left of a range of bins without duplicates.
+
+    Attributes:
+      counts: of the documents that are taken.
+      duplicates: how many documents of the input have the text of one before them.
+      taken: how many documents are taken of each piece of the input, int64 (pieces,).
+      bin_sizes: how much each bin has, see `PackedSplit`, int64 (bins,).
+    """
 
     counts: SplitCounts
+    duplicates: int
+    taken: np.ndarray
     bin_sizes: np.ndarray
 
     @classmethod
-    def none(cls) -> "KeptDocuments":
-        """Returns those of no bins."""
-        return cls(SplitCounts(), np.empty(0, np.int64))
+    def none(cls, pieces: int) -> "KeptDocuments":
+        """Returns those of no bins, in a plan of so many pieces."""
+        return cls(SplitCounts(), 0, np.zeros(pieces, np.int64), np.empty(0, np.int64))
 
     @classmethod
-    def of_bin(cls, documents: Documents, byte_lengths: np.ndarray, in_documents: bool) -> "KeptDocuments":
+    def of_bin(cls, stored: Documents, byte_lengths: np.ndarray, pieces: int, in_documents: bool) -> "KeptDocuments":
         """Returns those of a bin's documents; a text is as long as the bytes that its ids spell."""
-        text_bytes = int(byte_lengths[documents.ids].sum(dtype=np.int64))
-        counts = SplitCounts(len(documents.lengths), text_bytes, len(documents.lengths) + len(documents.ids))
-        return cls(counts, np.array([counts.documents if in_documents else counts.input_tokens]))
+        are_first = stored.are_first()
+        kept = stored.chosen(are_first & stored.marks["is_taken"])
+        text_bytes = int(byte_lengths[kept.ids].sum(dtype=np.int64))
+        counts = SplitCounts(len(kept.lengths), text_bytes, len(kept.lengths) + len(kept.ids))
+        duplicates = int(np.count_nonzero(~are_first & (stored.marks["copy"] == 0)))
+        taken = np.bincount(kept.marks["piece"], minlength=pieces)
+        return cls(counts, duplicates, taken, np.array([counts.documents if in_documents else counts.input_tokens]))
 
     def __add__(self, other: "KeptDocuments") -> "KeptDocuments":
-        return KeptDocuments(self.counts + other.counts, np.concatenate([self.bin_sizes, other.bin_sizes]))
+        bin_sizes = np.concatenate([self.bin_sizes, other.bin_sizes])
+        counts, duplicates = self.counts + other.counts, self.duplicates + other.duplicates
+        return KeptDocuments(counts, duplicates, self.taken + other.taken, bin_sizes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,6 +220,15 @@ class Shards:
     def name(self, split: str, index: int) -> str:
         """Returns the name of a shard's file."""
         return f"{split}-{index:05d}-of-{self.count:05d}.tfrecord"
+
+
+def _add_removed(removed: RemovedEntries, stored: Documents) -> None:
+    """Adds those of a bin's documents that are left out: duplicates, and the first that their weight does not take."""
+    marks, are_first = stored.marks, stored.are_first()
+    is_itself = marks["copy"] == 0
+    for reason, chosen in ((DUPLICATE, ~are_first), (WEIGHT, are_first & ~marks["is_taken"])):
+        of_reason = marks[is_itself & chosen]
+        removed.add(of_reason["entry"].tolist(), reason, of_reason["piece"].tolist())
 
 
 def _until(numbered: Iterator[tuple[int, np.ndarray]], end: int) -> Iterator[tuple[int, np.ndarray]]:

@@ -4,7 +4,9 @@
     output/unfinished/input.json                        the input's files, with that by which a change is told
     output/unfinished/3f09c2....json                    a piece of the input is encoded; written after its files:
     output/unfinished/3f09c2...-train-000.documents     encoded documents, sorted
+    output/unfinished/3f09c2....removed                 what of the piece is left out, if it is to be listed
     output/unfinished/b71e3d...-train-00003.json        a shard of these pieces is in `output`
+    output/unfinished/b71e3d...-train-00016.removed     what is left out of some bins as duplicates, likewise
 
 The folder is deleted after the manifest is written.
 """
@@ -19,6 +21,7 @@ from algpt2 import storage
 from algpt2.errors import UserError
 from algpt2.preparation.encoding import EncodedPiece
 from algpt2.preparation.plan import Command, Part, Plan
+from algpt2.preparation.removed_entries import REMOVED_SUFFIX
 from algpt2.records.manifest import MANIFEST_NAME
 from algpt2.records.shard_entry import Shard
 from algpt2.storage import json_files
@@ -92,6 +95,14 @@ class WorkFolder:
     def put_encoded_piece(self, name: str, piece: EncodedPiece) -> None:
         """Says that a piece is encoded; call it after its files are written."""
         self._write(f"{name}.json", piece)
+
+    def removed_of_piece(self, name: str) -> str:
+        """Returns the path of the file of what was left out when a piece was encoded, by the piece's name."""
+        return storage.join(self.path, f"{name}{REMOVED_SUFFIX}")
+
+    def removed_of_bins(self, plan: Plan, split: str, first_bin: int) -> str:
+        """Returns the path of the file of what was left out of a range of bins because of duplicates."""
+        return storage.join(self.path, f"{plan.name}-{split}-{first_bin:05d}{REMOVED_SUFFIX}")
 
     def shard(self, plan: Plan, split: str, index: int) -> Shard | None:
         """Returns the entry of a shard of a plan, or None if it is not written yet."""

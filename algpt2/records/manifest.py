@@ -9,6 +9,7 @@ from typing import Any
 from algpt2 import storage
 from algpt2.config.records import DOCUMENTS_FORMAT, LOSSY_PACKINGS, PACKINGS, STREAM_PACKING
 from algpt2.errors import UserError
+from algpt2.records.input_counts import Exclusion, MixtureInput, require_taken
 from algpt2.records.shard_entry import Shard, require, require_count, require_hexadecimal, row_count
 from algpt2.storage import json_files
 
@@ -121,7 +122,9 @@ class Manifest:
     `record_format` is how a record is stored (`tfrecords.py`), in a folder of `documents` a train record. `seed` and
     `val_fraction` are those of `RecordOptions`, and so is `packing`; they are None for records made elsewhere.
     `skipped` says how much of the input was left out because it is no document, by kind; None means that nothing could
-    be. `sources_sha256` is of the file that says what the records were made of, the input's files among it; None means
+    be. `mixture` has the inputs that had weights; None means that each document was taken once. `exclusion` has what
+    was left out because it is in evaluation files too; None means that there were none to compare with.
+    `sources_sha256` is of the file that says what the records were made of, the input's files among it; None means
     that there is no such file.
 
     Raises:
@@ -141,6 +144,8 @@ class Manifest:
     format_version: int = FORMAT_VERSION
     packing: str | None = STREAM_PACKING
     skipped: dict[str, int] | None = None
+    mixture: tuple[MixtureInput, ...] | None = None
+    exclusion: Exclusion | None = None
     sources_sha256: str | None = None
 
     def __post_init__(self) -> None:
@@ -175,6 +180,8 @@ class Manifest:
                 f"its {name} has {split.lost_tokens} lost_tokens and {split.false_eos} false_eos with the packing "
                 f"{self.packing}",
             )
+        if None not in (self.mixture, self.train.documents, self.val.documents):
+            require_taken(self.mixture, self.train.documents + self.val.documents)
         _require_each_once([shard.name for shard in (*self.train.shards, *self.val.shards)])
 
     def format_of(self, shard: Shard) -> str:

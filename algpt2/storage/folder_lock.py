@@ -51,31 +51,32 @@ class DiskLock:
 
 
 @contextlib.contextmanager
-def locked(model_dir: str, work: str = "train", flag: str = "--model_dir") -> Iterator[Lock]:
+def locked(folder: str, work: str = Use.work, flag: str = Use.flag) -> Iterator[Lock]:
     """Holds a folder while the block runs, and yields what tells whether it is still held.
 
     On a disk, the operating system lets go of the folder however the process ends. Cloud Storage has no lock that dies
     with its holder; there a `Lease` stands for one, and it can be lost.
 
     Args:
-      model_dir: the folder, of a run or of what `work` says.
+      folder: of a run, or of what `work` says.
       work: what is done in it, for the sentence of an error.
       flag: what names it, for the sentence.
 
     Raises:
       UserError: another process holds it, or nothing can be written there.
     """
-    if storage.is_remote(model_dir):
+    use = Use(work, flag)
+    if storage.is_remote(folder):
         from algpt2.storage.cloud_lease import Lease  # Google's package takes a second to import.
 
-        with Lease(storage.join(model_dir, LOCK_NAME), use=Use(work, flag)) as lease:
+        with Lease(storage.join(folder, LOCK_NAME), use=use) as lease:
             yield lease
         return
-    with _opened(os.path.join(model_dir, LOCK_NAME), flag) as lock:
+    with _opened(os.path.join(folder, LOCK_NAME), flag) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise Use(work, flag).refusal(model_dir) from error
+            raise use.refusal(folder) from error
         yield DiskLock()
 
 

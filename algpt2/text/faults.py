@@ -11,6 +11,7 @@ from algpt2.errors import UserError
 DAMAGED_FILE = "damaged_file"
 NOT_UTF8, NOT_JSON, WITHOUT_TEXT, LONE_SURROGATE = "not_utf8", "not_json", "without_text", "lone_surrogate"
 UNBROKEN_TEXT = "unbroken_text"
+KINDS = (DAMAGED_FILE, NOT_UTF8, NOT_JSON, WITHOUT_TEXT, LONE_SURROGATE, UNBROKEN_TEXT)
 
 T = TypeVar("T")
 

@@ -41,7 +41,7 @@ class Source:
       path: of the file.
       size_bytes: how many stored bytes it has; of a compressed file, these are the compressed ones.
       crc32c: of them, eight hexadecimal digits; Cloud Storage keeps the same of an object.
-      documents: how many documents it has, copies counted, and without what was skipped.
+      documents: how many documents it has, duplicates and what was left out counted, and without what was skipped.
     """
 
     path: str

@@ -18,6 +18,7 @@ RECORDS, INSPECT = "data_tools/make_tfrecords.py", "data_tools/inspect_tfrecords
 TRAIN, COMPARE = "train_tfrecords.py", "data_tools/compare_runs.py"
 EVALUATE, GENERATE = "eval/wikitext.py", "generate.py"
 REPORT, STUDY = "data_tools/report.py", "ablations/run.py"
+VERIFY = "data_tools/verify_tfrecords.py"
 
 VOCAB_SIZE, SEQ_LEN, STEPS = 300, 16, 30
 WORDS = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta")
@@ -33,6 +34,7 @@ GOOD = {
         **{"seq_len": SEQ_LEN, "num_shards": 3, "val_fraction": 0.2},
     },
     INSPECT: {"input": "{good}/records", "count": 2},
+    VERIFY: {"input": "{good}/records"},
     TRAIN: {
         **{"train_path": "{good}/records", "val_path": "{good}/records", "config_path": "{good}/algpt2.json"},
         **{"model_dir": "{out}", "steps": STEPS, "batch_size": 4, "learning_rate": 1e-2, "jit_compile": False},

@@ -11,6 +11,7 @@ import pytest
 from algpt2.config.records import RecordOptions
 from algpt2.errors import UserError
 from algpt2.preparation.beam import BeamJob
+from algpt2.preparation.mixture import Input
 from algpt2.preparation.preparation import make_tfrecords
 from algpt2.text.tokenizer import Tokenizer
 
@@ -34,8 +35,8 @@ def workplace(tmp_path_factory):
     return folder
 
 
-def make(workplace, output, beam_job, **options):
-    arguments = [str(workplace / "text")], str(workplace / "tokenizer"), str(output)
+def make(workplace, output, beam_job, inputs=None, **options):
+    arguments = inputs or [str(workplace / "text")], str(workplace / "tokenizer"), str(output)
     make_tfrecords(*arguments, RecordOptions(**{**vars(OPTIONS), **options}), beam_job=beam_job)
     return {path.name: path.read_bytes() for path in output.iterdir()}
 
@@ -55,6 +56,25 @@ def test_beam_writes_the_files_of_one_process(tmp_path, workplace, monkeypatch, 
     monkeypatch.setattr("algpt2.preparation.plan.LEAST_PIECE_BYTES", 4096)
     expected = make(workplace, tmp_path / "one", None, **options)
     assert make(workplace, tmp_path / "beam", beam_job, **options) == expected
+
+
+@pytest.mark.parametrize("beam_job", [IN_THIS_PROCESS, IN_PROCESSES], ids=["one process", "two processes"])
+def test_beam_takes_and_leaves_out_and_lists_what_one_process_does(tmp_path, workplace, monkeypatch, beam_job):
+    """Catches a worker that gets the plan without the weights or without the files to compare with."""
+    monkeypatch.setattr("algpt2.preparation.plan.LEAST_PIECE_BYTES", 4096)
+    evaluation = workplace / "evaluation.txt"
+    evaluation.write_text("the mat \u00e9 the cat sat on")
+    monkeypatch.chdir(tmp_path)
+    inputs = [Input((str(workplace / "text" / f"{part}.jsonl"),), weight) for part, weight in enumerate([2.5, 0.5], 1)]
+    exclusion = {"exclude_ngrams": (str(evaluation),), "ngram_words": 6, "removed_documents": "removed.jsonl"}
+    found = {}
+    for name, job in (("one", None), ("beam", beam_job)):
+        files = make(workplace, tmp_path / name, job, inputs, deduplicate=True, **exclusion)
+        found[name] = files, (tmp_path / "removed.jsonl").read_bytes()
+        (tmp_path / "removed.jsonl").unlink()
+    assert found["beam"] == found["one"]
+    reasons = {json.loads(line)["reason"] for line in found["one"][1].splitlines()}
+    assert reasons == {"duplicate", "ngram", "weight"}
 
 
 def test_a_users_mistake_in_beam_is_one_sentence(tmp_path, workplace):

@@ -10,6 +10,7 @@ import pytest
 from algpt2.config.records import RecordOptions
 from algpt2.errors import UserError
 from algpt2.preparation.disk_space import needed_bytes
+from algpt2.preparation.mixture import Input
 from algpt2.preparation.plan import Command, make_plan
 from algpt2.preparation.preparation import make_tfrecords
 from algpt2.text.tokenizer import Tokenizer
@@ -34,7 +35,7 @@ def arguments(corpus):
 
 
 def need_of(corpus):
-    command = Command((str(corpus / "a.jsonl"),), "0" * 64, OPTIONS)
+    command = Command((Input((str(corpus / "a.jsonl"),)),), "0" * 64, OPTIONS)
     return needed_bytes(make_plan(command, 300))
 
 

@@ -206,7 +206,7 @@ def test_wrong_input_keeps_the_pieces_that_were_encoded_before_it(tmp_path, work
     (tmp_path / "b.jsonl").write_text(good)
     encoded, encode = [], PieceEncoder.encode
     monkeypatch.setattr(
-        PieceEncoder, "encode", lambda self, name, *rest: encoded.append(name) or encode(self, name, *rest)
+        PieceEncoder, "encode", lambda self, named, *rest: encoded.append(named.name) or encode(self, named, *rest)
     )
     make_tfrecords(inputs, str(workplace / "tokenizer"), str(tmp_path / "data"), OPTIONS)
     assert encoded

@@ -8,6 +8,7 @@ import google_crc32c
 import pyarrow
 import pyarrow.parquet
 import pytest
+from saved_tokenizer import save_tokenizer
 
 from algpt2.config.records import RecordOptions
 from algpt2.errors import UserError
@@ -17,7 +18,6 @@ from algpt2.preparation.plan import Part
 from algpt2.preparation.preparation import encode_part, make_tfrecords
 from algpt2.preparation.provenance import read_provenance
 from algpt2.records.manifest import SOURCES_NAME, read_manifest
-from algpt2.text.tokenizer import Tokenizer
 
 TEXTS = [f"number {n}: the cat sat on the mat" for n in range(200)]
 OPTIONS = RecordOptions(seq_len=16, num_shards=2, val_fraction=0.2, document_separator="###", on_error="skip")
@@ -29,9 +29,7 @@ def lines_of(texts):
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tokenizer") / "tokenizer"
-    Tokenizer.train(TEXTS, 300).save(str(folder))
-    return str(folder)
+    return save_tokenizer(tmp_path_factory, TEXTS)
 
 
 def write_files(folder):

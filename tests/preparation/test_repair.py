@@ -13,9 +13,11 @@ from algpt2 import storage
 from algpt2.config.records import RecordOptions
 from algpt2.errors import UserError
 from algpt2.preparation import work
+from algpt2.preparation.mixture import Input
 from algpt2.preparation.preparation import make_tfrecords
 from algpt2.preparation.repair import repair
 from algpt2.records.indexing import index_tfrecords
+from algpt2.records.manifest import read_manifest
 from algpt2.records.verification import verify
 from algpt2.storage.local import LocalStorage
 from algpt2.storage.versions import version_of
@@ -30,7 +32,12 @@ VARIANTS = {
     "best-fit": {"packing": "best-fit"},
     "without copies": {"deduplicate": True},
     "documents": {"format": "documents"},
+    "mixture": {},
+    "mixture without copies": {"deduplicate": True},
+    "mixture of documents without copies": {"deduplicate": True, "format": "documents"},
+    "excluding": {"exclude_ngrams": ("evaluation.txt",), "ngram_words": 6, "removed_documents": "removed.jsonl"},
 }
+WEIGHTS = {"a.jsonl": 2.5, "b.jsonl": 0.5}
 DAMAGE = {
     "missing": lambda file: file.unlink(),
     "truncated": lambda file: file.write_bytes(file.read_bytes()[:-20]),
@@ -41,15 +48,19 @@ DAMAGE = {
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
-    """A folder with text in two files, and records of it by variant."""
+    """A folder with text in two files and a file of an evaluation, and records by variant."""
     folder = tmp_path_factory.mktemp("original")
     Tokenizer.train(TEXTS, 300).save(str(folder / "tokenizer"))
     (folder / "text").mkdir()
     for name, texts in (("a.jsonl", TEXTS[:90]), ("b.jsonl", TEXTS[90:])):
         (folder / "text" / name).write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    for name, changes in VARIANTS.items():
-        options = RecordOptions(seq_len=16, num_shards=3, val_fraction=0.2, **changes)
-        make_tfrecords([str(folder / "text")], str(folder / "tokenizer"), str(folder / name), options)
+    (folder / "evaluation.txt").write_text("the mat \u00e9 the cat sat on")
+    mixture = [Input((str(folder / "text" / name),), weight) for name, weight in WEIGHTS.items()]
+    with contextlib.chdir(folder):
+        for name, changes in VARIANTS.items():
+            inputs = mixture if name.startswith("mixture") else [str(folder / "text")]
+            options = RecordOptions(seq_len=16, num_shards=3, val_fraction=0.2, **changes)
+            make_tfrecords(inputs, str(folder / "tokenizer"), str(folder / name), options)
     return folder
 
 
@@ -71,7 +82,8 @@ def places(folder, but=()):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("kind", DAMAGE)
-def test_a_damaged_shard_is_made_anew_and_the_others_are_not_touched(original, tmp_path, variant, kind):
+def test_a_damaged_shard_is_made_anew_and_the_others_are_not_touched(original, tmp_path, monkeypatch, variant, kind):
+    monkeypatch.chdir(original)
     folder = Path(shutil.copytree(original / variant, tmp_path / "records"))
     before = places(folder, but=[SECOND, LENGTHS[SECOND]])
     DAMAGE[kind](folder / SECOND)
@@ -118,7 +130,7 @@ def test_no_shard_but_the_broken_one_is_written(folder, monkeypatch):
 
 def test_a_sound_folder_is_verified_and_left_as_it_is(folder):
     before = places(folder)
-    found = repair(str(folder), ["/nowhere"])
+    found = repair(str(folder), [["/nowhere"]])
     assert found["repaired"] == {"missing": [], "truncated": [], "altered": []}
     assert found["verified_bytes"] > 0
     assert places(folder) == before
@@ -189,8 +201,33 @@ def test_what_a_dead_repair_left_is_deleted_where_its_shard_came_back(original, 
 def test_text_that_lies_elsewhere_now_is_named(original, folder, tmp_path):
     shutil.copytree(original / "text", tmp_path / "moved")
     DAMAGE["missing"](folder / FIRST)
-    repair(str(folder), [str(tmp_path / "moved")])
+    repair(str(folder), [[str(tmp_path / "moved")]])
     assert contents(folder) == contents(original / "stream")
+
+
+def test_moved_inputs_keep_their_weights_and_are_named_one_by_one(original, tmp_path):
+    """Catches a repair that takes each document once, or gives an input the weight of another."""
+    folder = Path(shutil.copytree(original / "mixture", tmp_path / "records"))
+    shutil.copytree(original / "text", tmp_path / "moved")
+    DAMAGE["missing"](folder / FIRST)
+    moved = [str(tmp_path / "moved" / name) for name in WEIGHTS]
+    with pytest.raises(UserError, match="once for each --input that has a weight, in their order, received 1 for 2"):
+        repair(str(folder), [moved])
+    repair(str(folder), [[path] for path in moved])
+    assert contents(folder) == contents(original / "mixture")
+
+
+def test_files_that_documents_were_compared_with_may_lie_elsewhere_and_must_be_the_same(original, tmp_path):
+    folder = Path(shutil.copytree(original / "excluding", tmp_path / "records"))
+    assert read_manifest(str(folder)).exclusion.documents > 0
+    DAMAGE["missing"](folder / FIRST)
+    with pytest.raises(UserError, match=r"evaluation\.txt"):
+        repair(str(folder))
+    (tmp_path / "other.txt").write_text("one two three four five six")
+    with pytest.raises(UserError, match="the 1 files that documents were compared with, .*other.txt"):
+        repair(str(folder), exclude_ngrams=[str(tmp_path / "other.txt")])
+    repair(str(folder), exclude_ngrams=[str(original / "evaluation.txt")])
+    assert contents(folder) == contents(original / "excluding")
 
 
 @pytest.mark.parametrize(
@@ -215,7 +252,7 @@ def test_another_text_is_refused_by_name_and_the_right_one_is_taken_then(origina
     DAMAGE["truncated"](folder / FIRST)
     before = places(folder)
     with pytest.raises(UserError, match=found):
-        repair(str(folder), [str(text)])
+        repair(str(folder), [[str(text)]])
     assert places(folder) == before
     repair(str(folder))
     assert contents(folder) == contents(original / "stream")

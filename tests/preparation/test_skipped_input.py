@@ -6,13 +6,13 @@ import json
 import pyarrow
 import pyarrow.parquet
 import pytest
+from saved_tokenizer import save_tokenizer
 
 from algpt2.config.records import RecordOptions
 from algpt2.errors import UserError
 from algpt2.preparation import plan
 from algpt2.preparation.preparation import make_tfrecords
 from algpt2.records.manifest import read_manifest
-from algpt2.text.tokenizer import Tokenizer
 
 GOOD = [f"number {n}: the cat sat on the mat" for n in range(120)]
 BAD_LINES = {
@@ -30,9 +30,7 @@ def lines_of(texts):
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tokenizer") / "tokenizer"
-    Tokenizer.train(GOOD, 300).save(str(folder))
-    return str(folder)
+    return save_tokenizer(tmp_path_factory, GOOD)
 
 
 def write_bad(folder):

@@ -5,7 +5,7 @@ import pytest
 
 from algpt2.preparation.document_keys import content_digest, key_array, order_key, sorting
 from algpt2.preparation.packing import record_blocks
-from algpt2.preparation.sorted_documents import Documents, Layout, MergedFiles, SortedFile, write_sorted
+from algpt2.preparation.sorted_documents import MARK_DTYPE, Documents, Layout, MergedFiles, SortedFile, write_sorted
 from algpt2.preparation.token_stream import TokenStream
 
 EOS = 299
@@ -19,9 +19,10 @@ def ids_of_texts(rng):
     return [*ids[:-1], ids[-2]]  # the same text has the same ids
 
 
-def documents(keys, ids):
+def documents(keys, ids, dtype=np.uint16):
     lengths = np.array([len(one) for one in ids], np.uint32)
-    return Documents(key_array(keys), lengths, np.array([id_ for one in ids for id_ in one], np.uint16))
+    marks = np.zeros(len(keys), MARK_DTYPE)
+    return Documents(key_array(keys), lengths, np.array([id_ for one in ids for id_ in one], dtype), marks)
 
 
 def written(folder, parts, layout):
@@ -67,8 +68,7 @@ def test_every_part_of_the_stream_is_the_same_however_documents_lie_in_files(tmp
 
 def test_documents_with_ids_above_16_bits_and_of_any_length_survive(tmp_path):
     long = [[250_000] * 300_000, [1], []]
-    documents = Documents(key_array(KEYS[:3]), np.array([300_000, 1, 0], np.uint32), np.array(sum(long, []), np.int32))
-    write_sorted(str(tmp_path / "a"), [documents], Layout(1, np.dtype("<i4")))
+    write_sorted(str(tmp_path / "a"), [documents(KEYS[:3], long, np.int32)], Layout(1, np.dtype("<i4")))
     file = SortedFile(str(tmp_path / "a"), Layout(1, np.dtype("<i4")))
     ids = np.concatenate([file.read_bin(number).ids for number in range(2)])
     assert np.count_nonzero(ids == 250_000) == 300_000

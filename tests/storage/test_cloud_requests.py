@@ -2,6 +2,7 @@
 
 import http.client
 import random
+import threading
 
 import pytest
 import requests
@@ -27,10 +28,19 @@ def impatient(monkeypatch):
 
 @pytest.fixture
 def told(monkeypatch):
-    """The lines of the log, as they were written, without a limit to their number."""
+    """The lines of the log, as they were written, without a limit to their number.
+
+    Only this test's thread counts: a thread of an earlier test may still be asking a server that has gone.
+    """
     lines = []
+    own_thread = threading.get_ident()
+
+    def log(level, message, *arguments, **_):
+        if threading.get_ident() == own_thread:
+            lines.append(message % arguments)
+
     monkeypatch.setattr(cloud_requests, "NOTICE_SECONDS", 0)
-    monkeypatch.setattr(logging, "log", lambda level, message, *arguments, **_: lines.append(message % arguments))
+    monkeypatch.setattr(logging, "log", log)
     return lines
 
 

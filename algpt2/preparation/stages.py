@@ -1,5 +1,6 @@
-"""Encoded documents to the shards of both splits: which are kept, how many records they make, and who writes them."""
+"""The stages of a preparation, each shared out to whatever does the work: encode, compare, write."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy as np
 from algpt2.config.records import LOSSY_PACKINGS, RecordOptions
 from algpt2.errors import UserError
 from algpt2.preparation.encoding import TRAIN, VAL, SplitCounts
+from algpt2.preparation.outcome import encoded_pieces, none_taken
 from algpt2.preparation.packing import record_count
 from algpt2.preparation.plan import Plan
 from algpt2.preparation.pool import Pool
@@ -17,17 +19,22 @@ from algpt2.records.manifest import Split
 from algpt2.records.shard_entry import row_count
 
 SHARDS_OF = {TRAIN: "num_shards", VAL: "num_val_shards"}
-MOST_RANGES_OF_BINS = 256
 
 
 class TooFewRecordsError(UserError):
     """The documents fill too few records."""
 
 
-class _Found(NamedTuple):
-    """The documents of a split: their counts, and of copies that are left out their number and what they leave."""
+class Found(NamedTuple):
+    """The documents of a split that are taken: their counts, those of each piece, and what is left without duplicates.
+
+    counts: of the documents.
+    taken: how many there are of each piece of the input, int64 (pieces,).
+    duplicate_documents, bin_sizes: of `KeptDocuments`; None where duplicates are not looked for.
+    """
 
     counts: SplitCounts
+    taken: np.ndarray
     duplicate_documents: int | None = None
     bin_sizes: np.ndarray | None = None
 
@@ -40,15 +47,38 @@ class _Packed(NamedTuple):
     false_eos: int = 0
 
 
-def write_shards(plan: Plan, folder: WorkFolder, pool: Pool) -> dict[str, Split]:
+def encode_pieces(plan: Plan, folder: WorkFolder, pool: Pool) -> None:
+    """Encodes the pieces of a plan that are not encoded yet."""
+    todo = [number for number, named in enumerate(plan.pieces) if folder.encoded_piece(named.name) is None]
+    left = sum(plan.pieces[number].piece.size_bytes for number in todo)
+    with progress_bar("tokenising", "B", plan.input_bytes) as progress:
+        progress.update(plan.input_bytes - left)
+        pool.run(_encode_piece, [(number,) for number in todo], progress.update)
+
+
+def _encode_piece(work: Work, report: Report, number: int) -> None:
+    work.encode(number, report)
+
+
+def found_documents(plan: Plan, folder: WorkFolder, pool: Pool) -> dict[str, Found]:
+    """Returns the documents of each split that are taken, where all pieces of a plan are encoded."""
+    return {split: _found(plan, folder, pool, split) for split in (TRAIN, VAL)}
+
+
+def write_shards(plan: Plan, folder: WorkFolder, pool: Pool, found: Mapping[str, Found]) -> dict[str, Split]:
     """Writes the shards of a plan that are not written yet; returns the splits' entries in a manifest.
 
+    Args:
+      plan: of the preparation, all pieces of which are encoded.
+      folder: of its unfinished work.
+      pool: that does the work.
+      found: what `found_documents` returned.
+
     Raises:
-      UserError: the documents, all of which are encoded, are too few for the shards.
+      TooFewRecordsError: the documents are too few for the shards.
     """
-    found = {split: _found(plan, folder, pool, split) for split in (TRAIN, VAL)}
     if not any(of_split.counts.documents for of_split in found.values()):
-        raise TooFewRecordsError("the input must hold at least one document and it holds none: name other files.")
+        raise TooFewRecordsError(none_taken(plan, folder))
     packed = {split: _packed(plan, pool, split, of_split.counts) for split, of_split in found.items()}
     shards = {split: Shards(packed[split].records, getattr(plan.options, SHARDS_OF[split])) for split in found}
     for split in found:
@@ -58,22 +88,21 @@ def write_shards(plan: Plan, folder: WorkFolder, pool: Pool) -> dict[str, Split]
     return {split: _entry(folder, split, found[split], packed[split], shards[split], plan) for split in found}
 
 
-def encoded_counts(plan: Plan, folder: WorkFolder, split: str) -> SplitCounts:
-    """Returns the counts of a split's documents, copies included, in the pieces of a plan, all of which are encoded."""
-    pieces = (getattr(folder.encoded_piece(named.name), split) for named in plan.pieces)
-    return sum((piece.counts for piece in pieces), SplitCounts())
+def split_counts(plan: Plan, folder: WorkFolder, split: str) -> SplitCounts:
+    """Returns the counts of a split's encoded documents, as often as they are taken, duplicates among them."""
+    return sum((piece.counts for piece in encoded_pieces(plan, folder, split)), SplitCounts())
 
 
-def _found(plan: Plan, folder: WorkFolder, pool: Pool, split: str) -> _Found:
-    encoded = encoded_counts(plan, folder, split)
+def _found(plan: Plan, folder: WorkFolder, pool: Pool, split: str) -> Found:
+    encoded = encoded_pieces(plan, folder, split)
     if not plan.options.deduplicate:
-        return _Found(encoded)
-    bins = plan.layout.bins if encoded.documents else 0
-    step = -(-plan.layout.bins // MOST_RANGES_OF_BINS)
-    tasks = [(split, first, min(first + step, bins)) for first in range(0, bins, step)]
-    with progress_bar(f"comparing {split}", "bin", bins) as progress:
-        kept = sum(pool.run(_count_kept, tasks, progress.update), KeptDocuments.none())
-    return _Found(kept.counts, encoded.documents - kept.counts.documents, kept.bin_sizes)
+        taken = np.array([piece.counts.documents for piece in encoded])
+        return Found(split_counts(plan, folder, split), taken)
+    ranges = plan.layout.ranges() if any(piece.files for piece in encoded) else []
+    tasks = [(split, first_bin, end_bin) for first_bin, end_bin in ranges]
+    with progress_bar(f"comparing {split}", "bin", plan.layout.bins if tasks else 0) as progress:
+        kept = sum(pool.run(_count_kept, tasks, progress.update), KeptDocuments.none(len(plan.pieces)))
+    return Found(kept.counts, kept.taken, kept.duplicates, kept.bin_sizes)
 
 
 def _count_kept(work: Work, report: Report, split: str, first_bin: int, end_bin: int) -> KeptDocuments:
@@ -122,7 +151,7 @@ def _write_shards(work: Work, report: Report, split: PackedSplit, indices: list[
     work.write(split, indices, report)
 
 
-def _entry(folder: WorkFolder, split: str, found: _Found, packed: _Packed, shards: Shards, plan: Plan) -> Split:
+def _entry(folder: WorkFolder, split: str, found: Found, packed: _Packed, shards: Shards, plan: Plan) -> Split:
     entries = tuple(folder.shard(plan, split, index) for index in range(shards.count))
     target_tokens = row_count(entries, plan.options.seq_len) * plan.options.seq_len
     return Split(
