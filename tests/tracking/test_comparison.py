@@ -1,30 +1,25 @@
 """Runs side by side: every number is the one its file has, and chance is worked out for scale."""
 
-import dataclasses
 import json
 
 import pytest
 
 from algpt2.errors import UserError
 from algpt2.records.record_set import RecordSet
+from algpt2.records.shard_entry import Shard
 from algpt2.tracking.comparison import COLUMNS, compare_runs, format_table
 
 RESULT = {"parameters": 1234567, "val_loss": 2.5, "val_bits_per_byte": 1.25, "tokens_per_second": 98765.4}
 EVALUATION = {"bits_per_byte": 1.5, "scored_tokens": 10, "scored_bytes": 40}
 
 
-@dataclasses.dataclass(frozen=True)
-class Counts:
-    """Stands in for a shard where only its counts matter."""
-
-    records: int
-    target_bytes: int
-
-
 # 3 records of 4 tokens, of 256 equally likely ones: 12 x 8 bits for 24 bytes.
 VAL_RECORDS = RecordSet(
     files=(),
-    shards=(Counts(1, 4), Counts(2, 20)),
+    shards=(
+        Shard("val-0", records=1, size_bytes=0, crc32c="0" * 8, target_bytes=4),
+        Shard("val-1", records=2, size_bytes=0, crc32c="0" * 8, target_bytes=20),
+    ),
     folder="data",
     seq_len=4,
     vocab_size=256,
