@@ -33,7 +33,7 @@ def main(argv: Sequence[str]) -> int:
         cli.print_json(repair(arguments.input, *told))
     else:
         for name in ("sources", "num_workers", "encoder", "exclude_ngrams"):
-            if getattr(arguments, name):
+            if getattr(arguments, name) is not None:
                 raise UserError(f"--{name} is for --repair, which was not given: give both or neither.")
         cli.print_json(verify(arguments.input))
     return cli.EXIT_OK

@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from algpt2 import storage
+from algpt2.config.options import COUNT, require
 from algpt2.errors import UserError
 from algpt2.preparation.encoding import TRAIN, VAL
 from algpt2.preparation.exclusion import same_excluded_files
@@ -58,6 +59,7 @@ def repair(
     """
     manifest = read_manifest(folder)
     tokenizer = load_tokenizer(folder, manifest.tokenizer_sha256)
+    require(COUNT.holds(num_workers), "num_workers", COUNT.text, num_workers)
     damaged = damaged_files(folder, manifest)
     names = _shards_of({name for of_kind in damaged.values() for name in of_kind}, manifest)
     workplace = storage.join(folder, REPAIR_FOLDER)

@@ -289,5 +289,7 @@ def test_the_script_says_what_is_wrong_and_with_its_flag_mends_it(scripts, folde
     assert found.status == 2
     assert f"{FIRST} is missing" in found.stderr
     assert "--sources is for --repair" in called("--sources", "x").stderr
+    assert "--num_workers is for --repair" in called("--num_workers", "0").stderr
+    assert "num_workers must be at least 1" in called("--repair", "--num_workers", "0").stderr
     assert called("--repair").result["repaired"]["missing"] == [FIRST]
     assert called().result["verified_bytes"] > 0
