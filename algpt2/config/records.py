@@ -85,9 +85,8 @@ class RecordOptions:
     def _require_near_duplicates(self) -> None:
         if self.near_duplicates is None:
             return
-        require(
-            FRACTION_ABOVE_0.holds(self.near_duplicates), "near_duplicates", FRACTION_ABOVE_0.text, self.near_duplicates
-        )
+        rule = FRACTION_ABOVE_0
+        require(rule.holds(self.near_duplicates), "near_duplicates", rule.text, self.near_duplicates)
         if not self.deduplicate:
             raise UserError(
                 "near_duplicates needs --deduplicate, because equal documents go before nearly equal ones: add it."

@@ -168,6 +168,11 @@ class SortedFile:
         documents, ids = np.diff(index.reshape(2, -1))
         return documents, ids
 
+    def keys_of_bin(self, number: int) -> np.ndarray:
+        """Returns the keys of a bin's documents, sorted, uint64 (N, 2)."""
+        with open(self._path, "rb") as stream:
+            return self._keys(stream, *_read(stream, number * _INDEX_DTYPE.itemsize, 2, _INDEX_DTYPE).tolist())
+
     def read_bin(self, number: int) -> Documents:
         """Returns the documents of a bin, in the order of their keys."""
         index_bytes, item_bytes = (self._layout.bins + 1) * _INDEX_DTYPE.itemsize, self._layout.dtype.itemsize
@@ -178,12 +183,16 @@ class SortedFile:
             lengths_at = 2 * index_bytes + count * KEY_BYTES
             marks_at = lengths_at + count * _LENGTH_DTYPE.itemsize
             ids_at = marks_at + count * MARK_DTYPE.itemsize
-            keys = _read(stream, 2 * index_bytes + first * KEY_BYTES, 2 * (end - first), _INDEX_DTYPE)
+            keys = self._keys(stream, first, end)
             lengths = _read(stream, lengths_at + first * _LENGTH_DTYPE.itemsize, end - first, _LENGTH_DTYPE)
             marks = _read(stream, marks_at + first * MARK_DTYPE.itemsize, end - first, MARK_DTYPE)
             ids = _read(stream, ids_at + first_id * item_bytes, end_id - first_id, self._layout.dtype)
         marks["piece"] = self._piece
-        return Documents(keys.reshape(-1, 2), lengths, ids, marks)
+        return Documents(keys, lengths, ids, marks)
+
+    def _keys(self, stream: BinaryIO, first: int, end: int) -> np.ndarray:
+        keys_at = 2 * (self._layout.bins + 1) * _INDEX_DTYPE.itemsize
+        return _read(stream, keys_at + first * KEY_BYTES, 2 * (end - first), _INDEX_DTYPE).reshape(-1, 2)
 
 
 def _read(stream: BinaryIO, offset: int, count: int, dtype: np.dtype) -> np.ndarray:
@@ -216,7 +225,7 @@ class MergedFiles:
         for number in range(first, end):
             documents = Documents.sorted_of([file.read_bin(number) for file in self._files])
             if self._left_out:
-                left_out = np.concatenate([file.read_bin(number).keys for file in self._left_out])
+                left_out = np.concatenate([file.keys_of_bin(number) for file in self._left_out])
                 documents.marks["is_near_duplicate"] = are_among(documents.keys, left_out)
             yield documents
 

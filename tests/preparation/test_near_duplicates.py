@@ -78,9 +78,9 @@ def many_pieces_files_and_bins(monkeypatch):
     """So that nearly equal documents lie in different files, and their bands in many bins and ranges of them."""
     for module, name, value in (
         (plan, "LEAST_PIECE_BYTES", 20_000),
-        (plan, "BIN_BYTES", 4000),
-        (signature_files, "FILE_DOCUMENTS", 8),
-        (near_duplicates, "PAIRS_AT_ONCE", 16),
+        (plan, "BIN_BYTES", 40_000),
+        (signature_files, "FILE_DOCUMENTS", 16),
+        (near_duplicates, "PAIRS_AT_ONCE", 128),
     ):
         monkeypatch.setattr(module, name, value)
 
@@ -210,19 +210,28 @@ def test_all_copies_of_a_mixture_are_left_out_and_weights_apply_to_the_rest(tmp_
     assert sum(split.near_duplicate_documents for split in splits) == len(found)
 
 
-def test_with_many_alike_each_is_compared_with_the_first_of_them(tmp_path, tokenizer, monkeypatch):
-    """Each of so many in one band has another similar to it, but most have none among the first."""
-    monkeypatch.setattr(near_duplicates, "MOST_COMPARED", 2)
-    read = []
-    similar = near_duplicates.Comparison._are_similar
+class PairsInOneBand:
+    """Stands in for a file of signatures: documents that all have one band in common, and are equal in pairs."""
 
-    def counted(self, some, others):
-        read.append(len(some))
-        return similar(self, some, others) & False
+    def __init__(self, documents):
+        self._documents = np.zeros(documents, signature_files.SIGNED_DTYPE)
+        numbers = np.arange(documents)
+        self._documents["digest"][:, 0] = numbers
+        self._documents["signature"] = numbers[:, None] // 2
 
-    monkeypatch.setattr(near_duplicates.Comparison, "_are_similar", counted)
-    make(tokenizer, tmp_path / "family", FAMILY, OPTIONS)
-    assert 0 < sum(read) <= 2 * len(FAMILY) * signature_files.Bands.of(THRESHOLD).count
+    def bands_of_bin(self, number):
+        rows = np.arange(len(self._documents))
+        return np.full(len(rows), 7, np.uint64), rows
+
+    def documents(self, rows, field):
+        return self._documents[field][rows]
+
+
+@pytest.mark.parametrize(("compared", "expected"), [(4, [1, 3]), (64, [*range(1, 50, 2)])])
+def test_where_many_have_a_band_in_common_each_is_compared_with_the_first_of_them(monkeypatch, compared, expected):
+    monkeypatch.setattr(near_duplicates, "MOST_COMPARED", compared)
+    comparison = near_duplicates.Comparison([PairsInOneBand(50)], THRESHOLD)
+    assert comparison.left_out(0)[:, 0].tolist() == expected
 
 
 @pytest.mark.parametrize("threshold", [0, -0.5, 1.01, float("nan")])
