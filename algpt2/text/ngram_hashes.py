@@ -5,12 +5,14 @@ every machine.
 """
 
 import functools
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from algpt2.text.long_texts import has_long
 from algpt2.text.ngrams import HASH_FACTOR, WORD
 
 NGRAM_WORDS = 5
@@ -44,15 +46,7 @@ def ngram_hashes(texts: Sequence[str]) -> NgramHashes:
     >>> starts.tolist(), bool(hashes[0] == hashes[2]), bool(hashes[1] == hashes[2])
     ([0, 2, 3, 4, 4], True, False)
     """
-    lowered = [text.lower() for text in texts]
-    # Behind each text stands a line break, so no word goes on into the next.
-    ends = np.cumsum([len(text) + 1 for text in lowered])
-    words, begun = [np.empty(0, np.uint64)], np.zeros(len(texts), np.int64)
-    for first, block in _blocks("\n".join(lowered)):
-        hashes, starts = _word_hashes(block)
-        words.append(hashes)
-        begun += np.searchsorted(starts + first, ends)
-    return _ngrams(np.concatenate(words), np.diff(begun, prepend=0))
+    return _ngrams(*(_words_of_each(texts) if has_long(texts) else _words_of_all(texts)))
 
 
 def mixed(numbers: np.ndarray) -> np.ndarray:
@@ -64,13 +58,28 @@ def mixed(numbers: np.ndarray) -> np.ndarray:
     return numbers
 
 
-def _blocks(text: str) -> Iterator[tuple[int, str]]:
-    """Yields a text in parts that end where no word goes on, each with the place at which it begins."""
+def _words_of_all(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the hashes of the words of all texts, uint64 (N,), and how many words each has, int64 (texts,)."""
+    lowered = [text.lower() for text in texts]
+    hashes, starts = _word_hashes("\n".join(lowered))
+    ends = np.cumsum([len(text) + 1 for text in lowered])
+    return hashes, np.diff(np.searchsorted(starts, ends), prepend=0)
+
+
+def _words_of_each(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the same, in the memory that a block of text needs and not a text."""
+    hashes = [[_word_hashes(block.lower())[0] for block in _blocks(text)] for text in texts]
+    counts = [sum(map(len, of_text)) for of_text in hashes]
+    return np.concatenate([np.empty(0, np.uint64), *itertools.chain(*hashes)]), np.array(counts)
+
+
+def _blocks(text: str) -> Iterator[str]:
+    """Yields a text in parts that end where no word goes on."""
     start = 0
     while start < len(text):
         found = _NO_WORD.search(text, start + BLOCK_CHARACTERS)
         end = found.start() if found else len(text)
-        yield start, text[start:end]
+        yield text[start:end]
         start = end
 
 
