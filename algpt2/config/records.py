@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from algpt2.config.options import COUNT, FRACTION_BELOW_1, option, require
+from algpt2.config.options import COUNT, FRACTION_ABOVE_0, FRACTION_BELOW_1, option, require
 from algpt2.errors import UserError, shown
 
 PACKINGS = STREAM_PACKING, BEST_FIT_PACKING, LEGACY_PACKING = ("stream", "best-fit", "legacy")
@@ -26,6 +26,11 @@ class RecordOptions:
     seed: int = option(0, "decides the order of the documents")
     text_key: str = option("text", "JSON key or Parquet column of the text")
     deduplicate: bool = option(False, "keep one of the documents that are alike to the last byte, and count the others")
+    near_duplicates: float | None = option(
+        None,
+        "with --deduplicate, leave out documents that are nearly equal to another too, and count them: the least "
+        "similarity, above 0 and at most 1, such as 0.8 (extra near)",
+    )
     document_separator: str | None = option(
         None, "text between the documents of a .txt or .raw file; without it, each file is one document"
     )
@@ -68,12 +73,23 @@ class RecordOptions:
             raise UserError(
                 "ngram_words needs files of --exclude_ngrams, and there are none: add some, or leave it out."
             )
+        self._require_near_duplicates()
         require(self.packing in PACKINGS, "packing", f"one of {', '.join(PACKINGS)}", self.packing)
         require(self.format in FORMATS, "format", f"one of {', '.join(FORMATS)}", self.format)
         if self.format == DOCUMENTS_FORMAT and self.packing != STREAM_PACKING:
             raise UserError(
                 f"packing must be {STREAM_PACKING} with --format {DOCUMENTS_FORMAT}, because training packs such "
                 f"documents itself, received {self.packing}: leave out --packing, or give --format {PACKED_FORMAT}."
+            )
+
+    def _require_near_duplicates(self) -> None:
+        if self.near_duplicates is None:
+            return
+        rule = FRACTION_ABOVE_0
+        require(rule.holds(self.near_duplicates), "near_duplicates", rule.text, self.near_duplicates)
+        if not self.deduplicate:
+            raise UserError(
+                "near_duplicates needs --deduplicate, because equal documents go before nearly equal ones: add it."
             )
 
     @property

@@ -35,6 +35,29 @@ def key_array(keys: list[bytes]) -> np.ndarray:
     return np.frombuffer(b"".join(keys), dtype=">u8").astype(np.uint64).reshape(-1, 2)
 
 
+def digests_of(array: np.ndarray) -> list[bytes]:
+    """Returns the bytes of which `key_array` made an array."""
+    return [row.tobytes() for row in array.astype(">u8")]
+
+
 def sorting(keys: np.ndarray) -> np.ndarray:
-    """Returns the order, int64 (N,), that sorts rows of `key_array`."""
+    """Returns the order, int64 (N,), that sorts rows of `key_array`; those with one key stay in theirs."""
     return np.lexsort((keys[:, 1], keys[:, 0]))
+
+
+def are_new(rows: np.ndarray) -> np.ndarray:
+    """Returns which rows of an array (N, M) are not equal to the row before them, bool (N,)."""
+    found = np.ones(len(rows), bool)
+    found[1:] = (rows[1:] != rows[:-1]).any(axis=1)
+    return found
+
+
+def are_among(keys: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Returns which rows of `key_array` are among some others, bool (N,)."""
+    both = np.concatenate([others, keys])
+    order = sorting(both)
+    # Of those with one key, the first is one of the others if there is one.
+    firsts = np.maximum.accumulate(np.where(are_new(both[order]), np.arange(len(both)), 0))
+    found = np.empty(len(both), bool)
+    found[order] = order[firsts] < len(others)
+    return found[len(others) :]

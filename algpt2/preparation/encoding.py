@@ -15,11 +15,13 @@ from algpt2.preparation.exclusion import ngrams_of
 from algpt2.preparation.mixture import Input
 from algpt2.preparation.plan import NamedPiece, Plan, keys_of
 from algpt2.preparation.removed_entries import NGRAM, REMOVED_SUFFIX, WEIGHT, RemovedEntries
+from algpt2.preparation.signature_files import Bands, SignatureFiles
 from algpt2.preparation.sorted_documents import MARK_DTYPE, Documents, Layout, write_sorted
 from algpt2.text.encoders import create_encoder
 from algpt2.text.faults import FaultCounts, InputFault
 from algpt2.text.ngrams import Ngrams
 from algpt2.text.read_parts import ReadPart
+from algpt2.text.signatures import Signer
 from algpt2.text.tokenizer import Tokenizer
 
 BATCH_DOCUMENTS = 1024
@@ -61,6 +63,7 @@ class EncodedPiece:
       entries: how many documents and faults there are in each of its files, or in its part of one.
       excluded: how many documents are left out because of their n-grams.
       removed: whether there is a file of what is left out.
+      signatures: the names of the files of the documents' signatures, if nearly equal ones are looked for.
       skipped: how many faults were skipped, by kind.
       first_skipped: what the first of each kind says.
     """
@@ -71,6 +74,7 @@ class EncodedPiece:
     entries: tuple[int, ...]
     excluded: int
     removed: bool
+    signatures: tuple[str, ...] = ()
     skipped: dict[str, int] = dataclasses.field(default_factory=dict)
     first_skipped: dict[str, str] = dataclasses.field(default_factory=dict)
 
@@ -85,6 +89,7 @@ class PieceEncoder:
 
     def __init__(self, plan: Plan, tokenizer: Tokenizer, folder: str):
         self._encoder = create_encoder(plan.options.encoder, tokenizer)
+        self._signer = None if plan.options.near_duplicates is None else Signer()
         byte_lengths = tokenizer.token_byte_lengths()
         self._byte_lengths = byte_lengths.astype(np.min_scalar_type(byte_lengths.max()))
         self._plan = plan
@@ -105,6 +110,7 @@ class PieceEncoder:
         """
         layout, source = self._plan.layout, self._plan.command.inputs[named.input]
         splits = {split: _SplitFiles(f"{named.name}-{split}", layout, self._folder) for split in (TRAIN, VAL)}
+        signatures = self._signature_files(named)
         faults, removed, parts = FaultCounts(), RemovedEntries(), []
 
         def on_fault(entry: int, fault: InputFault) -> None:
@@ -114,13 +120,18 @@ class PieceEncoder:
         skipping = on_fault if self._options.on_error == SKIP else None
         entries = Entries(named.piece, keys_of(self._options), on_bytes, skipping, parts.append)
         for batch in _batches(self._without_excluded(entries.documents(), removed)):
-            untaken = self._encode_batch(batch, source, splits)
+            untaken = self._encode_batch(batch, source, splits, signatures)
             if not self._options.deduplicate:  # Else the first with the text decides.
                 removed.add(untaken, WEIGHT)
         train, val = (splits[split].close() for split in (TRAIN, VAL))
         stored, excluded = self._put(removed, named.name), removed.count(NGRAM)
-        read = tuple(parts), tuple(entries.counts)
-        return EncodedPiece(train, val, *read, excluded, stored, faults.counts, faults.first)
+        read, signed = (tuple(parts), tuple(entries.counts)), signatures.close() if signatures else ()
+        return EncodedPiece(train, val, *read, excluded, stored, signed, faults.counts, faults.first)
+
+    def _signature_files(self, named: NamedPiece) -> SignatureFiles | None:
+        if self._signer is None:
+            return None
+        return SignatureFiles(named.name, Bands.of(self._options.near_duplicates), self._plan.layout, self._folder)
 
     @functools.cached_property
     def _ngrams(self) -> Ngrams:
@@ -143,10 +154,19 @@ class PieceEncoder:
             removed.write(storage.join(self._folder, f"{name}{REMOVED_SUFFIX}"))
         return is_stored
 
-    def _encode_batch(self, batch: list[Entry], source: Input, splits: "dict[str, _SplitFiles]") -> list[int]:
+    def _encode_batch(
+        self,
+        batch: list[Entry],
+        source: Input,
+        splits: "dict[str, _SplitFiles]",
+        signatures: SignatureFiles | None,
+    ) -> list[int]:
         """Hands documents to their splits; returns the numbers of those that the input's weight does not take."""
         digests = [content_digest(entry.document.utf8) for entry in batch]
         held_out = np.array([is_held_out(digest, self._options.val_fraction) for digest in digests])
+        if signatures is not None:
+            values, has_words = self._signer.signatures([entry.document.text for entry in batch])
+            signatures.add(key_array(digests)[has_words], held_out[has_words], values[has_words])
         keys = self._keys(digests, 0)
         is_taken = source.is_taken(keys, 0)  # What is not taken once is not taken at all.
         ids, lengths = self._encoded(batch, is_taken)

@@ -207,7 +207,7 @@ def _encoding(command: Command, number: int, bin_bits: int) -> list[Any]:
         *(command.tokenizer_sha256, options.text_key, options.seed, options.val_fraction, bin_bits),
         *(options.document_separator, options.on_error),
         *(command.inputs[number].weight, options.deduplicate and command.copies),
-        options.removed_documents is not None,
+        *(options.removed_documents is not None, options.near_duplicates),
         *(options.ngram_words, [file.sha256 for file in command.excluded_files]),
     ]
 

@@ -12,8 +12,8 @@ import numpy as np
 from algpt2 import storage
 from algpt2.text import faults
 
-NGRAM, DUPLICATE, WEIGHT = "ngram", "duplicate", "weight"
-REASONS = (*faults.KINDS, NGRAM, DUPLICATE, WEIGHT)
+NGRAM, DUPLICATE, NEAR_DUPLICATE, WEIGHT = "ngram", "duplicate", "near-duplicate", "weight"
+REASONS = (*faults.KINDS, NGRAM, DUPLICATE, NEAR_DUPLICATE, WEIGHT)
 REMOVED_SUFFIX = ".removed"
 BLOCK_ENTRIES = 1 << 12
 _DTYPE = np.dtype([("piece", "<u4"), ("entry", "<u4"), ("reason", "u1")])

@@ -12,11 +12,13 @@ from typing import BinaryIO
 import numpy as np
 
 from algpt2 import storage
-from algpt2.preparation.document_keys import KEY_BYTES, sorting
+from algpt2.preparation.document_keys import KEY_BYTES, are_among, are_new, sorting
 
 _INDEX_DTYPE = np.dtype("<u8")
 _LENGTH_DTYPE = np.dtype("<u4")
-MARK_DTYPE = np.dtype([("piece", "<u4"), ("entry", "<u4"), ("copy", "<u2"), ("is_taken", "?")])
+MARK_DTYPE = np.dtype(
+    [("piece", "<u4"), ("entry", "<u4"), ("copy", "<u2"), ("is_taken", "?"), ("is_near_duplicate", "?")]
+)
 DOCUMENTS_AT_ONCE = 1024
 MOST_RANGES_OF_BINS = 256
 
@@ -31,7 +33,8 @@ class Documents:
       ids: of all, one after the other, without EOS.
       marks: `MARK_DTYPE` (N,): the piece of the input that each was read from, which is known when a file is read; its
         number among the piece's entries; which copy it is, where 0 is the document itself; and whether it is taken. One
-        that is not has no ids: it says only that copies of the same text have it in front of them.
+        that is not has no ids: it says only that copies of the same text have it in front of them. Last, whether it is
+        left out as nearly equal to another, which is known when files are merged.
     """
 
     keys: np.ndarray
@@ -41,9 +44,11 @@ class Documents:
 
     def are_first(self) -> np.ndarray:
         """Returns which are the first of those with one key, and so one text, bool (N,); they must be sorted."""
-        are_first = np.ones(len(self.keys), bool)
-        are_first[1:] = (self.keys[1:] != self.keys[:-1]).any(axis=1)
-        return are_first
+        return are_new(self.keys)
+
+    def are_kept(self) -> np.ndarray:
+        """Returns which are left if duplicates are not taken, and neither is what is nearly one, bool (N,)."""
+        return self.are_first() & self.marks["is_taken"] & ~self.marks["is_near_duplicate"]
 
     def chosen(self, mask: np.ndarray) -> "Documents":
         """Returns those that a mask, bool (N,), is true for; all ids are shared with it if they have all of them."""
@@ -163,6 +168,11 @@ class SortedFile:
         documents, ids = np.diff(index.reshape(2, -1))
         return documents, ids
 
+    def keys_of_bin(self, number: int) -> np.ndarray:
+        """Returns the keys of a bin's documents, sorted, uint64 (N, 2)."""
+        with open(self._path, "rb") as stream:
+            return self._keys(stream, *_read(stream, number * _INDEX_DTYPE.itemsize, 2, _INDEX_DTYPE).tolist())
+
     def read_bin(self, number: int) -> Documents:
         """Returns the documents of a bin, in the order of their keys."""
         index_bytes, item_bytes = (self._layout.bins + 1) * _INDEX_DTYPE.itemsize, self._layout.dtype.itemsize
@@ -173,12 +183,16 @@ class SortedFile:
             lengths_at = 2 * index_bytes + count * KEY_BYTES
             marks_at = lengths_at + count * _LENGTH_DTYPE.itemsize
             ids_at = marks_at + count * MARK_DTYPE.itemsize
-            keys = _read(stream, 2 * index_bytes + first * KEY_BYTES, 2 * (end - first), _INDEX_DTYPE)
+            keys = self._keys(stream, first, end)
             lengths = _read(stream, lengths_at + first * _LENGTH_DTYPE.itemsize, end - first, _LENGTH_DTYPE)
             marks = _read(stream, marks_at + first * MARK_DTYPE.itemsize, end - first, MARK_DTYPE)
             ids = _read(stream, ids_at + first_id * item_bytes, end_id - first_id, self._layout.dtype)
         marks["piece"] = self._piece
-        return Documents(keys.reshape(-1, 2), lengths, ids, marks)
+        return Documents(keys, lengths, ids, marks)
+
+    def _keys(self, stream: BinaryIO, first: int, end: int) -> np.ndarray:
+        keys_at = 2 * (self._layout.bins + 1) * _INDEX_DTYPE.itemsize
+        return _read(stream, keys_at + first * KEY_BYTES, 2 * (end - first), _INDEX_DTYPE).reshape(-1, 2)
 
 
 def _read(stream: BinaryIO, offset: int, count: int, dtype: np.dtype) -> np.ndarray:
@@ -192,22 +206,28 @@ def _read(stream: BinaryIO, offset: int, count: int, dtype: np.dtype) -> np.ndar
 class MergedFiles:
     """The documents of several sorted files, bin by bin in the order of their keys, with or without copies."""
 
-    def __init__(self, files: Sequence[SortedFile], deduplicate: bool = False):
+    def __init__(self, files: Sequence[SortedFile], deduplicate: bool = False, left_out: Sequence[SortedFile] = ()):
+        """Takes the files, whether copies are left out, and files of what is nearly equal to another document."""
         self._files = files
         self._deduplicate = deduplicate
+        self._left_out = left_out
 
     def bins(self, first: int, end: int) -> Iterator[Documents]:
         """Yields the documents of each bin from `first` to before `end`."""
         for documents in self.stored_bins(first, end):
             if self._deduplicate:
-                yield documents.chosen(documents.are_first() & documents.marks["is_taken"])
+                yield documents.chosen(documents.are_kept())
             else:
                 yield documents
 
     def stored_bins(self, first: int, end: int) -> Iterator[Documents]:
         """Yields all documents of each bin, copies included; those with one key stand in the order of the input."""
         for number in range(first, end):
-            yield Documents.sorted_of([file.read_bin(number) for file in self._files])
+            documents = Documents.sorted_of([file.read_bin(number) for file in self._files])
+            if self._left_out:
+                left_out = np.concatenate([file.keys_of_bin(number) for file in self._left_out])
+                documents.marks["is_near_duplicate"] = are_among(documents.keys, left_out)
+            yield documents
 
     def stored_sizes(self) -> np.ndarray:
         """Returns how many ids each bin has, copies included, and with an EOS for each document: int64 (bins,)."""

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from algpt2 import storage
 from algpt2.config.records import LOSSY_PACKINGS, RecordOptions
 from algpt2.errors import UserError
 from algpt2.preparation.encoding import TRAIN, VAL, SplitCounts
@@ -30,12 +31,13 @@ class Found(NamedTuple):
 
     counts: of the documents.
     taken: how many there are of each piece of the input, int64 (pieces,).
-    duplicate_documents, bin_sizes: of `KeptDocuments`; None where duplicates are not looked for.
+    duplicate_documents, near_duplicate_documents, bin_sizes: of `KeptDocuments`; None where none are looked for.
     """
 
     counts: SplitCounts
     taken: np.ndarray
     duplicate_documents: int | None = None
+    near_duplicate_documents: int | None = None
     bin_sizes: np.ndarray | None = None
 
 
@@ -62,6 +64,8 @@ def _encode_piece(work: Work, report: Report, number: int) -> None:
 
 def found_documents(plan: Plan, folder: WorkFolder, pool: Pool) -> dict[str, Found]:
     """Returns the documents of each split that are taken, where all pieces of a plan are encoded."""
+    if plan.options.near_duplicates is not None:
+        _find_near_duplicates(plan, folder, pool)
     return {split: _found(plan, folder, pool, split) for split in (TRAIN, VAL)}
 
 
@@ -93,6 +97,19 @@ def split_counts(plan: Plan, folder: WorkFolder, split: str) -> SplitCounts:
     return sum((piece.counts for piece in encoded_pieces(plan, folder, split)), SplitCounts())
 
 
+def _find_near_duplicates(plan: Plan, folder: WorkFolder, pool: Pool) -> None:
+    """Compares the signatures of all documents, of those bins that are not compared yet."""
+    ranges = plan.layout.ranges()
+    todo = [one for one in ranges if not storage.exists(folder.near_duplicates(plan, one[0]))]
+    with progress_bar("comparing signatures", "bin", plan.layout.bins) as progress:
+        progress.update(plan.layout.bins - sum(end_bin - first_bin for first_bin, end_bin in todo))
+        pool.run(_compare_signatures, todo, progress.update)
+
+
+def _compare_signatures(work: Work, report: Report, first_bin: int, end_bin: int) -> None:
+    work.find_near_duplicates(first_bin, end_bin, report)
+
+
 def _found(plan: Plan, folder: WorkFolder, pool: Pool, split: str) -> Found:
     encoded = encoded_pieces(plan, folder, split)
     if not plan.options.deduplicate:
@@ -102,7 +119,8 @@ def _found(plan: Plan, folder: WorkFolder, pool: Pool, split: str) -> Found:
     tasks = [(split, first_bin, end_bin) for first_bin, end_bin in ranges]
     with progress_bar(f"comparing {split}", "bin", plan.layout.bins if tasks else 0) as progress:
         kept = sum(pool.run(_count_kept, tasks, progress.update), KeptDocuments.none(len(plan.pieces)))
-    return Found(kept.counts, kept.taken, kept.duplicates, kept.bin_sizes)
+    near_duplicates = None if plan.options.near_duplicates is None else kept.near_duplicates
+    return Found(kept.counts, kept.taken, kept.duplicates, near_duplicates, kept.bin_sizes)
 
 
 def _count_kept(work: Work, report: Report, split: str, first_bin: int, end_bin: int) -> KeptDocuments:
@@ -164,4 +182,5 @@ def _entry(folder: WorkFolder, split: str, found: Found, packed: _Packed, shards
         lost_tokens=packed.lost_tokens,
         false_eos=packed.false_eos,
         duplicate_documents=found.duplicate_documents,
+        near_duplicate_documents=found.near_duplicate_documents,
     )

@@ -13,9 +13,11 @@ from algpt2.config.records import DOCUMENTS_FORMAT, LEGACY_PACKING, LOSSY_PACKIN
 from algpt2.preparation.best_fit_packing import BestFitPacker
 from algpt2.preparation.encoding import TRAIN, EncodedSplit, PieceEncoder, SplitCounts
 from algpt2.preparation.legacy_packing import LegacyPacker
+from algpt2.preparation.near_duplicates import Comparison, write_left_out
 from algpt2.preparation.packing import record_blocks
 from algpt2.preparation.plan import Plan
-from algpt2.preparation.removed_entries import DUPLICATE, WEIGHT, RemovedEntries
+from algpt2.preparation.removed_entries import DUPLICATE, NEAR_DUPLICATE, WEIGHT, RemovedEntries
+from algpt2.preparation.signature_files import SignatureFile
 from algpt2.preparation.sorted_documents import Documents, MergedFiles, SortedFile
 from algpt2.preparation.token_stream import DocumentStream, TokenStream
 from algpt2.preparation.work_folder import WorkFolder
@@ -58,6 +60,18 @@ class Work:
         encoded = self._encoder.encode(named, report)
         require_versions(files, versions)
         self._folder.put_encoded_piece(named.name, encoded)
+
+    def find_near_duplicates(self, first_bin: int, end_bin: int, report: Report) -> None:
+        """Writes which documents some bins of bands leave out; `report` is called with bins done."""
+        plan, encoded = self._plan, map(self._folder.encoded_piece, (named.name for named in self._plan.pieces))
+        names = [name for piece in encoded for name in piece.signatures]
+        files = [SignatureFile(self._local(name), plan.layout) for name in names]
+        comparison, digests = Comparison(files, plan.options.near_duplicates), []
+        for number in range(first_bin, end_bin):
+            digests.append(comparison.left_out(number))
+            report(1)
+        path = self._folder.near_duplicates(plan, first_bin)
+        write_left_out(path, digests, plan.options.seed, plan.command.copies, plan.layout)
 
     def count_kept(self, split: str, first_bin: int, end_bin: int, report: Report) -> "KeptDocuments":
         """Returns what some bins of a split have without duplicates; `report` is called with bins done."""
@@ -134,10 +148,17 @@ class Work:
             yield from (documents.ids[end - size : end] for end, size in zip(ends, documents.lengths, strict=True))
 
     def _files(self, split: str) -> MergedFiles:
+        plan = self._plan
         names = [(name, piece) for piece, of_split in enumerate(self._encoded(split)) for name in of_split.files]
-        local = [(self._copies.file(storage.join(self._folder.path, name)), piece) for name, piece in names]
-        files = [SortedFile(path, self._plan.layout, piece) for path, piece in local]
-        return MergedFiles(files, self._plan.options.deduplicate)
+        files = [SortedFile(self._local(name), plan.layout, piece) for name, piece in names]
+        ranges = [] if plan.options.near_duplicates is None else plan.layout.ranges()
+        paths = [self._folder.near_duplicates(plan, first_bin) for first_bin, _ in ranges]
+        left_out = [SortedFile(self._copies.file(path), plan.layout) for path in paths]
+        return MergedFiles(files, plan.options.deduplicate, left_out)
+
+    def _local(self, name: str) -> str:
+        """Returns where a file of the unfinished work lies on this machine."""
+        return self._copies.file(storage.join(self._folder.path, name))
 
     def _encoded(self, split: str) -> Iterator[EncodedSplit]:
         for named in self._plan.pieces:
@@ -151,35 +172,41 @@ class KeptDocuments:
     Attributes:
       counts: of the documents that are taken.
       duplicates: how many documents of the input have the text of one before them.
+      near_duplicates: how many others are left out because they are nearly equal to another.
       taken: how many documents are taken of each piece of the input, int64 (pieces,).
       bin_sizes: how much each bin has, see `PackedSplit`, int64 (bins,).
     """
 
     counts: SplitCounts
     duplicates: int
+    near_duplicates: int
     taken: np.ndarray
     bin_sizes: np.ndarray
 
     @classmethod
     def none(cls, pieces: int) -> "KeptDocuments":
         """Returns those of no bins, in a plan of so many pieces."""
-        return cls(SplitCounts(), 0, np.zeros(pieces, np.int64), np.empty(0, np.int64))
+        return cls(SplitCounts(), 0, 0, np.zeros(pieces, np.int64), np.empty(0, np.int64))
 
     @classmethod
     def of_bin(cls, stored: Documents, byte_lengths: np.ndarray, pieces: int, in_documents: bool) -> "KeptDocuments":
         """Returns those of a bin's documents; a text is as long as the bytes that its ids spell."""
         are_first = stored.are_first()
-        kept = stored.chosen(are_first & stored.marks["is_taken"])
+        kept = stored.chosen(stored.are_kept())
         text_bytes = int(byte_lengths[kept.ids].sum(dtype=np.int64))
         counts = SplitCounts(len(kept.lengths), text_bytes, len(kept.lengths) + len(kept.ids))
-        duplicates = int(np.count_nonzero(~are_first & (stored.marks["copy"] == 0)))
+        is_itself = stored.marks["copy"] == 0
+        duplicates = int(np.count_nonzero(~are_first & is_itself))
+        near_duplicates = int(np.count_nonzero(are_first & is_itself & stored.marks["is_near_duplicate"]))
         taken = np.bincount(kept.marks["piece"], minlength=pieces)
-        return cls(counts, duplicates, taken, np.array([counts.documents if in_documents else counts.input_tokens]))
+        size = counts.documents if in_documents else counts.input_tokens
+        return cls(counts, duplicates, near_duplicates, taken, np.array([size]))
 
     def __add__(self, other: "KeptDocuments") -> "KeptDocuments":
         bin_sizes = np.concatenate([self.bin_sizes, other.bin_sizes])
         counts, duplicates = self.counts + other.counts, self.duplicates + other.duplicates
-        return KeptDocuments(counts, duplicates, self.taken + other.taken, bin_sizes)
+        near_duplicates = self.near_duplicates + other.near_duplicates
+        return KeptDocuments(counts, duplicates, near_duplicates, self.taken + other.taken, bin_sizes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,8 +252,9 @@ class Shards:
 def _add_removed(removed: RemovedEntries, stored: Documents) -> None:
     """Adds those of a bin's documents that are left out: duplicates, and the first that their weight does not take."""
     marks, are_first = stored.marks, stored.are_first()
-    is_itself = marks["copy"] == 0
-    for reason, chosen in ((DUPLICATE, ~are_first), (WEIGHT, are_first & ~marks["is_taken"])):
+    is_itself, is_near = marks["copy"] == 0, are_first & marks["is_near_duplicate"]
+    is_untaken = are_first & ~is_near & ~marks["is_taken"]
+    for reason, chosen in ((DUPLICATE, ~are_first), (NEAR_DUPLICATE, is_near), (WEIGHT, is_untaken)):
         of_reason = marks[is_itself & chosen]
         removed.add(of_reason["entry"].tolist(), reason, of_reason["piece"].tolist())
 

@@ -5,8 +5,10 @@
     output/unfinished/3f09c2....json                    a piece of the input is encoded; written after its files:
     output/unfinished/3f09c2...-train-000.documents     encoded documents, sorted
     output/unfinished/3f09c2....removed                 what of the piece is left out, if it is to be listed
+    output/unfinished/3f09c2...-000.signatures          signatures of its documents, if they are to be compared
     output/unfinished/b71e3d...-train-00003.json        a shard of these pieces is in `output`
-    output/unfinished/b71e3d...-train-00016.removed     what is left out of some bins as duplicates, likewise
+    output/unfinished/b71e3d...-near-00016.documents    what some bins of signatures leave out, without ids
+    output/unfinished/b71e3d...-train-00016.removed     what is left out of some bins as duplicates, if it is listed
 
 The folder is deleted after the manifest is written.
 """
@@ -99,6 +101,10 @@ class WorkFolder:
     def removed_of_piece(self, name: str) -> str:
         """Returns the path of the file of what was left out when a piece was encoded, by the piece's name."""
         return storage.join(self.path, f"{name}{REMOVED_SUFFIX}")
+
+    def near_duplicates(self, plan: Plan, first_bin: int) -> str:
+        """Returns the path of the file of what a range of bins of signatures leaves out, there once that is known."""
+        return storage.join(self.path, f"{plan.name}-near-{first_bin:05d}.documents")
 
     def removed_of_bins(self, plan: Plan, split: str, first_bin: int) -> str:
         """Returns the path of the file of what was left out of a range of bins because of duplicates."""

@@ -38,8 +38,8 @@ class Split:
     record, and the EOS of documents that no record predicts; of `legacy`, `false_eos` records begin with an EOS in
     mid-document. Both are 0 otherwise.
 
-    `duplicate_documents` copies of other documents were left out, and the other counts are without them. None means
-    that copies were not looked for.
+    `duplicate_documents` copies of other documents were left out, and `near_duplicate_documents` that are nearly equal
+    to another; the other counts are without them. None means that they were not looked for.
 
     Raises:
       ValueError: counts that no split can have, or that contradict each other.
@@ -54,6 +54,7 @@ class Split:
     lost_tokens: int | None = 0
     false_eos: int | None = 0
     duplicate_documents: int | None = None
+    near_duplicate_documents: int | None = None
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-_WORD = re.compile(r"[^\W_]+")
+WORD = re.compile(r"[^\W_]+")
 HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)
 _NO_WORD = 0
 
@@ -84,4 +84,4 @@ class Ngrams:
 
 
 def _words_of(text: str) -> list[str]:
-    return _WORD.findall(text.lower())
+    return WORD.findall(text.lower())

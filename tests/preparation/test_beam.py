@@ -18,6 +18,7 @@ from algpt2.text.tokenizer import Tokenizer
 pytest.importorskip("apache_beam", reason="run by `make test-beam`, in an environment of its own")
 
 DOCUMENTS = [f"number {n}: " + "the cat sat on the mat \u00e9 " * (n % 7) for n in range(400)] + ["", "same", "same"]
+DOCUMENTS += [text.upper() for text in DOCUMENTS[:40]]  # They have the words of others.
 OPTIONS = RecordOptions(seq_len=16, num_shards=3, val_fraction=0.2, seed=3)
 IN_THIS_PROCESS = BeamJob("DirectRunner", ("direct_running_mode=in_memory",))
 IN_PROCESSES = BeamJob("DirectRunner", ("direct_running_mode=multi_processing", "direct_num_workers=2"))
@@ -46,13 +47,16 @@ def make(workplace, output, beam_job, inputs=None, **options):
     [
         (IN_THIS_PROCESS, {}),
         (IN_THIS_PROCESS, {"deduplicate": True}),
+        (IN_THIS_PROCESS, {"deduplicate": True, "near_duplicates": 0.8}),
         (IN_THIS_PROCESS, {"packing": "best-fit"}),
         (IN_THIS_PROCESS, {"format": "documents"}),
         (IN_PROCESSES, {}),
     ],
-    ids=["one process", "deduplicated", "best fit", "documents", "two processes"],
+    ids=["one process", "deduplicated", "near duplicates", "best fit", "documents", "two processes"],
 )
 def test_beam_writes_the_files_of_one_process(tmp_path, workplace, monkeypatch, beam_job, options):
+    if "near_duplicates" in options:
+        pytest.importorskip("rensa", reason="rensa is not installed")
     monkeypatch.setattr("algpt2.preparation.plan.LEAST_PIECE_BYTES", 4096)
     expected = make(workplace, tmp_path / "one", None, **options)
     assert make(workplace, tmp_path / "beam", beam_job, **options) == expected

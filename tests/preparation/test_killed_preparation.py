@@ -18,6 +18,7 @@ from algpt2.preparation.preparation import make_tfrecords
 from algpt2.text.tokenizer import Tokenizer
 
 TEXTS = [f"number {n}: " + "the cat sat on the mat \u00e9 " * (n % 50) for n in range(2000)]
+TEXTS += [text.upper() for text in TEXTS[::10]]  # They have the words of others.
 OPTIONS = RecordOptions(seq_len=16, num_shards=8, val_fraction=0.1)
 # The same documents as two inputs: those of the second are duplicates, and some of the first are taken twice.
 WEIGHTS = {"plain": [None], "cleaned": [1.5, 0.5]}
@@ -56,7 +57,9 @@ def program(tmp_path):
 
 
 def options_of(kind, removed):
-    cleaning = {"deduplicate": True, "removed_documents": str(removed)} if kind == "cleaned" else {}
+    cleaning = (
+        {"deduplicate": True, "near_duplicates": 0.8, "removed_documents": str(removed)} if kind == "cleaned" else {}
+    )
     return dataclasses.replace(OPTIONS, **cleaning)
 
 

@@ -9,6 +9,7 @@ import pytest
 from algpt2.config.records import RecordOptions
 from algpt2.preparation import encoding, plan
 from algpt2.preparation.preparation import make_tfrecords
+from algpt2.text import ngram_hashes
 from algpt2.text.tokenizer import Tokenizer
 
 WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta"]
@@ -31,12 +32,20 @@ def peak_bytes(path, tokenizer, output, options):
     return peak
 
 
-@pytest.mark.parametrize("changes", [{}, {"deduplicate": True}], ids=["as it is", "without copies"])
+CLEANING = {
+    "as it is": {},
+    "without copies": {"deduplicate": True},
+    "without near copies": {"deduplicate": True, "near_duplicates": 0.8},
+}
+
+
+@pytest.mark.parametrize("changes", CLEANING.values(), ids=CLEANING)
 def test_eight_times_the_text_takes_about_the_same_memory(tmp_path, monkeypatch, changes):
     """Catches a stage that holds the whole text, a whole split, or all of its ids."""
     for name, value in SMALLER.items():
         monkeypatch.setattr(plan, name, value)
     monkeypatch.setattr(encoding, "BATCH_DOCUMENTS", 32)
+    monkeypatch.setattr(ngram_hashes, "LEAST_POWERS", 1 << 10)
     tokenizer, options = str(tmp_path / "tokenizer"), RecordOptions(64, 4, val_fraction=0.1, **changes)
     Tokenizer.train(WORDS, 280).save(tokenizer)
     peaks = {}

@@ -24,6 +24,7 @@ from algpt2.storage.versions import version_of
 from algpt2.text.tokenizer import Tokenizer
 
 TEXTS = [f"number {n}: " + "the cat sat on the mat \u00e9 " * (n % 7) for n in range(200)] + ["same", "same"]
+TEXTS += [text.upper() for text in TEXTS[:40]]  # They have the words of others.
 FIRST, SECOND, LAST = (f"train-0000{n}-of-00003.tfrecord" for n in range(3))
 LENGTHS = {name: f"lengths-{name.removesuffix('.tfrecord')}.bin" for name in (FIRST, SECOND, LAST)}
 VAL = "val-00000-of-00001.tfrecord"
@@ -31,6 +32,7 @@ VARIANTS = {
     "stream": {},
     "best-fit": {"packing": "best-fit"},
     "without copies": {"deduplicate": True},
+    "without near copies": {"deduplicate": True, "near_duplicates": 0.8},
     "documents": {"format": "documents"},
     "mixture": {},
     "mixture without copies": {"deduplicate": True},

@@ -92,7 +92,8 @@ def test_counts_say_what_the_records_tell_and_null_for_what_they_do_not(folder, 
     for split, records, shards in (("train", RECORDS[:9], 2), ("val", RECORDS[9:], 1)):
         assert counts[split] == {
             **{"documents": None, "text_bytes": None, "input_tokens": None, "tail_tokens": None},
-            **{"lost_tokens": None, "false_eos": None, "duplicate_documents": None},
+            **{"lost_tokens": None, "false_eos": None},
+            **{"duplicate_documents": None, "near_duplicate_documents": None},
             **{"records": len(records), "shards": shards, "target_tokens": len(records) * SEQ_LEN},
             "target_bytes": byte_lengths[records[:, 1:]].sum(),
         }

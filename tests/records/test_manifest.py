@@ -51,7 +51,8 @@ def test_unknown_counts_are_read_back_and_shown_as_unknown(tmp_path):
     assert read_manifest(str(tmp_path)) == manifest
     assert counts(manifest)["train"] == {
         **{"documents": None, "text_bytes": None, "input_tokens": None, "tail_tokens": None},
-        **{"lost_tokens": None, "false_eos": None, "duplicate_documents": None},
+        **{"lost_tokens": None, "false_eos": None},
+        **{"duplicate_documents": None, "near_duplicate_documents": None},
         **{"target_tokens": 16, "target_bytes": 30, "records": 2, "shards": 2},
     }
 
