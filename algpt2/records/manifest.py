@@ -107,14 +107,18 @@ class Split:
 
     def _require_weights_to_fit(self) -> None:
         """Compares counts: only ids of conversations count, but for EOS, and they spell contents of messages."""
-        require(None not in (self.documents, self.text_bytes, self.input_tokens), "it lacks counts of conversations")
         require(
-            self.weighted_targets <= min(self.input_tokens - self.documents, self.target_tokens),
-            f"weighted_targets {self.weighted_targets} are more than input_tokens {self.input_tokens} without an EOS "
-            f"for each of {self.documents} documents, or than target_tokens {self.target_tokens}",
+            self.weighted_targets <= self.target_tokens,
+            f"weighted_targets {self.weighted_targets} are more than target_tokens {self.target_tokens}",
         )
+        if None not in (self.documents, self.input_tokens):
+            require(
+                self.weighted_targets <= self.input_tokens - self.documents,
+                f"weighted_targets {self.weighted_targets} are more than input_tokens {self.input_tokens} without an "
+                f"EOS for each of {self.documents} documents",
+            )
         require(
-            self.target_bytes <= self.text_bytes,
+            self.text_bytes is None or self.target_bytes <= self.text_bytes,
             f"target_bytes {self.target_bytes} are more than text_bytes {self.text_bytes}",
         )
 

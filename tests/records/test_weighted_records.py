@@ -131,7 +131,7 @@ def test_a_weight_that_was_changed_is_found(folder, tmp_path):
     [
         ({"record_format": "ids"}, "packing must be one of|last of the"),
         ({"packing": "stream"}, "packing must be one of"),
-        ({"eos_id": 299}, "not the last of the .* ids of its vocab_size but 2"),
+        ({"eos_id": 301}, "not the last of the .* ids of its vocab_size but 2"),
     ],
 )
 def test_a_manifest_that_contradicts_itself_is_refused(folder, change, rule):
@@ -139,9 +139,17 @@ def test_a_manifest_that_contradicts_itself_is_refused(folder, change, rule):
         dataclasses.replace(read_manifest(folder), **change)
 
 
-def test_more_weighted_targets_than_ids_are_refused(folder):
+@pytest.mark.parametrize(
+    ("field", "value", "rule"),
+    [
+        ("weighted_targets", 10**6, "weighted_targets .* are more than target_tokens"),
+        ("target_bytes", 10**6, "target_bytes .* are more than text_bytes"),
+        ("weighted_targets", None, "do not have weighted_targets|spell only"),
+    ],
+)
+def test_counts_of_weighted_targets_that_cannot_be_are_refused(folder, field, value, rule):
     fields = json.loads(read_manifest(folder).to_json())
     del fields["content_sha256"]
-    fields["train"]["shards"][0]["weighted_targets"] = 10**6
-    with pytest.raises(ValueError, match="weighted_targets .* are more than input_tokens"):
+    fields["train"]["shards"][0][field] = value
+    with pytest.raises(ValueError, match=rule):
         parse_manifest(json.dumps(fields).encode())
