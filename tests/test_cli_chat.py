@@ -60,7 +60,7 @@ def made(command, place):
 def train(command, place, model_dir, *more):
     records = ("--train_path", place / "records", "--val_path", place / "records", "--document_mask")
     begins = ("--config_path", place / "base", "--initialize_from", place / "base", "--model_dir", place / model_dir)
-    length = ("--steps", STEPS, "--batch_size", 8, "--learning_rate", 1e-2, "--eval_every_steps", 50)
+    length = ("--steps", STEPS, "--batch_size", 8, "--learning_rate", 1e-2, "--eval_every_steps", 25)
     quick = ("--no-jit_compile", "--no-tensorboard", "--log_every_steps", 10, "--save_every_steps", 150)
     return command(TRAIN, *records, *begins, *length, *quick, *more)
 
@@ -83,7 +83,7 @@ def test_the_loss_of_held_out_conversations_falls(trained):
     run, result = trained
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     losses = [line["val_loss"] for line in lines if "val_loss" in line]
-    assert result["val_loss"] == losses[-1] < 0.8 * losses[0]
+    assert result["val_loss"] == losses[-1] < 0.6 * losses[0]
 
 
 def test_a_run_of_conversations_is_replayed(command, place, trained):

@@ -1,6 +1,7 @@
 """Fine-tuning on text from end to end: a trained model, records of another text, and a run that begins with it."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -52,14 +53,15 @@ def lines_of(folder):
 
 def test_the_perplexity_of_held_out_text_of_the_new_kind_falls(place):
     before, after = (json.loads((place / f"{name}.json").read_text()) for name in ("first", "tuned"))
-    perplexity = next(key for key in before if "perplexity" in key)
-    assert after[perplexity] < 0.5 * before[perplexity]
+    assert after["token_perplexity"] < 0.5 * before["token_perplexity"]
 
 
 def test_the_run_begins_with_the_weights_and_with_a_schedule_of_its_own(place):
     """Catches: a new model's weights, and the step or the learning rate of the run that the weights are of."""
     first, tuned = lines_of(place / "first"), lines_of(place / "tuned")
-    assert abs(tuned[0]["loss"] - first[0]["loss"]) > 1, "a new model's loss is that of the first step of a new model"
+    before = math.log(json.loads((place / "first.json").read_text())["token_perplexity"])
+    assert tuned[0]["loss"] == pytest.approx(before, abs=0.25)
+    assert abs(tuned[0]["loss"] - first[0]["loss"]) > 0.4, "the first loss of a new model, which the test tells apart"
     assert tuned[0]["step"] == 1
     assert tuned[0]["learning_rate"] == pytest.approx(RATE)
     assert tuned[-1]["learning_rate"] < RATE / 10
