@@ -63,5 +63,5 @@ def test_the_run_begins_with_the_weights_and_with_a_schedule_of_its_own(place):
     assert tuned[0]["loss"] == pytest.approx(before, abs=0.25)
     assert abs(tuned[0]["loss"] - first[0]["loss"]) > 0.4, "the first loss of a new model, which the test tells apart"
     assert tuned[0]["step"] == 1
-    assert tuned[0]["learning_rate"] == pytest.approx(RATE)
+    assert tuned[0]["learning_rate"] == pytest.approx(RATE, rel=0.05)
     assert tuned[-1]["learning_rate"] < RATE / 10

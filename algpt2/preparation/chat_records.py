@@ -3,6 +3,7 @@
 One process does it and has all ids in memory: conversations to fine-tune on are few, beside text to pretrain on.
 """
 
+import dataclasses
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -72,7 +73,8 @@ def make_chat_tfrecords(
     skipping = faults.add if options.on_error == SKIP else None
     entries = sorted_entries(inputs, Template(tokenizer), options, skipping)
     with storage.writing_folder(output, MANIFEST_NAME) as folder:
-        splits = {name: _write_split(folder, name, found, tokenizer, options) for name, found in entries.items()}
+        writer = _Writer(folder, tokenizer, options)
+        splits = {name: writer.write_split(name, found) for name, found in entries.items()}
         tokenizer.save(folder)
         skipped = faults.told() if skipping else None
         write_manifest(folder, _manifest(tokenizer, options, skipped, splits))
@@ -165,46 +167,47 @@ def filled_row(
     return ids, weights[1:]
 
 
-def _write_split(
-    folder: str, name: str, entries: list[Entry], tokenizer: Tokenizer, options: ChatRecordOptions
-) -> Split:
-    lengths = [len(entry.encoded.ids) for entry in entries]
-    rows = [[number] for number in range(len(lengths))]
-    if options.packing == WHOLE:
-        rows = list(packed_rows(lengths, options.seq_len + 1))
-    shards = _write_shards(folder, name, rows, entries, tokenizer, options)
-    return Split(
-        documents=len(entries),
-        text_bytes=sum(entry.text_bytes for entry in entries),
-        input_tokens=sum(lengths),
-        target_tokens=len(rows) * options.seq_len,
-        tail_tokens=None if rows else 0,
-        shards=shards,
-    )
+@dataclasses.dataclass(frozen=True)
+class _Writer:
+    """Where shards go, and how they are made."""
 
+    folder: str
+    tokenizer: Tokenizer
+    options: ChatRecordOptions
 
-def _write_shards(
-    folder: str,
-    name: str,
-    rows: list[list[int]],
-    entries: list[Entry],
-    tokenizer: Tokenizer,
-    options: ChatRecordOptions,
-) -> tuple[Shard, ...]:
-    count = options.num_shards if name == TRAIN else options.num_val_shards
-    if len(rows) < count:
-        raise UserError(
-            f"a split must have at least {count} records, one a shard, and the {name} split has {len(rows)}: name more "
-            "conversations, or change --num_shards or --val_fraction (0 holds nothing out)."
+    def write_split(self, name: str, entries: list[Entry]) -> Split:
+        """Writes a split's shards; returns its entry in the manifest."""
+        lengths = [len(entry.encoded.ids) for entry in entries]
+        rows = [[number] for number in range(len(lengths))]
+        if self.options.packing == WHOLE:
+            rows = list(packed_rows(lengths, self.options.seq_len + 1))
+        return Split(
+            documents=len(entries),
+            text_bytes=sum(entry.text_bytes for entry in entries),
+            input_tokens=sum(lengths),
+            target_tokens=len(rows) * self.options.seq_len,
+            tail_tokens=None if rows else 0,
+            shards=self._write_shards(name, [[entries[number].encoded for number in row] for row in rows]),
         )
-    byte_lengths, shards = tokenizer.token_byte_lengths(), []
-    for index, numbers in enumerate(np.array_split(np.arange(len(rows)), count) if count else []):
-        of_shard = [(entries[i].encoded for i in rows[number]) for number in numbers]
-        filled = [filled_row(some, options.seq_len, tokenizer.eos_id) for some in of_shard]
+
+    def _write_shards(self, name: str, rows: list[list[EncodedConversation]]) -> tuple[Shard, ...]:
+        count = self.options.num_shards if name == TRAIN else self.options.num_val_shards
+        if len(rows) < count:
+            raise UserError(
+                f"a split must have at least {count} records, one a shard, and the {name} split has {len(rows)}: name "
+                "more conversations, or change --num_shards or --val_fraction (0 holds nothing out)."
+            )
+        bounds = [len(rows) * index // max(count, 1) for index in range(count + 1)]
+        of_shards = [rows[first:end] for first, end in itertools.pairwise(bounds)]
+        names = [f"{name}-{index:05d}-of-{count:05d}.tfrecord" for index in range(count)]
+        return tuple(map(self._write_shard, names, of_shards))
+
+    def _write_shard(self, name: str, rows: list[list[EncodedConversation]]) -> Shard:
+        eos_id = self.tokenizer.eos_id
+        filled = [filled_row(row, self.options.seq_len, eos_id) for row in rows]
         records, weights = (np.stack(column) for column in zip(*filled, strict=True))
-        path = storage.join(folder, f"{name}-{index:05d}-of-{count:05d}.tfrecord")
-        shards.append(write_weighted_shard(path, records, weights, byte_lengths, tokenizer.eos_id))
-    return tuple(shards)
+        path = storage.join(self.folder, name)
+        return write_weighted_shard(path, records, weights, self.tokenizer.token_byte_lengths(), eos_id)
 
 
 def _manifest(
