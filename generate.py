@@ -20,6 +20,7 @@ from algpt2.errors import UserError
 from algpt2.text.prompts import read_prompts
 
 if TYPE_CHECKING:
+    from algpt2.evaluation.chat import ChatPrompts
     from algpt2.evaluation.generated_texts import TextGenerator
 
 
@@ -36,16 +37,18 @@ def main(argv: Sequence[str]) -> int:
 
     from algpt2.checkpoints.opened import open_checkpoint
     from algpt2.devices.host_memory import out_of_memory
+    from algpt2.evaluation.chat import ChatPrompts
     from algpt2.evaluation.generated_texts import TextGenerator
     from algpt2.evaluation.generation import CachedDecoder
 
     opened = open_checkpoint(arguments.checkpoint, arguments.ema, tf.distribute.get_strategy(), arguments.seq_len)
-    generator = TextGenerator(CachedDecoder(opened.model), opened.tokenizer, sampling, generation)
+    chat = ChatPrompts(opened.tokenizer, arguments.system) if arguments.chat else None
+    generator = TextGenerator(CachedDecoder(opened.model), opened.tokenizer, sampling, generation, chat)
     with out_of_memory("lower --batch_size"):
         if arguments.interactive:
-            _converse(generator, generation.samples)
+            _converse(generator, generation.samples, chat)
         elif sys.stdout.isatty() and not arguments.json:
-            _show(generator, prompts, generation.samples)
+            _show(generator, prompts, generation.samples, between="\n" if chat else "")
         else:
             _print(opened.folder, generator, prompts)
     return cli.EXIT_OK
@@ -62,6 +65,19 @@ def _check(arguments: argparse.Namespace, sampling: SamplingConfig, generation: 
         )
     if arguments.interactive and (arguments.json or not sys.stdout.isatty()):
         raise UserError("--interactive must write to a terminal and not JSON: give --prompt or --prompt_file instead.")
+    _check_chat(arguments, bool(given), generation.samples)
+
+
+def _check_chat(arguments: argparse.Namespace, has_prompts: bool, samples: int) -> None:
+    if arguments.system is not None and not arguments.chat:
+        raise UserError("--system is what a chat begins with, and --chat was not given: give both or neither.")
+    if arguments.chat and not has_prompts:
+        raise UserError("--chat needs what the user says, and there is nothing: give --prompt or --interactive.")
+    if arguments.chat and arguments.interactive and samples > 1:
+        raise UserError(
+            "--samples must be 1 with --chat --interactive, where a reply is part of what follows, received "
+            f"{samples}: leave it out."
+        )
 
 
 def _print(folder: str, generator: "TextGenerator", prompts: Sequence[str]) -> None:
@@ -70,21 +86,38 @@ def _print(folder: str, generator: "TextGenerator", prompts: Sequence[str]) -> N
     cli.print_json({"checkpoint": folder, "texts": texts, "tokens_per_second": generator.tokens_per_second()})
 
 
-def _show(generator: "TextGenerator", prompts: Iterable[str], samples: int) -> None:
+def _show(generator: "TextGenerator", prompts: Iterable[str], samples: int, between: str = "") -> None:
     """Writes prompts and texts to the terminal, one after the other, each while it is made."""
     for prompt in prompts:
         for sample in range(samples):
-            pieces = generator.stream(prompt, sample)
-            for piece in itertools.chain([prompt], pieces, ["\n"]):
-                cli.print_text(piece)
+            _show_pieces(itertools.chain([prompt, between], generator.stream(prompt, sample)))
     print(f"{generator.tokens_per_second():.1f} tokens/s", file=sys.stderr)
 
 
-def _converse(generator: "TextGenerator", samples: int) -> None:
-    """Shows the texts of each line that is typed, and what is wrong with it where it cannot be continued."""
+def _show_pieces(pieces: Iterable[str]) -> str:
+    """Writes a text to the terminal while it is made; returns it."""
+    shown = []
+    for piece in pieces:
+        cli.print_text(piece)
+        shown.append(piece)
+    cli.print_text("\n")
+    return "".join(shown)
+
+
+def _converse(generator: "TextGenerator", samples: int, chat: "ChatPrompts | None") -> None:
+    """Shows the texts of each line that is typed, and what is wrong with it where it cannot be continued.
+
+    In a chat they are replies, which all that is typed later follows; an empty line begins another one.
+    """
     for prompt in _typed_prompts():
         try:
-            _show(generator, [prompt], samples)
+            if chat is None:
+                _show(generator, [prompt], samples)
+            elif prompt:
+                chat.remember(prompt, _show_pieces(generator.stream(prompt, 0)))
+            else:
+                chat.begin_anew()
+                print("a new conversation begins", file=sys.stderr)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
 
@@ -117,6 +150,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--prompt_file", metavar="FILE", help="a prompt on each line, or in each object of a .jsonl")
     parser.add_argument("--interactive", action="store_true", help="continue each line that is typed, until Ctrl-D")
+    parser.add_argument(
+        "--chat",
+        action="store_true",
+        help="take a prompt as what a user says, and answer; with --interactive, an empty line begins another chat",
+    )
+    parser.add_argument("--system", metavar="TEXT", help="--chat: the system's message, in front of all others")
     parser.add_argument("--json", action="store_true", help="print JSON on a terminal, too")
     add_options(parser, SamplingConfig)
     add_options(parser, GenerationConfig)

@@ -81,6 +81,8 @@ def _add_data_flags(parser: argparse.ArgumentParser) -> None:
         help=f"a preset ({', '.join(preset_names())}), a JSON file, or a checkpoint (default: --model_type)",
     )
     data.add_argument("--seq_len", type=int, help="positions of the model (default: the config's)")
+    vocab_size_help = "rows of the token table, at least as many as the tokenizer has ids (default: the config's)"
+    data.add_argument("--vocab_size", type=int, help=vocab_size_help)
     data.add_argument(
         "--document_mask",
         action="store_true",

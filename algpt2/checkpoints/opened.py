@@ -44,9 +44,9 @@ def open_checkpoint(
     with strategy.scope():
         model = load_model(checkpoint, ema=ema, seq_len=seq_len)
     tokenizer = Tokenizer.load(checkpoint.folder)
-    if tokenizer.eos_id >= model.config.vocab_size:
+    if tokenizer.vocab_size > model.config.vocab_size:
         raise UserError(
             f"the tokenizer must be the one that the model was trained with, and that in {checkpoint.folder} has "
-            f"{tokenizer.eos_id + 1} ids where the model has {model.config.vocab_size}: put its own one there."
+            f"{tokenizer.vocab_size} ids where the model has {model.config.vocab_size}: put its own one there."
         )
     return OpenedCheckpoint(checkpoint.folder, model, tokenizer)

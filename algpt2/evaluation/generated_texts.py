@@ -1,10 +1,12 @@
 """Texts of many prompts, in batches or while they are made."""
 
+import itertools
 import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from algpt2.config.sampling import GenerationConfig, SamplingConfig
+from algpt2.evaluation.chat import ChatPrompts
 from algpt2.evaluation.generation import PIECE_TOKENS, CachedDecoder, Row, prompt_ids
 from algpt2.text.tokenizer import Tokenizer
 
@@ -36,7 +38,12 @@ class TextGenerator:
     """
 
     def __init__(
-        self, decoder: CachedDecoder, tokenizer: Tokenizer, sampling: SamplingConfig, generation: GenerationConfig
+        self,
+        decoder: CachedDecoder,
+        tokenizer: Tokenizer,
+        sampling: SamplingConfig,
+        generation: GenerationConfig,
+        chat: ChatPrompts | None = None,
     ):
         """Takes what all texts share.
 
@@ -45,7 +52,9 @@ class TextGenerator:
           tokenizer: the one that the model was trained with.
           sampling: how tokens are drawn, and how many.
           generation: how many texts there are of a prompt, and how many are made at once.
+          chat: makes of a prompt what a user says, to which a text is the reply; None continues prompts as documents.
         """
+        self._chat = chat
         self._decoder = decoder
         self._tokenizer = tokenizer
         self._sampling = sampling
@@ -83,7 +92,7 @@ class TextGenerator:
         ids: list[int] = []
         shown = ""
         for (piece,) in self._pieces([row], PIECE_TOKENS):
-            ids += piece
+            ids = self._before_special([*ids, *piece])
             # A character may lack bytes that the next token has; until then it is decoded as U+FFFD.
             whole = self._tokenizer.decode(ids).rstrip(_UNFINISHED)
             yield whole[len(shown) :]
@@ -96,11 +105,13 @@ class TextGenerator:
 
     def _ids(self, prompt: str) -> list[int]:
         seq_len = self._decoder.model.config.seq_len
+        if self._chat is not None:
+            return self._chat.ids(prompt, seq_len, self._sampling.max_new_tokens)
         return prompt_ids(self._tokenizer, prompt, seq_len, self._sampling.max_new_tokens)
 
     def _pieces(self, rows: list[Row | None], piece_tokens: int) -> Iterator[list[list[int]]]:
         """Yields the pieces of rows, and counts their tokens and seconds."""
-        call = (rows, self._tokenizer.eos_id, self._sampling)
+        call = (rows, self._chat.end_id if self._chat else self._tokenizer.eos_id, self._sampling)
         self._decoder.compile(*call)
         pieces = self._decoder.pieces(*call, piece_tokens)
         while True:
@@ -112,6 +123,11 @@ class TextGenerator:
             self._new_tokens += sum(map(len, piece))
             yield piece
 
+    def _before_special(self, ids: list[int]) -> list[int]:
+        """Returns the ids up to the first that spells nothing: one that a chat does not end with may be drawn in it."""
+        return list(itertools.takewhile(lambda id_: id_ < self._tokenizer.eos_id, ids))
+
     def _text(self, prompt: str, row: Row, ids: list[int]) -> GeneratedText:
+        ids = self._before_special(ids)
         is_ended = len(ids) < self._sampling.max_new_tokens
         return GeneratedText(prompt, row.sample, self._tokenizer.decode(ids), len(ids), is_ended)

@@ -171,18 +171,28 @@ def prompt_ids(
     Raises:
       UserError: the prompt is not Unicode text, or too long.
     """
+    require_utf8(prompt)
+    ids = [tokenizer.eos_id, *tokenizer.encode(prompt)]
+    require_room(len(ids), seq_len, n_new_tokens, flag)
+    return ids
+
+
+def require_utf8(prompt: str) -> None:
+    """Raises `UserError` for a prompt that cannot be encoded."""
     try:
         prompt.encode("utf-8")
     except UnicodeEncodeError as error:
         # Python reads bytes of a command line that are not UTF-8 as characters that cannot be encoded again.
         raise UserError(f"the prompt must be UTF-8, and its character {error.start} is not: retype it.") from error
-    ids = [tokenizer.eos_id, *tokenizer.encode(prompt)]
-    if seq_len - len(ids) < n_new_tokens:
+
+
+def require_room(prompt_tokens: int, seq_len: int, n_new_tokens: int, flag: str = "--max_new_tokens") -> None:
+    """Raises `UserError` unless a prompt and the new tokens fit into a model's positions; `flag` gave their number."""
+    if seq_len - prompt_tokens < n_new_tokens:
         raise UserError(
             f"the prompt and the new tokens must fit into the model's {seq_len} positions, and the prompt "
-            f"takes {len(ids)} of them, {flag} {n_new_tokens}: shorten either."
+            f"takes {prompt_tokens} of them, {flag} {n_new_tokens}: shorten either."
         )
-    return ids
 
 
 def generate_ids(decoder: CachedDecoder, ids: Sequence[int], eos_id: int, config: SamplingConfig) -> Iterator[int]:

@@ -18,6 +18,8 @@ from algpt2.records.record_watch import RecordWatch
 class Validator:
     """Scores every record of a split once; the rows that fill up the last batch have weight 0.
 
+    Where targets have weights, only those of weight 1 count.
+
     Its graphs are compiled at the first call and serve all later ones.
     """
 
@@ -56,31 +58,34 @@ class Validator:
         Raises:
           UserError: a shard is not what it was when it was checked.
         """
-        tokens = self.record_set.records * self.record_set.seq_len
-        return Loss(self._total_nats(self.n_batches), tokens, self.record_set.target_bytes)
+        total_nats, _ = self._totals(self.n_batches)
+        return Loss(total_nats, self.record_set.target_count, self.record_set.target_bytes)
 
     def loss_of_first_batches(self, n_batches: int) -> float:
         """Returns the loss over the split's first batches, or all if there are fewer, in nats per token."""
-        records = min(n_batches * self.batch_size, self.record_set.records)
-        return self._total_nats(min(n_batches, self.n_batches)) / (records * self.record_set.seq_len)
+        total_nats, targets = self._totals(min(n_batches, self.n_batches))
+        return total_nats / targets
 
-    def _total_nats(self, n_batches: int) -> float:
+    def _totals(self, n_batches: int) -> tuple[float, int]:
+        """Returns the nats of the split's first batches, and how many targets counted."""
         self._watch.require_unchanged()
         stream = InputStream(self.dataset)
-        batch_nats = self._loop(stream.iterator, tf.constant(n_batches, tf.int32))
+        nats, targets = self._loop(stream.iterator, tf.constant(n_batches, tf.int32))
         stream.close()
-        return float(np.sum(batch_nats.numpy(), dtype=np.float64))
+        return float(np.sum(nats.numpy(), dtype=np.float64)), int(np.sum(targets.numpy(), dtype=np.int64))
 
-    def _batches(self, iterator: tf.data.Iterator, n_batches: tf.Tensor) -> tf.Tensor:
-        nats = tf.TensorArray(tf.float32, size=n_batches)
+    def _batches(self, iterator: tf.data.Iterator, n_batches: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        nats, targets = (tf.TensorArray(dtype, size=n_batches) for dtype in (tf.float32, tf.int32))
         for i in tf.range(n_batches):
             per_replica = self.strategy.run(self._nats, args=next(iterator))
-            nats = nats.write(i, self.strategy.reduce(tf.distribute.ReduceOp.SUM, per_replica, axis=None))
-        return nats.stack()
+            sums = [self.strategy.reduce(tf.distribute.ReduceOp.SUM, one, axis=None) for one in per_replica]
+            nats, targets = nats.write(i, sums[0]), targets.write(i, sums[1])
+        return nats.stack(), targets.stack()
 
-    def _replica_nats(self, records: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    def _replica_nats(self, records: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         # With several workers the iterator's element spec leaves the number of rows open, and the model needs it.
         rows = self.batch_size // self.strategy.num_replicas_in_sync
         inputs, targets = inputs_and_targets(tf.ensure_shape(records, (rows, self.record_set.seq_len + 1)))
         nats = head_nats(self.model.hidden_states(inputs), self.model.head_table, targets)
-        return tf.reduce_sum(nats * weights[:, None])
+        counted = tf.reduce_sum(tf.cast(weights, tf.int32)) * (targets.shape[1] // weights.shape[1])
+        return tf.reduce_sum(nats * weights), counted

@@ -1,5 +1,7 @@
 """Next-token cross-entropy in float32. The shift into inputs and targets is here and nowhere else."""
 
+import math
+
 from keras import ops
 
 from algpt2.model.ordering import computed_after
@@ -87,8 +89,10 @@ def scored_head_nats(
     return ops.reshape(nats, targets.shape), ops.reshape(is_likeliest, targets.shape)
 
 
-def mean_head_nats(hidden: Tensor, table: TensorLike, targets: TensorLike, count: int) -> Tensor:
-    """Returns the sum of `head_nats` over `count`, float32 (), without ever holding all logits.
+def mean_head_nats(
+    hidden: Tensor, table: TensorLike, targets: TensorLike, count: int, weights: TensorLike | None = None
+) -> Tensor:
+    """Returns the sum of `head_nats`, weighted or not, over `count`, float32 (), without ever holding all logits.
 
     The gradients are computed beside the loss, while a chunk's logits are there: nothing of (B, L, V) is kept or
     computed twice.
@@ -98,15 +102,18 @@ def mean_head_nats(hidden: Tensor, table: TensorLike, targets: TensorLike, count
       table: float32 (V, E), the tied head.
       targets: int (B, L), each in [0, V).
       count: the number of tokens of the whole batch, of which these may be a part.
+      weights: float32 (B, L), by which the nats are multiplied; None means that all are 1.
     """
 
     def total(hidden: Tensor, table: Tensor) -> tuple[Tensor, object]:
         losses, d_hiddens, d_table = [], [], None
-        for some_hidden, some_targets in token_chunks(hidden, targets):
+        for (some_hidden, some_targets), some_weights in zip(
+            token_chunks(hidden, targets), weight_chunks(weights, targets), strict=True
+        ):
             if d_table is not None:
                 # One chunk comes after the other, or the compiler would keep the logits of several.
                 some_hidden = computed_after(some_hidden, d_table)
-            loss, d_hidden, d_table_of_chunk = _chunk_loss(some_hidden, some_targets, table, count)
+            loss, d_hidden, d_table_of_chunk = _chunk_loss(some_hidden, some_targets, table, count, some_weights)
             losses.append(loss)
             d_hiddens.append(d_hidden)
             d_table = d_table_of_chunk if d_table is None else d_table + d_table_of_chunk
@@ -129,6 +136,17 @@ def token_chunks(hidden: Tensor, targets: TensorLike) -> list[tuple[Tensor, Tens
     return [(hidden[start : start + size], targets[start : start + size]) for start in range(0, tokens, size)]
 
 
+def weight_chunks(weights: TensorLike | None, targets: TensorLike) -> list[Tensor | None]:
+    """Returns weights (B, L) in the pieces of `token_chunks`, as (n, 1); None for each where there are none."""
+    tokens = math.prod(targets.shape)
+    size = chunk_tokens(tokens)
+    starts = range(0, tokens, size)
+    if weights is None:
+        return [None for _ in starts]
+    column = ops.reshape(weights, (-1, 1))
+    return [column[start : start + size] for start in starts]
+
+
 def _scored_first(scored: Tensor, chunk_size: int) -> Tensor:
     """bool (n,) -> int32: the indices of the scored ones in order, then of the others, then 0 up to whole chunks."""
     (n,) = scored.shape
@@ -136,14 +154,17 @@ def _scored_first(scored: Tensor, chunk_size: int) -> Tensor:
     return ops.pad(ops.cast(ops.argsort(keys), "int32"), [[0, -n % chunk_size]])
 
 
-def _chunk_loss(hidden: Tensor, targets: Tensor, table: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns the sum of a chunk's nats over `count`, and its gradients with respect to hidden and table.
+def _chunk_loss(
+    hidden: Tensor, targets: Tensor, table: Tensor, count: int, weights: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns the sum of a chunk's weighted nats over `count`, and its gradients with respect to hidden and table.
 
     Args:
       hidden: (n, E), any floating dtype.
       targets: int (n,).
       table: float32 (V, E).
       count: what the sum is divided by.
+      weights: float32 (n, 1); None means that all are 1.
     """
     float32_hidden, target_rows = ops.cast(hidden, "float32"), ops.take(table, targets, axis=0)
     is_target = ops.arange(table.shape[0], dtype=targets.dtype) == targets[:, None]
@@ -155,7 +176,10 @@ def _chunk_loss(hidden: Tensor, targets: Tensor, table: Tensor, count: int) -> t
     probabilities = ops.exp(margins - log_sums)
     d_hidden = (ops.matmul(probabilities, table) - target_rows) / count
     d_logits = (probabilities - ops.cast(is_target, "float32")) / count
-    loss = ops.sum(log_sums - target_margins) / count
+    nats = log_sums - target_margins
+    if weights is not None:
+        d_hidden, d_logits, nats = (weights * part for part in (d_hidden, d_logits, nats))
+    loss = ops.sum(nats) / count
     return loss, ops.cast(d_hidden, hidden.dtype), ops.matmul(ops.transpose(d_logits), float32_hidden)
 
 

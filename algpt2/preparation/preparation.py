@@ -130,6 +130,11 @@ def _planned(
     if options.removed_documents is not None and not WorkFolder(output).is_sealed():
         require_new(options.removed_documents)
     tokenizer = Tokenizer.load(tokenizer_folder)
+    if tokenizer.has_chat_tokens:
+        raise UserError(
+            f"records of documents need a tokenizer without chat tokens, and {tokenizer_folder} has them: name the one "
+            "that it was made from, or make records of conversations with data_tools/make_chat_tfrecords.py."
+        )
     command = Command(inputs_of(inputs), tokenizer.sha256, options, excluded_files(options))
     return make_plan(command, tokenizer.vocab_size, of_many_machines), tokenizer
 

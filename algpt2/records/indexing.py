@@ -117,7 +117,7 @@ def _read_shard(file: str, kind: RecordKind, byte_lengths: np.ndarray, progress:
         raise empty_file(file)
     store = storage.of(file)
     size_bytes, crc32c = store.size_bytes(file), store.crc32c(file)
-    return Shard(storage.base_name(file), found.records, size_bytes, crc32c, found.target_bytes, found.documents)
+    return Shard(storage.base_name(file), size_bytes=size_bytes, crc32c=crc32c, **found._asdict())
 
 
 def _split(shards: list[Shard], seq_len: int) -> Split:

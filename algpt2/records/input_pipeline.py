@@ -16,9 +16,10 @@ from algpt2 import storage
 from algpt2.config.records import DOCUMENTS_FORMAT
 from algpt2.records.document_rows import document_batches, documents_of_rows
 from algpt2.records.interleaving import standing_at
+from algpt2.records.manifest import WEIGHTED_FORMAT
 from algpt2.records.record_set import RecordSet
 from algpt2.records.shard_reading import order_seed, records_from
-from algpt2.records.tfrecords import assert_ids_below, parse_records
+from algpt2.records.tfrecords import assert_ids_below, parse_records, parse_weights
 
 PARALLEL_READERS = 4
 RECORDS_PER_TURN = 16
@@ -35,6 +36,9 @@ def train_batches(
 ) -> tf.data.Dataset:
     """Returns an endless dataset of one host's replica batches, int32 (batch_size / replicas, seq_len + 1).
 
+    Where targets have weights it gives pairs of that and of float32 (batch_size / replicas, seq_len), the weights
+    divided by their mean over the global batch: the weighted sum over the number of targets is then the weighted mean.
+
     Args:
       record_set: what to read.
       batch_size: global batch in sequences, a multiple of the replicas.
@@ -48,10 +52,20 @@ def train_batches(
         batches = _record_batches(record_set, batch_size, seed, first_batch)
     first_row, rows = _host_rows(batch_size, context)
 
-    def parse(batch: tf.Tensor) -> tf.Tensor:
-        return _split_replicas(_checked_ids(batch[first_row : first_row + rows], record_set), context)
+    def parse(batch: tf.Tensor) -> tf.Tensor | tuple[tf.Tensor, tf.Tensor]:
+        mine = slice(first_row, first_row + rows)
+        ids = _split_replicas(_checked_ids(batch[mine], record_set), context)
+        if record_set.record_format != WEIGHTED_FORMAT:
+            return ids
+        return ids, _split_replicas(_of_mean_one(parse_weights(batch, record_set.seq_len))[mine], context)
 
     return batches.map(parse, num_parallel_calls=tf.data.AUTOTUNE).unbatch().prefetch(tf.data.AUTOTUNE)
+
+
+def _of_mean_one(weights: tf.Tensor) -> tf.Tensor:
+    """uint8 (N, L), the weights of a global batch -> float32 (N, L), in proportion to them, whose mean is 1."""
+    counted = tf.maximum(tf.math.count_nonzero(weights), 1)
+    return tf.cast(weights, tf.float32) * tf.cast(tf.size(weights) / tf.cast(counted, tf.int32), tf.float32)
 
 
 def _record_batches(record_set: RecordSet, batch_size: int, seed: int, first_batch: int) -> tf.data.Dataset:
@@ -118,8 +132,8 @@ def _packed_documents(numbers: list[int], record_set: RecordSet, counts: np.ndar
 def val_batches(record_set: RecordSet, batch_size: int, context: tf.distribute.InputContext) -> tf.data.Dataset:
     """Returns one pass over all records, in order: replica batches of (records, weights).
 
-    records: int32 (batch_size / replicas, seq_len + 1); weights: float32 (batch_size / replicas,), 0 for the rows that
-    fill up the last batch.
+    records: int32 (batch_size / replicas, seq_len + 1); weights: float32 (batch_size / replicas, 1), 0 for the rows
+    that fill up the last batch, else 1. Where targets have weights it is those, (batch_size / replicas, seq_len).
     """
     shards = tf.data.Dataset.from_tensor_slices((list(record_set.files), _records_of_shards(record_set)))
     stream = shards.flat_map(counted_shard)
@@ -129,7 +143,10 @@ def val_batches(record_set: RecordSet, batch_size: int, context: tf.distribute.I
         records = checked_records(serialized, record_set)
         missing = batch_size - tf.shape(records)[0]
         records = tf.ensure_shape(tf.pad(records, [[0, missing], [0, 0]]), (batch_size, record_set.seq_len + 1))
-        weights = tf.cast(tf.range(batch_size) < batch_size - missing, tf.float32)
+        weights = tf.cast(tf.range(batch_size) < batch_size - missing, tf.float32)[:, None]
+        if record_set.record_format == WEIGHTED_FORMAT:
+            stored = tf.cast(parse_weights(serialized, record_set.seq_len), tf.float32)
+            weights = tf.ensure_shape(tf.pad(stored, [[0, missing], [0, 0]]), (batch_size, record_set.seq_len))
         records, weights = (whole[first_row : first_row + rows] for whole in (records, weights))
         return _split_replicas(records, context), _split_replicas(weights, context)
 

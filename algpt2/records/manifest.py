@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 from algpt2 import storage
+from algpt2.config.chat_records import CHAT_PACKINGS
 from algpt2.config.records import DOCUMENTS_FORMAT, LOSSY_PACKINGS, PACKINGS, STREAM_PACKING
 from algpt2.errors import UserError
 from algpt2.records.input_counts import Exclusion, MixtureInput, require_taken
@@ -19,7 +20,10 @@ FORMAT_VERSION = 1
 CONTENT_HASH = "content_sha256"
 IDS_FORMAT = "ids"
 INPUTS_LABELS_FORMAT = "inputs_labels"
-RECORD_FORMATS = (IDS_FORMAT, INPUTS_LABELS_FORMAT, DOCUMENTS_FORMAT)
+WEIGHTED_FORMAT = "weighted_ids"
+RECORD_FORMATS = (IDS_FORMAT, INPUTS_LABELS_FORMAT, DOCUMENTS_FORMAT, WEIGHTED_FORMAT)
+# How many ids stand behind EOS: those of the chat tokens, in records whose targets have weights.
+IDS_BEHIND_EOS = {WEIGHTED_FORMAT: 2}
 LARGEST_VOCAB_SIZE = 1 << 31  # Ids are int32 wherever they are read.
 REMEDY = "copy it again from where the data was made, or make it anew with data_tools/index_tfrecords.py"
 
@@ -40,6 +44,10 @@ class Split:
 
     `duplicate_documents` copies of other documents were left out, and `near_duplicate_documents` that are nearly equal
     to another; the other counts are without them. None means that they were not looked for.
+
+    Where targets have weights, documents are conversations, `text_bytes` the size of their messages' contents, and
+    `input_tokens` their ids with EOS and template; `target_tokens` counts what fills up records too, so `tail_tokens`
+    is None. Only `weighted_targets` of them count in a loss.
 
     Raises:
       ValueError: counts that no split can have, or that contradict each other.
@@ -72,7 +80,9 @@ class Split:
                 f"{self.documents} documents and {self.input_tokens} input_tokens are not the {self.records} and "
                 f"{tokens} of its shards",
             )
-        if None not in (self.documents, self.text_bytes, self.input_tokens):
+        if self.weighted_targets is not None:
+            self._require_weights_to_fit()
+        elif None not in (self.documents, self.text_bytes, self.input_tokens):
             self._require_text_to_fit()
         if None not in (self.tail_tokens, self.lost_tokens, self.false_eos):
             self._require_losses_to_fit()
@@ -89,6 +99,29 @@ class Split:
     def target_bytes(self) -> int:
         """The UTF-8 size of the text that all target tokens spell."""
         return sum(shard.target_bytes for shard in self.shards)
+
+    @property
+    def weighted_targets(self) -> int | None:
+        """How many targets count in a loss; None where targets have no weights, and all do."""
+        counts = [shard.weighted_targets for shard in self.shards]
+        return None if None in counts or not counts else sum(counts)
+
+    def _require_weights_to_fit(self) -> None:
+        """Compares counts: only ids of conversations count, but for EOS, and they spell contents of messages."""
+        require(
+            self.weighted_targets <= self.target_tokens,
+            f"weighted_targets {self.weighted_targets} are more than target_tokens {self.target_tokens}",
+        )
+        if None not in (self.documents, self.input_tokens):
+            require(
+                self.weighted_targets <= self.input_tokens - self.documents,
+                f"weighted_targets {self.weighted_targets} are more than input_tokens {self.input_tokens} without an "
+                f"EOS for each of {self.documents} documents",
+            )
+        require(
+            self.text_bytes is None or self.target_bytes <= self.text_bytes,
+            f"target_bytes {self.target_bytes} are more than text_bytes {self.text_bytes}",
+        )
 
     def _require_text_to_fit(self) -> None:
         """Compares counts of tokens and bytes: a token spells at least one byte, EOS none, one EOS a document."""
@@ -152,16 +185,19 @@ class Manifest:
     def __post_init__(self) -> None:
         if self.record_format not in RECORD_FORMATS:
             raise ValueError(f"record_format must be one of {RECORD_FORMATS}, received {self.record_format!r}")
-        if self.packing not in (*PACKINGS, None):
-            raise ValueError(f"packing must be one of {PACKINGS}, received {self.packing!r}")
+        packings = CHAT_PACKINGS if self.record_format == WEIGHTED_FORMAT else PACKINGS
+        if self.packing not in (*packings, None):
+            raise ValueError(f"packing must be one of {packings}, received {self.packing!r}")
         require(self.seq_len >= 1, f"its seq_len is {self.seq_len}, less than 1")
         require(
             0 < self.vocab_size <= LARGEST_VOCAB_SIZE,
             f"its vocab_size is {self.vocab_size}, not from 1 to {LARGEST_VOCAB_SIZE}",
         )
+        behind = IDS_BEHIND_EOS.get(self.record_format, 0)
         require(
-            self.eos_id == self.vocab_size - 1,
-            f"its eos_id is {self.eos_id}, not the last of the {self.vocab_size} ids of its vocab_size",
+            self.eos_id == self.vocab_size - 1 - behind >= 0,
+            f"its eos_id is {self.eos_id}, not the last of the {self.vocab_size} ids of its vocab_size"
+            + (f" but {behind}" if behind else ""),
         )
         require_hexadecimal("tokenizer_sha256", self.tokenizer_sha256, digits=64)
         if self.sources_sha256 is not None:
@@ -174,6 +210,11 @@ class Manifest:
                 split.target_tokens == rows * self.seq_len,
                 f"its {name}.target_tokens is {split.target_tokens}, and its shards hold {rows} records of "
                 f"{self.seq_len}",
+            )
+            has_weights = {shard.weighted_targets is not None for shard in split.shards}
+            require(
+                has_weights <= {self.record_format == WEIGHTED_FORMAT},
+                f"its {name} has shards that do not have weighted_targets as records of {self.record_format} do",
             )
             losses = (split.input_tokens, split.documents, split.lost_tokens, split.false_eos)
             require(
@@ -202,7 +243,8 @@ def counts(manifest: Manifest) -> dict[str, Any]:
     short = {}
     for name, split in (("train", manifest.train), ("val", manifest.val)):
         sums = {"records": split.records, "target_bytes": split.target_bytes, "shards": len(split.shards)}
-        short[name] = {**dataclasses.asdict(split), **sums}
+        weighted = {} if split.weighted_targets is None else {"weighted_targets": split.weighted_targets}
+        short[name] = {**dataclasses.asdict(split), **sums, **weighted}
     return {**dataclasses.asdict(manifest), **short}
 
 

@@ -11,9 +11,10 @@ from algpt2.config.records import DOCUMENTS_FORMAT
 from algpt2.errors import TrainingStopped, UserError
 from algpt2.records.document_rows import checked_documents
 from algpt2.records.input_pipeline import checked_records, counted_shard
+from algpt2.records.manifest import WEIGHTED_FORMAT
 from algpt2.records.record_set import RecordSet, require_checksum, require_size
 from algpt2.records.shard_entry import Shard
-from algpt2.records.tfrecords import is_about_content, refusal_of_content
+from algpt2.records.tfrecords import is_about_content, parse_weights, refusal_of_content
 
 BATCH_RECORDS = 1024
 LONGEST_REASON = 300
@@ -103,6 +104,8 @@ def _read_through(record_set: RecordSet, file: str, shard: Shard) -> UserError |
     try:
         for serialized in counted_shard(file, shard.records).batch(BATCH_RECORDS):
             checked(serialized, record_set)
+            if record_set.record_format == WEIGHTED_FORMAT:
+                parse_weights(serialized, record_set.seq_len)
     except tf.errors.OpError as error:
         return refusal_of_content(error, file) if is_about_content(error) else None
     return None

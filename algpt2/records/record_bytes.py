@@ -16,6 +16,7 @@ import google_crc32c
 import numpy as np
 
 IDS_FEATURE = "ids"
+WEIGHTS_FEATURE = "weights"
 LARGEST_UINT16_VOCAB_SIZE = 1 << 16
 LENGTH_BYTES = 8
 CRC_BYTES = 4
@@ -60,8 +61,17 @@ def frame(stored: bytes) -> bytes:
     Args:
       stored: its ids, little-endian.
     """
-    data = _example_head(len(stored)) + stored
+    return _framed(_example_head(len(stored)) + stored)
+
+
+def _framed(data: bytes) -> bytes:
     return _frame_head(len(data)) + data + struct.pack("<I", _masked_crc32c(data))
+
+
+def weighted_frame(ids: bytes, weights: bytes) -> bytes:
+    """Returns the frame of one record of ids, as they are stored, and the weights of its targets, a byte each."""
+    features = _feature_entry(IDS_FEATURE, ids) + _feature_entry(WEIGHTS_FEATURE, weights)
+    return _framed(_field(1, len(features)) + features)
 
 
 def frame_sizes(stored_bytes: np.ndarray) -> np.ndarray:
@@ -94,6 +104,14 @@ def _example_head(stored_bytes: int) -> bytes:
     entry = _field(1, len(IDS_FEATURE)) + IDS_FEATURE.encode() + within(2, feature)  # of a map: key and value
     features = within(1, entry)
     return within(1, features)
+
+
+def _feature_entry(name: str, value: bytes) -> bytes:
+    """Returns a bytes feature as an entry of the map of features: its key and its value."""
+    bytes_list = _field(1, len(value)) + value
+    feature = _field(1, len(bytes_list)) + bytes_list
+    entry = _field(1, len(name)) + name.encode() + _field(2, len(feature)) + feature
+    return _field(1, len(entry)) + entry
 
 
 def _field(number: int, content_bytes: int) -> bytes:

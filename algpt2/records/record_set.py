@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Sequence
 
 from algpt2 import storage
+from algpt2.config.chat_records import WHOLE
 from algpt2.config.records import DOCUMENTS_FORMAT, LEGACY_PACKING, LOSSY_PACKINGS
 from algpt2.errors import UserError
 from algpt2.records.document_lengths import LENGTH_DTYPE, lengths_path, missing_lengths
-from algpt2.records.manifest import IDS_FORMAT, Manifest, Split, read_manifest
+from algpt2.records.manifest import IDS_FORMAT, WEIGHTED_FORMAT, Manifest, Split, read_manifest
 from algpt2.records.record_bytes import frame_bytes, id_dtype
 from algpt2.records.shard_entry import Shard, row_count
 from algpt2.storage.versions import Version, versions_of
@@ -23,7 +24,8 @@ class RecordSet:
 
     `fingerprint` names the content, wherever it lies: equal fingerprints mean equal records in equal order.
     `folder` is the first folder, which holds the tokenizer too. `losses` has a sentence for each folder whose packing
-    lost tokens. `versions` are those of the files whose content was checked, none if it was not.
+    lost tokens. `packs_conversations` is whether a record may hold several, each of which must not see the others.
+    `versions` are those of the files whose content was checked, none if it was not.
     """
 
     files: tuple[str, ...]
@@ -35,6 +37,7 @@ class RecordSet:
     tokenizer_sha256: str
     record_format: str = IDS_FORMAT
     losses: tuple[str, ...] = dataclasses.field(default=(), compare=False)
+    packs_conversations: bool = False
     versions: tuple[Version, ...] = dataclasses.field(default=(), repr=False, compare=False)
 
     @property
@@ -44,8 +47,15 @@ class RecordSet:
 
     @property
     def target_bytes(self) -> int:
-        """How many UTF-8 bytes all target tokens spell."""
+        """How many UTF-8 bytes all target tokens spell that count in a loss."""
         return sum(shard.target_bytes for shard in self.shards)
+
+    @property
+    def target_count(self) -> int:
+        """How many targets of an epoch count in a loss: all, or those whose weight is 1."""
+        if self.record_format == WEIGHTED_FORMAT:
+            return sum(shard.weighted_targets for shard in self.shards)
+        return self.records * self.seq_len
 
     @property
     def record_bytes(self) -> int | None:
@@ -111,6 +121,7 @@ def open_record_set(paths: Sequence[str], split: str, check_content: bool = True
             for folder, manifest in manifests.items()
             if manifest.packing in LOSSY_PACKINGS
         ),
+        packs_conversations=any(manifest.packing == WHOLE for manifest in manifests.values()),
         versions=versions,
     )
 

@@ -8,8 +8,17 @@ import numpy as np
 import tensorflow as tf
 
 from algpt2 import storage
+from algpt2.records.manifest import IDS_BEHIND_EOS, WEIGHTED_FORMAT
 from algpt2.records.shard_writing import count_documents
-from algpt2.records.tfrecords import ID_RANGE_RULE, RECORD_LENGTH_RULE, assert_ids_below, identify_record, parse_records
+from algpt2.records.tfrecords import (
+    ID_RANGE_RULE,
+    RECORD_LENGTH_RULE,
+    assert_ids_below,
+    identify_record,
+    parse_records,
+    parse_weights,
+)
+from algpt2.records.weighted_writing import count_conversations, weighted_bytes
 
 BATCH_RECORDS = 1024
 FRAME_BYTES = 16  # a record's length, its checksum and the data's checksum
@@ -90,6 +99,7 @@ class Recounted(NamedTuple):
     records: int
     target_bytes: int
     documents: int
+    weighted_targets: int | None = None
 
 
 def recount(file: str, kind: RecordKind, byte_lengths: np.ndarray, progress: Any) -> Recounted:
@@ -104,20 +114,31 @@ def recount(file: str, kind: RecordKind, byte_lengths: np.ndarray, progress: Any
     Raises:
       RecordFault: the file is damaged, or a record is of another kind.
     """
-    count, target_bytes, documents = 0, 0, 0
+    count_batch = _count_weighted if kind.record_format == WEIGHTED_FORMAT else _count_ids
+    found: list[Recounted] = []
     for serialized in serialized_batches(file, BATCH_RECORDS):
         try:
-            ids = kind.ids(serialized)
+            found.append(count_batch(serialized, kind, byte_lengths))
         except (tf.errors.InvalidArgumentError, UnicodeDecodeError) as error:
             # TensorFlow's message may quote bytes of the record, and is then no text that Python could decode.
-            if fault := _first_fault(file, count, serialized, kind):
+            if fault := _first_fault(file, sum(one.records for one in found), serialized, kind):
                 raise fault from error
             raise
-        count += len(ids)
-        target_bytes += int(byte_lengths[ids[:, 1:]].sum())
-        documents += count_documents(ids, len(byte_lengths) - 1)
-        progress.update(int(tf.reduce_sum(tf.strings.length(serialized))) + FRAME_BYTES * len(ids))
-    return Recounted(count, target_bytes, documents)
+        progress.update(int(tf.reduce_sum(tf.strings.length(serialized))) + FRAME_BYTES * found[-1].records)
+    has_weights = kind.record_format == WEIGHTED_FORMAT
+    sums = [sum(column) for column in zip(*(one[: 3 + has_weights] for one in found), strict=True)]
+    return Recounted(*sums) if found else Recounted(0, 0, 0, 0 if has_weights else None)
+
+
+def _count_ids(serialized: tf.Tensor, kind: RecordKind, byte_lengths: np.ndarray) -> Recounted:
+    ids = kind.ids(serialized)
+    return Recounted(len(ids), int(byte_lengths[ids[:, 1:]].sum()), count_documents(ids, len(byte_lengths) - 1))
+
+
+def _count_weighted(serialized: tf.Tensor, kind: RecordKind, byte_lengths: np.ndarray) -> Recounted:
+    ids, weights = kind.ids(serialized), parse_weights(serialized, kind.seq_len).numpy()
+    documents = count_conversations(ids, len(byte_lengths) - 1 - IDS_BEHIND_EOS[WEIGHTED_FORMAT])
+    return Recounted(len(ids), weighted_bytes(ids, weights, byte_lengths), documents, int(weights.sum(dtype=np.int64)))
 
 
 def serialized_batches(file: str, size: int) -> Iterator[tf.Tensor]:

@@ -18,6 +18,9 @@ class Shard:
     `lengths_crc32c`, the checksum of the file of their lengths (`document_lengths.py`); `target_bytes` is then the size
     of their text. Both are None for other records.
 
+    A shard whose targets have weights also has `weighted_targets`, how many of them count; `target_bytes` is then the
+    size of the text that these spell, and `documents` how many conversations there are. It is None for other records.
+
     Raises:
       ValueError: a value is none that a shard can have.
     """
@@ -30,13 +33,14 @@ class Shard:
     documents: int | None = None
     tokens: int | None = None
     lengths_crc32c: str | None = None
+    weighted_targets: int | None = None
 
     def __post_init__(self) -> None:
         require(
             _is_file_name(self.name),
             f"a shard's name is {self.name!r}, which is not the name of a file right in the folder",
         )
-        for field in ("records", "size_bytes", "target_bytes", "documents"):
+        for field in ("records", "size_bytes", "target_bytes", "documents", "weighted_targets"):
             require_count(f"{field} of shard {self.name!r}", getattr(self, field) or 0)
         require_hexadecimal(f"crc32c of shard {self.name!r}", self.crc32c, digits=8)
         require(

@@ -12,7 +12,7 @@ from algpt2.config.records import DOCUMENTS_FORMAT, LOSSY_PACKINGS
 from algpt2.errors import UserError
 from algpt2.progress import progress_bar
 from algpt2.records.document_reading import read_documents
-from algpt2.records.manifest import Manifest, read_manifest
+from algpt2.records.manifest import WEIGHTED_FORMAT, Manifest, read_manifest
 from algpt2.records.record_set import load_tokenizer, require_size
 from algpt2.records.recounting import BATCH_RECORDS, RecordFault, RecordKind, serialized_batches
 from algpt2.records.shard_entry import Shard
@@ -42,7 +42,8 @@ def statistics(folder: str, split: str, on_tallies: Callable[[Tallies], Any] | N
 
     In a stream of records a document goes on from one to the next and is counted as a whole, but for the last one,
     whose end is not there. Where each record begins with a document, the lengths are those of what stands in records.
-    Where each record is a document, all are counted, and `documents_in_a_record` is 1 for each.
+    Where each record is a document, all are counted, and `documents_in_a_record` is 1 for each. Conversations are
+    documents, with their template and all that the other side says; what fills up a record is not counted.
 
     Args:
       folder: of records with a manifest, local or gs://.
@@ -76,6 +77,10 @@ def _tally(tallies: Tallies, folder: str, manifest: Manifest, split: str) -> Non
     if any(manifest.format_of(shard) == DOCUMENTS_FORMAT for shard in shards):
         _tally_documents(tallies, folder, manifest, shards)
         return
+    if manifest.record_format == WEIGHTED_FORMAT:
+        for ids in _blocks(folder, manifest, split):
+            _tally_conversations(tallies, ids, manifest.eos_id)
+        return
     is_stream = manifest.packing not in LOSSY_PACKINGS
     begun = 0  # Tokens of the document that the records so far end in.
     for place, ids in enumerate(_blocks(folder, manifest, split)):
@@ -94,6 +99,16 @@ def _tally(tallies: Tallies, folder: str, manifest: Manifest, split: str) -> Non
     if is_stream and tallies.document_tokens:
         # In front of the first EOS stands nothing.
         tallies.document_tokens.subtract([0])
+
+
+def _tally_conversations(tallies: Tallies, records: np.ndarray, eos_id: int) -> None:
+    """Counts whole conversations, each behind EOS, without the EOS that fill up a record."""
+    for row in records:
+        begins = np.flatnonzero((row[:-1] == eos_id) & (row[1:] != eos_id))
+        end = int(np.flatnonzero(row != eos_id)[-1]) + 1
+        tallies.documents_in_a_record[len(begins)] += 1
+        tallies.document_tokens.update((np.diff(begins, append=end) - 1).tolist())
+        tallies.token_uses += np.bincount(row[1:end], minlength=len(tallies.token_uses))
 
 
 def _tally_documents(tallies: Tallies, folder: str, manifest: Manifest, shards: Sequence[Shard]) -> None:

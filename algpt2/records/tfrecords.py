@@ -2,7 +2,8 @@
 
 Ids are uint16 where the vocabulary allows it, else int32: half the bytes, and no integer lists to parse. The original
 project's schema, `inputs_labels`, is read and never written: two int64 features of `seq_len` ids each, `inputs` and,
-one id further on, `labels`.
+one id further on, `labels`. Records of conversations, `weighted_ids`, have a second bytes feature, `weights`: for each
+target a byte, 1 if it counts in the loss and 0 if not.
 """
 
 import contextlib
@@ -14,8 +15,8 @@ from google.protobuf.message import DecodeError
 
 from algpt2 import storage
 from algpt2.errors import UserError
-from algpt2.records.manifest import IDS_FORMAT, INPUTS_LABELS_FORMAT
-from algpt2.records.record_bytes import IDS_FEATURE, id_dtype
+from algpt2.records.manifest import IDS_FORMAT, INPUTS_LABELS_FORMAT, WEIGHTED_FORMAT
+from algpt2.records.record_bytes import IDS_FEATURE, WEIGHTS_FEATURE, id_dtype
 
 INPUTS_FEATURE, LABELS_FEATURE = "inputs", "labels"
 RECORD_LENGTH_RULE = "every record must hold seq_len + 1 ids"
@@ -24,7 +25,8 @@ LABELS_RULE = "the labels of every record must be its inputs one id further on"
 COUNT_COMPLAINT = "was expected to contain"  # by `assert_cardinality`, which counts the records of a shard
 DOCUMENT_RULE = "every record must hold the ids of a document"
 TOKEN_COUNT_RULE = "documents must have as many ids as the file of their lengths says"
-RECORD_RULES = (RECORD_LENGTH_RULE, ID_RANGE_RULE, LABELS_RULE, DOCUMENT_RULE, TOKEN_COUNT_RULE)
+WEIGHTS_RULE = "every record must hold a weight of 0 or 1 for each of its seq_len targets"
+RECORD_RULES = (RECORD_LENGTH_RULE, ID_RANGE_RULE, LABELS_RULE, DOCUMENT_RULE, TOKEN_COUNT_RULE, WEIGHTS_RULE)
 
 
 def parse_records(serialized: tf.Tensor, seq_len: int, vocab_size: int, record_format: str = IDS_FORMAT) -> tf.Tensor:
@@ -59,6 +61,26 @@ def _parse_ids(serialized: tf.Tensor, seq_len: int, vocab_size: int) -> tf.Tenso
     )
     with _after(check):  # decode_raw itself would pad or cut a string of another length
         return tf.io.decode_raw(stored, tf.dtypes.as_dtype(dtype), little_endian=True, fixed_length=size_bytes)
+
+
+def parse_weights(serialized: tf.Tensor, seq_len: int) -> tf.Tensor:
+    """Returns the weights of the targets of a batch of records of `weighted_ids`: uint8 (N, seq_len). TensorFlow only.
+
+    Args:
+      serialized: string (N,), each one what `record_bytes.weighted_frame` frames.
+      seq_len: target tokens a record.
+
+    Raises:
+      tf.errors.InvalidArgumentError: a record has another number of weights, or one that is neither 0 nor 1.
+    """
+    stored = tf.io.parse_example(serialized, {WEIGHTS_FEATURE: tf.io.FixedLenFeature([], tf.string)})[WEIGHTS_FEATURE]
+    lengths = tf.strings.length(stored)
+    check = tf.debugging.assert_equal(lengths, seq_len, message=f"{WEIGHTS_RULE} = {seq_len}")
+    with _after(check):
+        weights = tf.io.decode_raw(stored, tf.uint8, fixed_length=seq_len)
+    check = tf.debugging.Assert(tf.reduce_all(weights <= 1), [WEIGHTS_RULE, tf.reduce_max(weights)])
+    with _after(check):
+        return tf.ensure_shape(tf.identity(weights), [serialized.shape[0], seq_len])
 
 
 def stored_documents(serialized: tf.Tensor, vocab_size: int) -> tf.Tensor:
@@ -114,6 +136,9 @@ def identify_record(serialized: bytes, vocab_size: int) -> tuple[str, np.ndarray
         raise ValueError("is not one") from error
     if IDS_FEATURE in features:
         record_format, ids = IDS_FORMAT, _stored_ids(features[IDS_FEATURE].bytes_list.value, id_dtype(vocab_size))
+        if WEIGHTS_FEATURE in features:
+            record_format = WEIGHTED_FORMAT
+            _require_weights(features[WEIGHTS_FEATURE].bytes_list.value, len(ids) - 1)
     elif INPUTS_FEATURE in features and LABELS_FEATURE in features:
         lists = (features[name].int64_list.value for name in (INPUTS_FEATURE, LABELS_FEATURE))
         record_format, ids = INPUTS_LABELS_FORMAT, _joined(*(np.array(values, dtype=np.int64) for values in lists))
@@ -122,6 +147,11 @@ def identify_record(serialized: bytes, vocab_size: int) -> tuple[str, np.ndarray
     if len(ids) < 2:
         raise ValueError(f"has {len(ids)} ids, too few for a target")
     return record_format, ids
+
+
+def _require_weights(values: Sequence[bytes], targets: int) -> None:
+    if len(values) != 1 or len(values[0]) != targets or not set(values[0]) <= {0, 1}:
+        raise ValueError(f"has `{WEIGHTS_FEATURE}` that are not {targets} bytes, each 0 or 1")
 
 
 def _stored_ids(values: Sequence[bytes], dtype: np.dtype) -> np.ndarray:

@@ -145,7 +145,8 @@ def _require_fit(config: GPTConfig, records: RecordSet) -> None:
     if records.vocab_size > config.vocab_size:
         raise UserError(
             f"the model's vocab_size must be at least the tokenizer's, and {records.folder} was made with "
-            f"{records.vocab_size}, the model has {config.vocab_size}: choose another --config_path or tokenizer."
+            f"{records.vocab_size}, the model has {config.vocab_size}: choose another --config_path or tokenizer, or "
+            f"give --vocab_size {records.vocab_size}."
         )
     if config.document_eos_id not in (None, records.eos_id):
         raise UserError(

@@ -96,6 +96,8 @@ class RunRequest:
             )
         if self.flags.seq_len is not None:
             config = dataclasses.replace(config, seq_len=self.flags.seq_len)
+        if self.flags.vocab_size is not None:
+            config = dataclasses.replace(config, vocab_size=self.flags.vocab_size)
         return dataclasses.replace(config, document_eos_id=self._eos_id()) if self.flags.document_mask else config
 
     def train_config(self, train_records: RecordSet | None) -> TrainConfig:

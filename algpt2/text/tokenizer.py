@@ -1,4 +1,7 @@
-"""GPT-2's tokenizer: byte-level BPE whose last id, `<|endoftext|>`, stands in front of every document."""
+"""GPT-2's tokenizer: byte-level BPE whose last id, `<|endoftext|>`, stands in front of every document.
+
+A tokenizer for conversations has two more tokens behind it, `CHAT_TOKENS`, so no id of the other changes.
+"""
 
 import array
 import functools
@@ -29,6 +32,8 @@ class Tokenizer:
 
     def __init__(self, vocab: dict[str, int], merges: Sequence[tuple[str, str]]):
         """Builds a tokenizer from a vocabulary with ids 0 to N-1, `<|endoftext|>` the last, and its merges in order.
+
+        The chat tokens may stand behind `<|endoftext|>`.
 
         Raises:
           UserError: the vocabulary is not such a one, or the merges do not fit it.
@@ -73,6 +78,28 @@ class Tokenizer:
             another kind of tokenizer.
         """
         return cls(*tokenizer_files.read(folder))
+
+    def with_chat_tokens(self) -> "Tokenizer":
+        """Returns this tokenizer with the chat tokens behind `<|endoftext|>`; itself if it has them.
+
+        Raises:
+          UserError: its vocabulary has one of them already, as ordinary text.
+        """
+        if self.has_chat_tokens:
+            return self
+        vocab, merges = self.to_parts()
+        for token in tokenizer_files.CHAT_TOKENS:
+            if token in vocab:
+                raise UserError(
+                    f"a tokenizer must not have {token} among its ordinary tokens, where text could spell it, and this "
+                    f"one has it as id {vocab[token]}: train another with data_tools/train_tokenizer.py."
+                )
+            vocab[token] = len(vocab)
+        return Tokenizer(vocab, merges)
+
+    def extends(self, other: "Tokenizer") -> bool:
+        """Returns whether this is another tokenizer, or that one with more tokens behind its last."""
+        return self._tokens[: other.vocab_size] == other._tokens and self._merges == other._merges
 
     def save(self, folder: str) -> None:
         """Writes `tokenizer.json`, `vocab.json` and `merges.txt`, each whole, replacing older ones."""
@@ -136,13 +163,18 @@ class Tokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """How many ids there are, `<|endoftext|>` included."""
+        """How many ids there are, `<|endoftext|>` and chat tokens included."""
         return len(self._tokens)
 
     @property
     def eos_id(self) -> int:
-        """The id of `<|endoftext|>`, the last one."""
-        return self.vocab_size - 1
+        """The id of `<|endoftext|>`: the last one, but for the chat tokens."""
+        return self.vocab_size - 1 - self.has_chat_tokens * len(tokenizer_files.CHAT_TOKENS)
+
+    @property
+    def has_chat_tokens(self) -> bool:
+        """Whether the chat tokens stand behind `<|endoftext|>`."""
+        return self._tokens[-1] != EOS_TOKEN
 
     @functools.cached_property
     def sha256(self) -> str:
@@ -151,9 +183,9 @@ class Tokenizer:
         return hashlib.sha256(content.encode("ascii")).hexdigest()
 
     def token_byte_lengths(self) -> np.ndarray:
-        """Returns how many bytes of text each id spells: int32 (vocab_size,), 0 for EOS."""
+        """Returns how many bytes of text each id spells: int32 (vocab_size,), 0 for EOS and chat tokens alone."""
         lengths = np.array([len(token) for token in self._tokens], dtype=np.int32)  # a character stands for a byte
-        lengths[self.eos_id] = 0
+        lengths[self.eos_id :] = 0
         return lengths
 
 
@@ -177,13 +209,15 @@ def _pre_tokenizer() -> pre_tokenizers.PreTokenizer:
 
 def _backend(tokens: Sequence[str], merges: Sequence[tuple[str, str]]) -> tokenizers.Tokenizer:
     """Returns the library's tokenizer: no normaliser, and `<|endoftext|>` outside the BPE model."""
-    vocab = {token: id_ for id_, token in enumerate(tokens[:-1])}
+    eos_id = tokens.index(EOS_TOKEN)
+    vocab = {token: id_ for id_, token in enumerate(tokens[:eos_id])}
     try:
         backend = tokenizers.Tokenizer(models.BPE(vocab=vocab, merges=list(merges)))
     except Exception as error:  # The library raises no narrower class.
         raise UserError(f"a merge must join two tokens into a third of the vocabulary: {error}.") from error
     backend.pre_tokenizer = _pre_tokenizer()
     backend.decoder = decoders.ByteLevel()
-    backend.add_special_tokens([tokenizers.AddedToken(EOS_TOKEN, special=True, normalized=False)])
+    special = [tokenizers.AddedToken(token, special=True, normalized=False) for token in tokens[eos_id:]]
+    backend.add_special_tokens(special)
     backend.encode_special_tokens = True  # tokenizer.json does not keep this setting, so every load makes it.
     return backend

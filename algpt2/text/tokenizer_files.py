@@ -10,6 +10,7 @@ from algpt2.errors import UserError, shown
 from algpt2.storage import json_files
 
 EOS_TOKEN = "<|endoftext|>"
+CHAT_TOKENS = IM_START, IM_END = ("<|im_start|>", "<|im_end|>")
 MERGES_HEADER = "#version: 0.2"
 TOKENIZER_NAME = "tokenizer.json"
 VOCAB_AND_MERGES_NAMES = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
@@ -39,10 +40,14 @@ def read(folder: str) -> tuple[Vocab, Merges]:
 
 
 def check_vocab(vocab: Vocab) -> None:
-    """Raises `UserError` unless ids are 0 to N-1, the last is `<|endoftext|>`, and the tokens spell all bytes."""
+    """Raises `UserError` unless ids are 0 to N-1 and the tokens spell all bytes.
+
+    The last must be `<|endoftext|>`, or the two chat tokens right behind it.
+    """
     if sorted(vocab.values()) != list(range(len(vocab))):
         raise UserError(f"a vocabulary's ids must be 0 to {len(vocab) - 1}, each once: use the original files.")
-    if vocab.get(EOS_TOKEN) != len(vocab) - 1:
+    tokens = sorted(vocab, key=vocab.__getitem__)
+    if tokens[-1:] != [EOS_TOKEN] and tokens[-3:] != [EOS_TOKEN, *CHAT_TOKENS]:
         raise UserError(
             f"{EOS_TOKEN} must have the last id, {len(vocab) - 1}, as in GPT-2, and it has {vocab.get(EOS_TOKEN)}: "
             "use GPT-2's tokenizer or one made by data_tools/train_tokenizer.py."

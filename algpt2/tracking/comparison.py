@@ -83,7 +83,7 @@ def _run_row(result: dict[str, Any], evaluation: dict[str, Any] | None) -> Row:
 def _uniform_row(val_records: RecordSet, evaluation: dict[str, Any] | None) -> Row:
     """Returns the row of a model that gives every token of the vocabulary the same probability."""
     nats = math.log(val_records.vocab_size)
-    val_tokens = val_records.records * val_records.seq_len
+    val_tokens = val_records.target_count
     held_out = evaluation and bits_per_byte(nats * evaluation["scored_tokens"], evaluation["scored_bytes"])
     return _row("uniform", 0, nats, bits_per_byte(nats * val_tokens, val_records.target_bytes), held_out, None)
 

@@ -34,7 +34,8 @@ def replay(paths: list[str], model_dir: str, step: int) -> dict[str, Any]:
     ids = record_ids(record_set, config.batch_size, config.seed, step)
     tokenizer = load_tokenizer(record_set.folder, record_set.tokenizer_sha256)
     one_replica = tf.distribute.InputContext()
-    (rows,) = train_batches(record_set, config.batch_size, config.seed, step, one_replica).take(1)
+    (batch,) = train_batches(record_set, config.batch_size, config.seed, step, one_replica).take(1)
+    rows, *_ = tf.nest.flatten(batch)  # behind which the weights of targets may stand
     texts = [tokenizer.decode(tokens) for tokens in rows.numpy()]
     records = [{"record": str(one), "text": text} for one, text in zip(ids, texts, strict=True)]
     return {"model_dir": model_dir, "step": step, "records": records}

@@ -5,7 +5,7 @@ import tensorflow as tf
 from algpt2.training.stall_warning import InputCounts
 
 Batches = tf.data.Iterator | tf.distribute.DistributedIterator
-Batch = tf.Tensor | tf.distribute.DistributedValues
+Batch = tf.Tensor | tf.distribute.DistributedValues | tuple[tf.Tensor | tf.distribute.DistributedValues, ...]
 
 
 class InputProgress:

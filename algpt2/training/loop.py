@@ -23,6 +23,7 @@ from algpt2.optim.create import TRAINERS_OWN, OptimizerFactory
 from algpt2.records.input_pipeline import record_ids, train_batches
 from algpt2.records.input_stream import InputStream
 from algpt2.records.reading_errors import InputOutage, reading_errors
+from algpt2.records.record_set import load_tokenizer
 from algpt2.records.record_watch import RecordWatch
 from algpt2.runs.folder import MADE_BY, RESULT_KINDS, RESULT_NAME, RunRecord, record_changes
 from algpt2.runs.plan import Run
@@ -271,6 +272,10 @@ class Trainer:
         for records in self.run.record_sets():
             for loss in records.losses:
                 logging.warning("%s", loss)
+            if records.packs_conversations and self.run.model_config.document_eos_id is None:
+                logging.warning(
+                    "in %s conversations share a record, and see each other without --document_mask", records.folder
+                )
 
     def _result(self, figures: Metrics) -> dict[str, Any]:
         return {
@@ -291,9 +296,9 @@ def _metrics_of(results: Iterable[EvaluationResult]) -> dict[str, float | None]:
 
 
 def _begin_with_initial_weights(run: Run, model: GPT) -> None:
-    tokenizer_sha256 = run.train_records.tokenizer_sha256
-    checkpoint = find_initial_weights(run.initial_weights, run.model_config, tokenizer_sha256)
-    set_initial_weights(model, checkpoint)
+    tokenizer = load_tokenizer(run.train_records.folder, run.train_records.tokenizer_sha256)
+    checkpoint = find_initial_weights(run.initial_weights, run.model_config, tokenizer)
+    set_initial_weights(model, checkpoint, tokenizer)
     logging.info("initial weights of %s", checkpoint)
 
 

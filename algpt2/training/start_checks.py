@@ -134,7 +134,7 @@ def _initial_weights(run: Run, tokenizer: Tokenizer, steps_made: int, _: bool) -
         return f"those of this run after step {steps_made}"
     if not run.initial_weights:
         return "drawn from the seed"
-    return str(find_initial_weights(run.initial_weights, run.model_config, tokenizer.sha256))
+    return str(find_initial_weights(run.initial_weights, run.model_config, tokenizer))
 
 
 def _host_memory(model: GPTConfig, train: TrainConfig, micro_batch: int, strategy: "tf.distribute.Strategy") -> float:

@@ -23,6 +23,8 @@ from algpt2.tracking.metrics import StepResults
 from algpt2.training.input_progress import Batches, InputProgress
 from algpt2.training.spikes import SkipState, is_spike, slide, window_steps
 
+Rows = tf.Tensor | tuple[tf.Tensor, tf.Tensor]
+"""A replica's rows of a batch: records, or a pair of those and the weights of their targets."""
 POLICY_OF_DTYPE = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 
 
@@ -80,7 +82,8 @@ class TrainStep:
         """Runs consecutive steps; returns what they came to, and the skip state for the next call.
 
         Args:
-          iterator: gives global batches, int32 (batch, seq_len + 1), to each replica its rows.
+          iterator: gives global batches, int32 (batch, seq_len + 1), to each replica its rows; or pairs of those and
+            the weights of their targets, float32 (batch, seq_len), whose mean over the global batch is 1.
           first_step: 0-based number of the first step.
           n_steps: how many steps; all must have the same shape.
           skips: the state that the step before `first_step` left.
@@ -117,8 +120,8 @@ class TrainStep:
         input_seconds = tf.TensorArray(tf.float64, size=n_steps)
         replica_step = functools.partial(self._replica_step, shape=shape)
         for i in tf.range(n_steps):
-            records, seconds = self.input_progress.timed_next(iterator)
-            results = self.strategy.run(replica_step, args=(records, first_step + i, window))
+            batch, seconds = self.input_progress.timed_next(iterator)
+            results = self.strategy.run(replica_step, args=(batch, first_step + i, window))
             # The all-reduce has made these global, so every replica holds the same values and the first will do.
             loss, norm, skipped = (self.strategy.experimental_local_results(result)[0] for result in results)
             if self.config.skip_spikes:
@@ -128,12 +131,12 @@ class TrainStep:
         return [losses.stack(), norms.stack(), skips.stack(), input_seconds.stack()], window
 
     def _replica_step(
-        self, records: tf.Tensor, step: tf.Tensor, window: tf.Tensor, shape: StepShape
+        self, batch: Rows, step: tf.Tensor, window: tf.Tensor, shape: StepShape
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Returns the global loss, the global gradient's norm, and whether the update was skipped."""
         context = tf.distribute.get_replica_context()
         replica = tf.cast(context.replica_id_in_sync_group, tf.int32)
-        loss, gradients = self._gradients(records, step, replica, shape)
+        loss, gradients = self._gradients(tf.nest.flatten(batch), step, replica, shape)
         if self.n_replicas > 1:
             loss, *gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, [loss, *gradients])
         return loss, *self._update(loss, gradients, window)
@@ -150,18 +153,26 @@ class TrainStep:
         return norm, tf.constant(False) if skip is None else skip
 
     def _local_gradients(
-        self, records: tf.Tensor, step: tf.Tensor, replica: tf.Tensor, shape: StepShape
+        self, parts: list[tf.Tensor], step: tf.Tensor, replica: tf.Tensor, shape: StepShape
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """int32 (b x accumulation_steps, L + 1) -> this replica's share of the global mean loss, and its gradients."""
-        n_micro, length = self.config.accumulation_steps, records.shape[-1]
+        """Returns this replica's share of the global mean loss, and its gradients.
+
+        Args:
+          parts: int32 (b x accumulation_steps, L + 1), and float32 (b x accumulation_steps, L) if targets have weights.
+          step: 0-based number.
+          replica: its number.
+          shape: of the step.
+        """
+        n_micro, rows = self.config.accumulation_steps, self.micro_batch_size
         # The iterators of several workers do not know statically how many rows they give, and XLA must.
-        records = tf.ensure_shape(records, (n_micro * self.micro_batch_size, length))
+        parts = [tf.ensure_shape(part, (n_micro * rows, part.shape[-1])) for part in parts]
         if n_micro == 1:
-            return self._micro_batch_gradients(records, step, tf.constant(0), replica, shape)
-        micro_batches = tf.reshape(records, (n_micro, self.micro_batch_size, length))
+            return self._micro_batch_gradients(parts, step, tf.constant(0), replica, shape)
+        micro_batches = [tf.reshape(part, (n_micro, rows, part.shape[-1])) for part in parts]
 
         def add_micro_batch(i: tf.Tensor, loss: tf.Tensor, *gradients: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            more_loss, more = self._micro_batch_gradients(micro_batches[i], step, i, replica, shape)
+            micro_batch = [part[i] for part in micro_batches]
+            more_loss, more = self._micro_batch_gradients(micro_batch, step, i, replica, shape)
             return i + 1, loss + more_loss, *(a + b for a, b in zip(gradients, more, strict=True))
 
         zeros = [tf.zeros(parameter.shape) for parameter in self.parameters]
@@ -171,19 +182,20 @@ class TrainStep:
         return loss, gradients
 
     def _micro_batch_gradients(
-        self, records: tf.Tensor, step: tf.Tensor, micro_batch: tf.Tensor, replica: tf.Tensor, shape: StepShape
+        self, parts: list[tf.Tensor], step: tf.Tensor, micro_batch: tf.Tensor, replica: tf.Tensor, shape: StepShape
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """int32 (b, L + 1) -> a micro-batch's share of the global mean loss, and its gradients."""
+        """Parts as of `_local_gradients`, (b, ...) -> a micro-batch's share of the global mean loss, its gradients."""
+        records, *weights = parts
         inputs, targets = inputs_and_targets(records)
         seed = dropout_seed(self.config.seed, step, micro_batch, replica)
         tokens = self.config.batch_size * inputs.shape[1]
         # While sequences are short, each record is cut into pieces of seq_len, S: (b, L) -> (b L / S, S).
-        inputs, targets = (tf.reshape(ids, (-1, shape.seq_len)) for ids in (inputs, targets))
+        inputs, targets, *weights = (tf.reshape(part, (-1, shape.seq_len)) for part in (inputs, targets, *weights))
         with tf.GradientTape() as tape:
             hidden = self.model.hidden_states(
                 inputs, training=True, dropout_seed=seed, remat=self.config.remat, n_layer=shape.n_layer
             )
-            loss = mean_head_nats(hidden, self.model.head_table, targets, tokens)
+            loss = mean_head_nats(hidden, self.model.head_table, targets, tokens, *weights)
         # Layers that have not joined yet have no gradient.
         zero = tf.UnconnectedGradients.ZERO
         gradients = tape.gradient(loss, [parameter.value for parameter in self.parameters], unconnected_gradients=zero)

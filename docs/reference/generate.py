@@ -33,10 +33,10 @@ FOLDERS_OF_SCRIPTS = ("data_tools", ".", "eval", "ablations", "benchmarks", "doc
 MADE_BY = "<!-- Made by `python docs/reference/generate.py`: edit the code, not this page. -->"
 FLAGS_INTRODUCTION = """\
 Every flag of every script, as its `--help` prints them. The guides say what they are for:
-[data](../guide/data.md), [training](../guide/training.md), [resuming](../guide/resuming.md),
-[TPU](../guide/tpu.md), [evaluation](../guide/evaluation.md), [zero-shot](../guide/zero-shot.md),
-[generation](../guide/generation.md), [interchange](../guide/interchange.md), [Keras](../guide/keras.md),
-[studies](../guide/studies.md).
+[data](../guide/data.md), [training](../guide/training.md), [fine-tuning](../guide/fine-tuning.md),
+[resuming](../guide/resuming.md), [TPU](../guide/tpu.md), [evaluation](../guide/evaluation.md),
+[zero-shot](../guide/zero-shot.md), [generation](../guide/generation.md),
+[interchange](../guide/interchange.md), [Keras](../guide/keras.md), [studies](../guide/studies.md).
 
 Every script also knows `--help` and absl's own flags, of which `--verbosity` is the useful one
 (`--helpfull` lists them). A group of flags that has the name of a class is that dataclass of

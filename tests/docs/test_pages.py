@@ -10,6 +10,7 @@ from places import REPOSITORY
 GUIDES = (
     "data",
     "training",
+    "fine-tuning",
     "resuming",
     "tpu",
     "evaluation",

@@ -39,7 +39,16 @@ def save_random(folder, seed, config=ALGPT2_CONFIG, tokenizer=TOKENIZER):
     rng = np.random.default_rng(seed)
     shapes = {name: tuple(p.shape) for name, p in GPT(config).named_parameters().items()}
     parameters = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
-    snapshot = Snapshot(config, parameters, {})
-    state = CheckpointState(seed, 10 * seed, {}, "abc", 1)
-    save_checkpoint(str(folder), snapshot, state, json.dumps(tokenizer).encode())
-    return parameters, str(folder)
+    return parameters, _save(folder, Snapshot(config, parameters, {}), seed, json.dumps(tokenizer))
+
+
+def save_initial(folder, config, tokenizer_json):
+    """Writes a checkpoint of a new model; returns its folder."""
+    parameters = {name: parameter.numpy() for name, parameter in GPT(config).named_parameters().items()}
+    return _save(folder, Snapshot(config, parameters, {}), 1, tokenizer_json)
+
+
+def _save(folder, snapshot, step, tokenizer_json):
+    state = CheckpointState(step, 10 * step, {}, "abc", 1)
+    save_checkpoint(str(folder), snapshot, state, tokenizer_json.encode())
+    return str(folder)

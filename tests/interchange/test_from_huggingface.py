@@ -105,8 +105,8 @@ def test_a_run_begins_with_its_weights(source, theirs):
 
     ours, _ = taken(theirs)
     model = GPT(GPT2, seed=5)
-    checkpoint = find_initial_weights(InitialWeights(ours, False), GPT2, tiny_tokenizer().sha256)
-    set_initial_weights(model, checkpoint)
+    checkpoint = find_initial_weights(InitialWeights(ours, False), GPT2, tiny_tokenizer())
+    set_initial_weights(model, checkpoint, tiny_tokenizer())
     require_same({name: p.numpy() for name, p in model.named_parameters().items()}, source[1])
 
 

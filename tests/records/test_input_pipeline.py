@@ -168,7 +168,7 @@ def test_validation_reads_every_record_once_in_order_and_weighs_padding_zero(rec
     records = np.concatenate([records.numpy() for records, _ in batches])
     weights = np.concatenate([weights.numpy() for _, weights in batches])
     assert all(len(records) == batch_size // replicas for records, _ in batches)
-    np.testing.assert_array_equal(records[weights == 1], all_records(val_set))
+    np.testing.assert_array_equal(records[weights[:, 0] == 1], all_records(val_set))
     assert weights.sum() == val_set.records
 
 

@@ -35,6 +35,7 @@ PUBLISHED = {
     "gpt2-fineweb-edu-a100": (124_475_904, 2_000 * 229_376),
     "gpt3-125m": (125_226_240, 19_073 * 524_288),
     "gpt2-finetune-wikitext": (124_439_808, None),
+    "sft-chat": (124_475_904, None),
 }
 SEQ_LENS = (128, 256, 1024, 2048)
 

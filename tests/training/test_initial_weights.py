@@ -12,7 +12,12 @@ from algpt2.errors import UserError
 from algpt2.model.gpt import GPT
 from algpt2.runs.plan import InitialWeights
 from algpt2.text.tokenizer import Tokenizer
-from algpt2.training.initial_weights import find_initial_weights, set_initial_weights, with_duplicated_blocks
+from algpt2.training.initial_weights import (
+    find_initial_weights,
+    set_initial_weights,
+    with_duplicated_blocks,
+    with_new_rows,
+)
 
 DEEPER = dataclasses.replace(GPT2_CONFIG, n_layer=3)
 
@@ -26,10 +31,10 @@ def save(records_folder):
 
 def initialised(folder, config, duplicate_layers=False):
     model = GPT(config, seed=9)
-    sha256 = Tokenizer.load(folder).sha256
-    checkpoint = find_initial_weights(InitialWeights(folder, duplicate_layers), config, sha256)
+    tokenizer = Tokenizer.load(folder)
+    checkpoint = find_initial_weights(InitialWeights(folder, duplicate_layers), config, tokenizer)
     assert checkpoint.folder == folder
-    set_initial_weights(model, checkpoint)
+    set_initial_weights(model, checkpoint, tokenizer)
     return {name: parameter.numpy() for name, parameter in model.named_parameters().items()}
 
 
@@ -96,4 +101,32 @@ def test_weights_that_do_not_fit_are_refused(tmp_path, save, config, duplicate_l
 def test_another_tokenizer_is_refused(tmp_path, save):
     _, folder = save(tmp_path / "source", 1, GPT2_CONFIG)
     with pytest.raises(UserError, match="must have the tokenizer of the training records"):
-        find_initial_weights(InitialWeights(folder), GPT2_CONFIG, "ab" * 32)
+        find_initial_weights(InitialWeights(folder), GPT2_CONFIG, Tokenizer.train(["other text"], 300))
+
+
+def test_rows_of_new_ids_are_the_mean_of_the_known_ones_and_no_other_row_changes():
+    """Catches: the mean of rows that no id needed, and a row behind the last id, which the head has learnt, changed."""
+    table = np.array([[1, 2], [3, 4], [50, 60], [70, 80]], np.float32)
+    np.testing.assert_array_equal(with_new_rows(table, 2, 3, 5), [[1, 2], [3, 4], [2, 3], [70, 80], [2, 3]])
+    np.testing.assert_array_equal(with_new_rows(table, 2, 2, 4), table)
+
+
+def test_chat_tokens_may_stand_behind_the_checkpoints_tokens(tmp_path, save):
+    config = dataclasses.replace(GPT2_CONFIG, vocab_size=300, untied_head=True)
+    parameters, folder = save(tmp_path / "source", 1, config)
+    known = Tokenizer.load(folder)
+    tokenizer, larger = known.with_chat_tokens(), dataclasses.replace(config, vocab_size=302)
+    checkpoint, model = find_initial_weights(InitialWeights(folder), larger, tokenizer), GPT(larger, seed=9)
+    set_initial_weights(model, checkpoint, tokenizer)
+    new = [known.vocab_size, known.vocab_size + 1, 300, 301]
+    for name in ("wte.weight", "lm_head.weight"):
+        found = model.named_parameters()[name].numpy()
+        mean = parameters[name][: known.vocab_size].mean(axis=0)
+        np.testing.assert_allclose(found[new], np.tile(mean, (4, 1)), rtol=1e-4, atol=1e-6)
+        np.testing.assert_array_equal(np.delete(found, new, 0), np.delete(parameters[name], new[:2], 0))
+
+
+def test_a_smaller_vocabulary_than_the_checkpoints_is_refused(tmp_path, save):
+    _, folder = save(tmp_path / "source", 1, dataclasses.replace(GPT2_CONFIG, vocab_size=320))
+    with pytest.raises(UserError, match="at most the model's vocab_size 300, and .* has 320: give --vocab_size 320"):
+        initialised(folder, dataclasses.replace(GPT2_CONFIG, vocab_size=300))

@@ -1,0 +1,60 @@
+"""Writes a shard of conversations, whose targets have weights: whole or not at all, with its checksum on the way."""
+
+import google_crc32c
+import numpy as np
+
+from algpt2 import storage
+from algpt2.records.record_bytes import id_dtype, weighted_frame
+from algpt2.records.shard_entry import Shard
+from algpt2.records.shard_writing import require_ids_below
+
+
+def write_weighted_shard(
+    path: str, records: np.ndarray, weights: np.ndarray, byte_lengths: np.ndarray, eos_id: int
+) -> Shard:
+    """Writes records and the weights of their targets to one TFRecord file, and returns its entry.
+
+    Args:
+      path: where the file goes.
+      records: integers (N, seq_len + 1).
+      weights: 0 or 1, (N, seq_len), of the target after each input.
+      byte_lengths: int (vocab_size,), how many bytes of text each id spells.
+      eos_id: the id in front of each conversation, which fills up records too.
+
+    Raises:
+      OSError: the file cannot be written, for example because the disk is full.
+      ValueError: an id is not in the vocabulary, or a weight is neither 0 nor 1.
+    """
+    require_ids_below(len(byte_lengths), records)
+    if not set(np.unique(weights).tolist()) <= {0, 1}:
+        raise ValueError(f"weights must be 0 or 1, received up to {weights.max()}")
+    stored = np.ascontiguousarray(records, id_dtype(len(byte_lengths)))
+    size_bytes, checksum = 0, google_crc32c.Checksum()
+    with storage.writing(path) as local_file, open(local_file, "wb") as stream:
+        for ids, of_targets in zip(stored, weights.astype(np.uint8), strict=True):
+            data = weighted_frame(ids.tobytes(), of_targets.tobytes())
+            stream.write(data)
+            checksum.update(data)
+            size_bytes += len(data)
+    return Shard(
+        name=storage.base_name(path),
+        records=len(records),
+        size_bytes=size_bytes,
+        crc32c=checksum.digest().hex(),
+        target_bytes=weighted_bytes(records, weights, byte_lengths),
+        documents=count_conversations(records, eos_id),
+        weighted_targets=int(weights.sum(dtype=np.int64)),
+    )
+
+
+def weighted_bytes(records: np.ndarray, weights: np.ndarray, byte_lengths: np.ndarray) -> int:
+    """Returns the UTF-8 size of the text that the targets spell whose weight is 1."""
+    return int((byte_lengths[records[:, 1:]] * weights).sum(dtype=np.int64))
+
+
+def count_conversations(records: np.ndarray, eos_id: int) -> int:
+    """Returns how many conversations begin in records, integers (N, seq_len + 1).
+
+    EOS also fills up a record behind its last conversation, where another EOS or nothing follows it.
+    """
+    return int(np.count_nonzero((records[:, :-1] == eos_id) & (records[:, 1:] != eos_id)))
