@@ -107,6 +107,9 @@ class TrainConfig:
         "steps over which --initial_n_layer grows by as many layers at a time up to the model's n_layer",
         rule=count(0),
     )
+    shard_optimizer_state: bool = option(
+        False, "adamw: each replica keeps and updates a part of the optimizer's state, and not all of it"
+    )
     multiply_by_parameter_scale: bool = option(True, "adafactor: scale updates by the parameter's RMS")
     relative_step: bool = option(False, "adafactor: learning rate at most 1/sqrt(step)")
     min_dim_size_to_factor: int = option(128, "adafactor: smallest matrix side that is factored", rule=COUNT)

@@ -57,7 +57,11 @@ class GlobalGradientOptimizer(keras.optimizers.Optimizer):
         self.decayed = [self._use_weight_decay(variable) for variable in var_list]
         self._create_slots(var_list)
         if self.ema_decay:
-            self.slots[EMA_SLOT] = self.add_optimizer_variables(var_list, EMA_SLOT)
+            self._create_average(var_list)
+
+    def _create_average(self, var_list: list[keras.Variable]) -> None:
+        """Creates the moving average of every variable and puts it into `slots`."""
+        self.slots[EMA_SLOT] = self.add_optimizer_variables(var_list, EMA_SLOT)
 
     def _create_slots(self, var_list: list[keras.Variable]) -> None:
         """Creates the state of every variable and puts it into `slots`."""

@@ -12,6 +12,7 @@ from algpt2.optim.adamw import AdamW
 from algpt2.optim.base import GlobalGradientOptimizer, is_decayed
 from algpt2.optim.muon import Muon, matrix_count
 from algpt2.optim.schedules import TokensCosine, WarmupDecay
+from algpt2.optim.sharded import ShardedAdamW
 
 # Changes an optimizer that is just created; gets the run's settings, and the target tokens of one global batch.
 OptimizerChange = Callable[[GlobalGradientOptimizer, TrainConfig, int], None]
@@ -107,4 +108,4 @@ def _unbuilt_optimizer(
     if config.optimizer == "muon":
         matrices = [matrix_count(name, shape) for name, shape in shapes.items()]
         return Muon(schedule, matrices, config.muon_momentum, **adamw)
-    return AdamW(schedule, **adamw)
+    return (ShardedAdamW if config.shard_optimizer_state else AdamW)(schedule, **adamw)
