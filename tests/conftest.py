@@ -39,59 +39,75 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Scripts run as subprocesses import the package from this checkout, installed or not.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
 
-# Minutes of processes, compilations and graphs: started last, one of them would end long after all others.
-LONG = (
-    "test_cli_processes",
-    "test_rehearsal",
-    "test_resume",
-    "test_workers",
-    "test_step",
-    "test_rematerialisation",
-    "test_loop",
-)
-
-
 LONG_TIMEOUT_SECONDS = 600
 
-# A process that runs one of these imports PyTorch and what stands on it, for half a minute. Tests of other files that
-# do so are marked `peers`.
-WITH_PEERS = (
-    "test_harness_reference",
-    "test_beside_lm_eval",
-    "test_documented_loop",
-    "test_huggingface_config",
-    "test_to_huggingface",
-    "test_from_huggingface",
-    "test_to_keras_hub",
-)
+# Files whose tests run in one process of `pytest -n`, by what each process would make anew otherwise. The tests of any
+# other file run in one process, too. These groups are started first, in this order.
+GROUPS = {
+    # A process that has imported TensorFlow, from which others are forked.
+    "forks": "test_resume test_workers test_outage",
+    # Traced steps of runs of equal settings (tests/helpers/shared_steps.py).
+    "shared steps": "test_step test_loop test_run_checkpoints test_last_writes test_input_outage test_evaluations "
+    "test_resumed_initial_weights test_run_order test_watched_benchmarks test_wandb_log test_tensorboard test_run_log",
+    # Every tool's output, of the fixture `pipeline`.
+    "pipeline": "test_cli_processes test_cli test_cli_errors test_cli_special_files test_cli_cloud_errors "
+    "test_absurd_numbers test_full_disk test_generate test_original_flags test_text_scripts test_longer_text "
+    "test_zero_shot_commands test_request test_start_checks test_long_rows test_averaging test_opened test_convert",
+    # PyTorch and what stands on it, imported for half a minute.
+    "peers": "test_beside_lm_eval test_harness_reference test_documented_loop test_to_huggingface "
+    "test_from_huggingface test_huggingface_config test_huggingface test_to_keras_hub test_windows test_sampling "
+    "test_wikitext test_generation test_benchmarks",
+}
+GROUP_OF_FILE = {file: group for group, files in GROUPS.items() for file in files.split()}
+
+# Minutes of compilations, in tests that share nothing and may run in several processes.
+SPREAD = ("test_rehearsal", "test_rematerialisation")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Puts the longest files first, with more time than pyproject.toml gives, and says which tests share a process."""
-    items.sort(key=lambda item: item.path.stem not in LONG)
+    """Puts the longest files first, with more time than pyproject.toml gives."""
+    first = [*GROUPS, "spread"]
+    place_of = {file: first.index(group) for file, group in GROUP_OF_FILE.items()}
+    place_of |= dict.fromkeys(SPREAD, first.index("spread"))
+    items.sort(key=lambda item: place_of.get(item.path.stem, len(first)))
     for item in items:
-        if item.path.stem in LONG and item.get_closest_marker("timeout") is None:
+        if item.path.stem in place_of and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(LONG_TIMEOUT_SECONDS))
-        if group := _group_of(item):
-            item.add_marker(pytest.mark.xdist_group(group))
+        if "pipeline" in item.fixturenames and GROUP_OF_FILE.get(item.path.stem) != "pipeline":
+            raise pytest.UsageError(f"{item.path.name} has tests with the fixture `pipeline`: add it to that group.")
 
 
-def _group_of(item):
-    """Returns the name of what takes long to make and every process of `pytest -n` would make, or None."""
-    if item.path.stem in WITH_PEERS or item.get_closest_marker("peers"):
-        return "peers"
-    return "pipeline" if "pipeline" in item.fixturenames else None
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Gives a process all tests of a group or file, in the order of collection, under `pytest -n 3 --dist loadgroup`.
+
+    The marks that pytest-xdist 3.8 has for this do nothing with pytest 9.2, whose tests keep their names.
+    """
+    if config.getvalue("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file = nodeid.partition("::")[0]
+            stem = file.rpartition("/")[2].removesuffix(".py")
+            return nodeid if stem in SPREAD else GROUP_OF_FILE.get(stem, file)
+
+    config.option.loadscopereorder = False
+    return Groups(config, log)
 
 
 @wrapt.when_imported("tensorflow")
 def split_cpu(tf):
     """Makes two devices of the CPU as soon as a test imports TensorFlow, before its first operation fixes them.
 
-    Tests that need no TensorFlow do not wait for its import.
+    Tests that need no TensorFlow do not wait for its import. Graphs are run as they are traced: to optimize one takes
+    longer than all its calls in a test, and scripts that run as processes of their own do it, as a user's do.
     """
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
 @pytest.fixture(params=[GPT2_CONFIG, ALGPT2_CONFIG], ids=["gpt2", "algpt2"])

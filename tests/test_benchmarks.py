@@ -10,6 +10,7 @@ from tiny_models import GPT2_CONFIG
 
 from algpt2.model.gpt import GPT
 from algpt2.model.losses import inputs_and_targets, token_nats
+from algpt2.text.tokenizer import Tokenizer
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -40,7 +41,6 @@ def test_the_input_benchmark_prints_its_figures(capsys):
     assert figures["bare_tokens_per_second"] > 0
 
 
-@pytest.mark.peers
 def test_the_pytorch_model_has_our_loss_with_our_parameters(tiny_config, rng):
     torch = pytest.importorskip("torch", reason="needs the bench extra")
     from benchmarks.torch_gpt import TorchGPT
@@ -114,7 +114,6 @@ def test_the_published_table_is_that_of_the_published_rows():
     assert (REPOSITORY / "docs/rehearsal.md").read_text() == document(rows)
 
 
-@pytest.mark.peers
 def test_both_ways_to_score_give_the_same_nats_to_the_targets_that_both_score(tmp_path, rng):
     """Windows of the documented loop are one target shorter, so ours are made so here."""
     pytest.importorskip("transformers", reason="the documented loop runs on transformers")
@@ -141,3 +140,18 @@ def test_the_preparation_benchmark_prints_its_ratios(records_folder, tmp_path, c
     assert set(figures["seconds"]) == {"ours", "ours_with_gigatoken", "bare_encoder"}
     ratio = figures["seconds"]["bare_encoder"] / figures["seconds"]["ours"]
     assert figures["ours_as_fast_as_bare_encoder"] == pytest.approx(ratio)
+
+
+def test_the_memory_benchmark_prints_what_a_preparation_takes(tmp_path, capsys):
+    from benchmarks import memory
+
+    (tmp_path / "a.jsonl").write_text(
+        "".join(json.dumps({"text": f"the cat sat on mat {n}"}) + "\n" for n in range(50))
+    )
+    Tokenizer.train(["the cat sat on the mat"], 270).save(str(tmp_path / "tokenizer"))
+    flags = ["--input", str(tmp_path / "a.jsonl"), "--tokenizer", str(tmp_path / "tokenizer"), "--num_workers", "1"]
+    assert memory.main([*flags, "--megabytes", "1"]) == 0
+    found = json.loads(capsys.readouterr().out)["make_tfrecords"]
+    assert found["ratio"] == 1
+    # No upper bound: a process that a large one starts counts what that one held.
+    assert found["megabytes"]["1"] > 20

@@ -6,7 +6,7 @@ import json
 import sys
 
 import pytest
-from command_line import GENERATE, to_arguments
+from command_line import GENERATE, to_arguments, without_xla
 
 SHORT = {"max_new_tokens": 5, "temperature": 1.5}
 
@@ -25,7 +25,11 @@ def on_terminal(scripts, good, monkeypatch):
     def on_terminal(typed="", **flags):
         monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
         arguments = to_arguments({"checkpoint": "{good}/algpt2", **SHORT, **flags}, {"good": good})
-        with contextlib.redirect_stdout(Terminal()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        with (
+            contextlib.redirect_stdout(Terminal()) as out,
+            contextlib.redirect_stderr(io.StringIO()) as err,
+            without_xla(),
+        ):
             status = scripts[GENERATE]["main"](arguments)
         return status, out.getvalue(), err.getvalue()
 

@@ -177,6 +177,7 @@ def test_ctrl_c_at_a_terminal_leaves_no_worker_and_no_traceback_of_one(tmp_path)
     while len(children_of(process.pid)) < 2:  # one tracks resources, the others are workers
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline
+        time.sleep(0.01)
     assert all(leaves_sigint_alone(child) for child in children_of(process.pid))
     os.killpg(process.pid, signal.SIGINT)
     # Every process of the group has stderr open, so its end comes once all of them are gone.

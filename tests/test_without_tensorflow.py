@@ -19,9 +19,10 @@ FILES = {
     "evaluation": "example_files scores",
     "model": "sizes",
     "preflight": "batch_search hlo_loops memory_estimate tpu_compiler",
-    "runs": "folder plan request",
+    "runs": "folder plan request vertex_ai",
     "storage": "*",
     "studies": "*",
+    "tools": "*",
     "tracking": "comparison metrics report throughput",
     "training": "stop_signals",
 }

@@ -6,6 +6,7 @@ from typing import Any
 from algpt2.config.options import TEMPERATURE, Rule, at_least, option, require_rules
 from algpt2.config.sampling import SamplingConfig
 from algpt2.devices.chips import CHIPS
+from algpt2.errors import UserError, shown
 
 FILE = Rule("the path of a file", lambda path: path != "")
 
@@ -14,13 +15,14 @@ FILE = Rule("the path of a file", lambda path: path != "")
 class TrackingConfig:
     """Where curves go beside `metrics.jsonl`, what is sampled and scored, and the device to count the utilisation of.
 
-    Each field says what it is in its option's help text.
+    Each option says what it is in its help text. `tensorboard_dir` is the folder of TensorBoard's files, None for
+    MODEL_DIR/tensorboard. It is no option, because the runs of a study would share it.
 
     Raises:
       UserError: a value breaks the rule that the sentence names.
     """
 
-    tensorboard: bool = option(True, "write the curves for TensorBoard, into MODEL_DIR/tensorboard")
+    tensorboard: bool = option(True, "write the curves for TensorBoard")
     wandb_project: str | None = option(
         None,
         "write the curves to this Weights & Biases project (extra `wandb`)",
@@ -41,9 +43,15 @@ class TrackingConfig:
         None, "LAMBADA's test file, of which accuracy and perplexity are taken every --eval_every_steps", rule=FILE
     )
     device_kind: str | None = option(None, "what trains, for the utilisation (default: found out)", tuple(CHIPS))
+    tensorboard_dir: str | None = None
 
     def __post_init__(self) -> None:
         require_rules(self)
+        if self.tensorboard_dir is not None and not (self.tensorboard_dir and self.tensorboard):
+            raise UserError(
+                "--tensorboard_dir must name a folder for TensorBoard's files, without --no-tensorboard, received "
+                f"{shown(self.tensorboard_dir)}{'' if self.tensorboard else ' and --no-tensorboard'}: leave one out."
+            )
 
     def sampling(self) -> SamplingConfig:
         """Returns how samples are drawn; the seed is always the same, so that samples differ by the weights alone."""

@@ -118,7 +118,10 @@ def cadence(periods: Cadence) -> Verdict[Cadence]:
 
 def tracking(settings: TrackingConfig) -> Verdict[TrackingConfig]:
     """Says where the figures go."""
-    places = [METRICS_NAME, *(["TensorBoard"] if settings.tensorboard else [])]
+    places = [
+        METRICS_NAME,
+        *([f"TensorBoard ({settings.tensorboard_dir or 'in the run'})"] if settings.tensorboard else []),
+    ]
     places += [f"Weights & Biases ({settings.wandb_project})"] if settings.wandb_project else []
     message = f"figures go to {', '.join(places)}; {len(settings.sample_prompt)} prompts are sampled."
     return Verdict(OK, message, settings)

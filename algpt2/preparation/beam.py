@@ -124,7 +124,7 @@ class _Doing:
         try:
             kept = True, self.do(work, done.append, *task)
         except UserError as error:
-            kept = False, str(error)
+            kept = False, error
         storage.write_bytes(_result_path(self.results, number), pickle.dumps(kept))
         return sum(done)
 
@@ -162,7 +162,7 @@ def _result(folder: str, number: int) -> Any:
     """Returns the result of a task. Only this run knows the folder's name, so nobody else's pickle is read."""
     ended_well, value = pickle.loads(storage.read_bytes(_result_path(folder, number)))
     if not ended_well:
-        raise UserError(value)
+        raise value
     return value
 
 

@@ -18,10 +18,10 @@ from algpt2.text.input_files import InputFile, Piece, pieces, sized_input_files
 from algpt2.text.separator import Separator
 
 LEAST_PIECE_BYTES = 1 << 20
-MOST_PIECE_BYTES = 1 << 25
+MOST_PIECE_BYTES = 1 << 23
 PIECES_OF_SMALL_INPUT = 16
 MOST_PIECES = 1 << 12
-BIN_BYTES = 1 << 24
+BIN_BYTES = 1 << 23
 MOST_BIN_BITS = 14
 # Of the text's bytes; the study's corpus has 3.2 bytes a token, and GPT-2's vocabulary 4 and more for English.
 TOKENS_PER_BYTE = 1 / 3
@@ -78,10 +78,17 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class NamedPiece:
-    """A piece of the input with a name that no other content and no other encoding has."""
+    """A piece of the input.
+
+    Attributes:
+      name: which no other content and no other encoding has.
+      piece: of the input.
+      versions: of its files, by which they are told from changed ones.
+    """
 
     name: str
     piece: Piece
+    versions: tuple[Version, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,11 +99,13 @@ class Plan:
       command: what was asked for.
       pieces: of the input.
       layout: of the sorted files.
+      of_many_machines: whether files on a disk are told by path and size alone.
     """
 
     command: Command
     pieces: tuple[NamedPiece, ...]
     layout: Layout
+    of_many_machines: bool = False
 
     @property
     def name(self) -> str:
@@ -112,6 +121,20 @@ class Plan:
     def expected_tokens(self) -> float:
         """About how many tokens the documents have, from the bytes of the input."""
         return sum(_text_bytes(one.piece) for one in self.pieces) * TOKENS_PER_BYTE
+
+    @property
+    def files(self) -> list[InputFile]:
+        """The files of the input, in its order; a file that is read in pieces is there once."""
+        return [file for one in self.pieces for file in one.piece.files if one.piece.first_byte == 0]
+
+    @property
+    def told_versions(self) -> dict[str, Version]:
+        """The paths of the files, each with that by which it is told from a changed one, on any of the machines."""
+        return {
+            file.path: version
+            for one in self.pieces
+            for file, version in zip(one.piece.files, one.versions, strict=True)
+        }
 
     @property
     def input_bytes(self) -> int:
@@ -139,8 +162,11 @@ def make_plan(command: Command, vocab_size: int, of_many_machines: bool = False)
     versions = dict(zip(files, found, strict=True))
     piece_bytes = _piece_bytes(sum(file.size_bytes for file in files))
     cut = pieces(files, piece_bytes, keys_of(command.options).separator)
-    named = (NamedPiece(_name(piece, versions, command, bin_bits), piece) for piece in cut)
-    return Plan(command, tuple(named), Layout(bin_bits, dtype))
+    named = (
+        NamedPiece(_name(piece, versions, command, bin_bits), piece, tuple(versions[file] for file in piece.files))
+        for piece in cut
+    )
+    return Plan(command, tuple(named), Layout(bin_bits, dtype), of_many_machines)
 
 
 def keys_of(options: RecordOptions) -> Keys:

@@ -18,6 +18,7 @@ from algpt2.preparation.encoding import TRAIN, VAL, SplitCounts
 from algpt2.preparation.packing import record_count
 from algpt2.preparation.plan import Command, Part, Plan, make_plan
 from algpt2.preparation.pool import Pool, workers
+from algpt2.preparation.provenance import provenance_of, write_provenance
 from algpt2.preparation.work import KeptDocuments, PackedSplit, Report, Shards, Work
 from algpt2.preparation.work_folder import WorkFolder, opened_part, opened_work, require_new_or_unfinished
 from algpt2.progress import progress_bar
@@ -63,16 +64,18 @@ def make_tfrecords(
     """
     start = time.perf_counter()
     plan, tokenizer = _planned(inputs, tokenizer_folder, output, options, num_workers, of_many_machines=merge)
-    with opened_work(output, plan.command) as folder, _tidied(plan, folder):
+    with opened_work(output, plan) as folder, _tidied(plan, folder):
         if not folder.is_sealed():
             require_room(plan, output)
             if merge:
                 _require_parts(plan, folder)
             with _pool(num_workers, beam_job, plan, tokenizer, output) as pool:
-                _encode(plan, folder, pool)
-                splits = _write(plan, folder, pool)
+                encode_pieces(plan, folder, pool)
+                splits = write_shards(plan, folder, pool)
             tokenizer.save(output)
-            write_manifest(output, _manifest(plan, tokenizer, splits, _skipped(plan, folder)))
+            sources_sha256 = write_provenance(output, provenance_of(plan, folder))
+            manifest = _manifest(plan, tokenizer, splits, _skipped(plan, folder))
+            write_manifest(output, dataclasses.replace(manifest, sources_sha256=sources_sha256))
         folder.delete()
     manifest = read_manifest(output)
     tokens = manifest.train.input_tokens + manifest.val.input_tokens
@@ -107,9 +110,9 @@ def encode_part(
     """
     plan, tokenizer = _planned(inputs, tokenizer_folder, output, options, num_workers, of_many_machines=True)
     mine = dataclasses.replace(plan, pieces=plan.pieces[part.index :: part.count])
-    with opened_part(output, plan.command, part) as folder:
+    with opened_part(output, plan, part) as folder:
         with workers(max(1, min(num_workers, len(mine.pieces))), mine, tokenizer, output) as pool:
-            _encode(mine, folder, pool)
+            encode_pieces(mine, folder, pool)
         found = _counts(mine, folder, TRAIN) + _counts(mine, folder, VAL)
     return {"shard": str(part), "pieces": len(mine.pieces), **dataclasses.asdict(found)}
 
@@ -172,7 +175,8 @@ def _tidied(plan: Plan, folder: WorkFolder) -> Iterator[None]:
         raise
 
 
-def _encode(plan: Plan, folder: WorkFolder, pool: Pool) -> None:
+def encode_pieces(plan: Plan, folder: WorkFolder, pool: Pool) -> None:
+    """Encodes the pieces of a plan that are not encoded yet."""
     todo = [number for number, named in enumerate(plan.pieces) if folder.encoded_piece(named.name) is None]
     left = sum(plan.pieces[number].piece.size_bytes for number in todo)
     with progress_bar("tokenising", "B", plan.input_bytes) as progress:
@@ -184,7 +188,12 @@ def _encode_piece(work: Work, report: Report, number: int) -> None:
     work.encode(number, report)
 
 
-def _write(plan: Plan, folder: WorkFolder, pool: Pool) -> dict[str, Split]:
+def write_shards(plan: Plan, folder: WorkFolder, pool: Pool) -> dict[str, Split]:
+    """Writes the shards of a plan that are not written yet; returns the splits' entries in a manifest.
+
+    Raises:
+      UserError: the documents, all of which are encoded, are too few for the shards.
+    """
     found = {split: _found(plan, folder, pool, split) for split in (TRAIN, VAL)}
     if not any(of_split.counts.documents for of_split in found.values()):
         raise TooFewRecordsError("the input must hold at least one document and it holds none: name other files.")

@@ -5,7 +5,6 @@ and at which id each bin begins. So a shard's writer reads from each of these fi
 merges them: a bin of all files is sorted in memory, and bins follow one another.
 """
 
-import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
@@ -17,6 +16,7 @@ from algpt2.preparation.document_keys import KEY_BYTES, sorting
 
 _INDEX_DTYPE = np.dtype("<u8")
 _LENGTH_DTYPE = np.dtype("<u4")
+DOCUMENTS_AT_ONCE = 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,15 +33,6 @@ class Documents:
     lengths: np.ndarray
     ids: np.ndarray
 
-    def sorted(self) -> "Documents":
-        """Returns them in the order of their keys."""
-        order = sorting(self.keys)
-        ends = np.cumsum(self.lengths, dtype=np.int64)
-        starts = ends - self.lengths
-        pieces = [self.ids[starts[place] : ends[place]] for place in order]
-        ids = np.concatenate(pieces) if pieces else self.ids
-        return Documents(self.keys[order], self.lengths[order], ids)
-
     def without_copies(self) -> "Documents":
         """Returns the first of those that have one key, and so one text; they must be sorted."""
         is_first = np.ones(len(self.keys), bool)
@@ -49,13 +40,42 @@ class Documents:
         return Documents(self.keys[is_first], self.lengths[is_first], self.ids[np.repeat(is_first, self.lengths)])
 
     @classmethod
-    def joined(cls, parts: Sequence["Documents"]) -> "Documents":
-        """Returns the documents of several, one after the other; there must be one at least."""
-        return cls(*(np.concatenate(arrays) for arrays in zip(*(one.arrays() for one in parts), strict=True)))
+    def sorted_of(cls, parts: Sequence["Documents"]) -> "Documents":
+        """Returns the documents of several in the order of their keys; there must be one of them at least."""
+        ordered = _Ordered(parts)
+        ids = np.empty(sum(len(one.ids) for one in parts), parts[0].ids.dtype)
+        end = 0
+        for some in ordered.ids():
+            ids[end : end + len(some)] = some
+            end += len(some)
+        return cls(ordered.keys, ordered.lengths, ids)
 
-    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Returns the three arrays."""
-        return self.keys, self.lengths, self.ids
+
+class _Ordered:
+    """The documents of several parts in the order of their keys.
+
+    Their ids come a thousand documents at a time, so that whoever writes them needs no second copy of all ids.
+
+    Attributes:
+      keys, lengths: as those of `Documents`.
+    """
+
+    def __init__(self, parts: Sequence[Documents]):
+        self._parts = parts
+        lengths = np.concatenate([one.lengths for one in parts])
+        keys = np.concatenate([one.keys for one in parts])
+        self._order = sorting(keys)
+        self._part_of = np.repeat(np.arange(len(parts)), [len(one.lengths) for one in parts])
+        self._ends = np.concatenate([np.cumsum(one.lengths, dtype=np.int64) for one in parts])
+        self._starts = self._ends - lengths
+        self.keys, self.lengths = keys[self._order], lengths[self._order]
+
+    def ids(self) -> Iterator[np.ndarray]:
+        """Yields the ids of some documents at a time."""
+        for first in range(0, len(self._order), DOCUMENTS_AT_ONCE):
+            places = self._order[first : first + DOCUMENTS_AT_ONCE]
+            bounds = zip(*(array[places].tolist() for array in (self._part_of, self._starts, self._ends)), strict=True)
+            yield np.concatenate([self._parts[part].ids[start:end] for part, start, end in bounds])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,66 +96,65 @@ class Layout:
         return np.searchsorted(numbers, np.arange(self.bins + 1, dtype=np.uint64))
 
 
-def write_sorted(path: str, documents: Documents, layout: Layout) -> None:
-    """Writes a file of documents, whole or not at all; they are sorted here.
+def write_sorted(path: str, parts: Sequence[Documents], layout: Layout) -> None:
+    """Writes a file of documents, whole or not at all; they are sorted here, and there must be one part at least.
 
     Raises:
       OSError: the file cannot be written, for example because the disk is full.
     """
-    documents = documents.sorted()
-    starts = layout.bin_starts(documents.keys)
-    id_starts = np.concatenate([[0], np.cumsum(documents.lengths, dtype=np.int64)])[starts]
+    ordered = _Ordered(parts)
+    starts = layout.bin_starts(ordered.keys)
+    id_starts = np.concatenate([[0], np.cumsum(ordered.lengths, dtype=np.int64)])[starts]
     with storage.writing(path) as local_file, open(local_file, "wb") as stream:
         for array, dtype in (
             (starts, _INDEX_DTYPE),
             (id_starts, _INDEX_DTYPE),
-            (documents.keys, _INDEX_DTYPE),
-            (documents.lengths, _LENGTH_DTYPE),
-            (documents.ids, layout.dtype),
+            (ordered.keys, _INDEX_DTYPE),
+            (ordered.lengths, _LENGTH_DTYPE),
         ):
             stream.write(np.ascontiguousarray(array, dtype).data)
+        for ids in ordered.ids():
+            stream.write(np.ascontiguousarray(ids, layout.dtype).data)
 
 
 class SortedFile:
-    """One file that `write_sorted` wrote, opened for reading on this machine; a context manager.
+    """One file that `write_sorted` wrote, on this machine.
 
-    Attributes:
-      documents: how many each bin has, int64 (bins,).
-      tokens: how many ids each bin has, int64 (bins,).
+    It is open while something of it is read, and nothing of it is kept, because there may be thousands of them.
     """
 
     def __init__(self, path: str, layout: Layout):
         self._path = path
         self._layout = layout
-        self._opened = contextlib.ExitStack()
 
-    def __enter__(self) -> "SortedFile":
-        self._stream: BinaryIO = self._opened.enter_context(open(self._path, "rb"))
-        index = self._read(0, 2 * (self._layout.bins + 1), _INDEX_DTYPE).astype(np.int64)
-        self._starts, self._id_starts = index.reshape(2, -1)
-        self.documents, self.tokens = np.diff(self._starts), np.diff(self._id_starts)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._opened.close()
+    def sizes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Returns how many documents and how many ids each bin has, both int64 (bins,)."""
+        with open(self._path, "rb") as stream:
+            index = _read(stream, 0, 2 * (self._layout.bins + 1), _INDEX_DTYPE).astype(np.int64)
+        documents, ids = np.diff(index.reshape(2, -1))
+        return documents, ids
 
     def read_bin(self, number: int) -> Documents:
         """Returns the documents of a bin, in the order of their keys."""
-        (first, end), (first_id, end_id) = self._starts[number : number + 2], self._id_starts[number : number + 2]
-        keys_at = 2 * (self._layout.bins + 1) * _INDEX_DTYPE.itemsize
-        lengths_at = keys_at + int(self._starts[-1]) * KEY_BYTES
-        ids_at = lengths_at + int(self._starts[-1]) * _LENGTH_DTYPE.itemsize
-        keys = self._read(keys_at + first * KEY_BYTES, 2 * (end - first), _INDEX_DTYPE)
-        return Documents(
-            keys.reshape(-1, 2),
-            self._read(lengths_at + first * _LENGTH_DTYPE.itemsize, end - first, _LENGTH_DTYPE),
-            self._read(ids_at + first_id * self._layout.dtype.itemsize, end_id - first_id, self._layout.dtype),
-        )
+        index_bytes, item_bytes = (self._layout.bins + 1) * _INDEX_DTYPE.itemsize, self._layout.dtype.itemsize
+        with open(self._path, "rb") as stream:
+            first, end = _read(stream, number * _INDEX_DTYPE.itemsize, 2, _INDEX_DTYPE).tolist()
+            first_id, end_id = _read(stream, index_bytes + number * _INDEX_DTYPE.itemsize, 2, _INDEX_DTYPE).tolist()
+            (count,) = _read(stream, index_bytes - _INDEX_DTYPE.itemsize, 1, _INDEX_DTYPE).tolist()
+            lengths_at = 2 * index_bytes + count * KEY_BYTES
+            ids_at = lengths_at + count * _LENGTH_DTYPE.itemsize
+            keys = _read(stream, 2 * index_bytes + first * KEY_BYTES, 2 * (end - first), _INDEX_DTYPE)
+            lengths = _read(stream, lengths_at + first * _LENGTH_DTYPE.itemsize, end - first, _LENGTH_DTYPE)
+            ids = _read(stream, ids_at + first_id * item_bytes, end_id - first_id, self._layout.dtype)
+        return Documents(keys.reshape(-1, 2), lengths, ids)
 
-    def _read(self, offset: int, count: int, dtype: np.dtype) -> np.ndarray:
-        self._stream.seek(int(offset))
-        data = self._stream.read(int(count) * dtype.itemsize)
-        return np.frombuffer(data, dtype, count=int(count))
+
+def _read(stream: BinaryIO, offset: int, count: int, dtype: np.dtype) -> np.ndarray:
+    stream.seek(offset)
+    array = np.empty(count, dtype)
+    if stream.readinto(array.view(np.uint8).data) < array.nbytes:
+        raise ValueError(f"{stream.name} is cut short")
+    return array
 
 
 class MergedFiles:
@@ -148,9 +167,9 @@ class MergedFiles:
     def bins(self, first: int, end: int) -> Iterator[Documents]:
         """Yields the documents of each bin from `first` to before `end`."""
         for number in range(first, end):
-            documents = Documents.joined([file.read_bin(number) for file in self._files]).sorted()
+            documents = Documents.sorted_of([file.read_bin(number) for file in self._files])
             yield documents.without_copies() if self._deduplicate else documents
 
     def stored_sizes(self) -> np.ndarray:
         """Returns how many ids each bin has, copies included, and with an EOS for each document: int64 (bins,)."""
-        return sum(file.tokens + file.documents for file in self._files)
+        return sum(sum(file.sizes()) for file in self._files)

@@ -1,6 +1,5 @@
 """The kinds of work of a preparation, which any process can do for any part: encode a piece, count, write shards."""
 
-import contextlib
 import dataclasses
 import functools
 import itertools
@@ -20,6 +19,8 @@ from algpt2.preparation.sorted_documents import Documents, MergedFiles, SortedFi
 from algpt2.preparation.token_stream import TokenStream
 from algpt2.preparation.work_folder import WorkFolder
 from algpt2.records.shard_writing import write_shard
+from algpt2.storage.versions import versions_of
+from algpt2.text.read_parts import require_versions
 from algpt2.text.tokenizer import Tokenizer
 
 BLOCK_RECORDS = 1024
@@ -40,27 +41,30 @@ class Work:
     def encode(self, number: int, report: Report) -> None:
         """Encodes a piece of the input; `report` is called with stored bytes read."""
         named = self._plan.pieces[number]
-        self._folder.put_encoded_piece(named.name, self._encoder.encode(named.name, named.piece, report))
+        files = [file.path for file in named.piece.files]
+        # Another machine, which made the plan, may have copies of its own, with other times.
+        versions = versions_of(files) if self._plan.of_many_machines else named.versions
+        encoded = self._encoder.encode(named.name, named.piece, report)
+        require_versions(files, versions)
+        self._folder.put_encoded_piece(named.name, encoded)
 
     def count_kept(self, split: str, first_bin: int, end_bin: int, report: Report) -> "KeptDocuments":
         """Returns what some bins of a split have without copies; `report` is called with bins done."""
         byte_lengths = self._tokenizer.token_byte_lengths()
-        with self._opened(split) as files:
-            kept = KeptDocuments.none()
-            for documents in files.bins(first_bin, end_bin):
-                kept += KeptDocuments.of_bin(documents, byte_lengths)
-                report(1)
+        kept = KeptDocuments.none()
+        for documents in self._files(split).bins(first_bin, end_bin):
+            kept += KeptDocuments.of_bin(documents, byte_lengths)
+            report(1)
         return kept
 
     def write(self, split: "PackedSplit", indices: Sequence[int], report: Report) -> None:
         """Writes some shards of a split, of ascending indices; `report` is called with records written."""
         byte_lengths = self._tokenizer.token_byte_lengths()
-        with self._opened(split.name) as files:
-            blocks_of = self._blocks_of(files, split.bin_sizes)
-            for index in indices:
-                blocks = _reported(blocks_of(*split.shards.records(index)), report)
-                path = storage.join(self._output, split.shards.name(split.name, index))
-                self._folder.put_shard(self._plan, split.name, index, write_shard(path, blocks, byte_lengths))
+        blocks_of = self._blocks_of(self._files(split.name), split.bin_sizes)
+        for index in indices:
+            blocks = _reported(blocks_of(*split.shards.records(index)), report)
+            path = storage.join(self._output, split.shards.name(split.name, index))
+            self._folder.put_shard(self._plan, split.name, index, write_shard(path, blocks, byte_lengths))
 
     @functools.cached_property
     def _encoder(self) -> PieceEncoder:
@@ -68,9 +72,8 @@ class Work:
 
     def losses(self, split: str) -> tuple[int, int, int]:
         """Returns the records that a packing with losses makes of a split, the tokens it loses, and its false EOS."""
-        with self._opened(split) as files:
-            packer = self._packer()
-            records = sum(1 for _ in self._records(packer, files))
+        packer = self._packer()
+        records = sum(1 for _ in self._records(packer, self._files(split)))
         return records, packer.lost_tokens, packer.false_eos
 
     def _blocks_of(
@@ -99,13 +102,11 @@ class Work:
             ends = np.cumsum(documents.lengths, dtype=np.int64)
             yield from (documents.ids[end - size : end] for end, size in zip(ends, documents.lengths, strict=True))
 
-    @contextlib.contextmanager
-    def _opened(self, split: str) -> Iterator[MergedFiles]:
-        with contextlib.ExitStack() as stack:
-            names = [name for piece in self._encoded(split) for name in piece.files]
-            copies = [self._copies.file(storage.join(self._folder.path, name)) for name in names]
-            files = [stack.enter_context(SortedFile(copy, self._plan.layout)) for copy in copies]
-            yield MergedFiles(files, self._plan.options.deduplicate)
+    def _files(self, split: str) -> MergedFiles:
+        names = [name for piece in self._encoded(split) for name in piece.files]
+        copies = [self._copies.file(storage.join(self._folder.path, name)) for name in names]
+        files = [SortedFile(copy, self._plan.layout) for copy in copies]
+        return MergedFiles(files, self._plan.options.deduplicate)
 
     def _encoded(self, split: str) -> Iterator[EncodedSplit]:
         for named in self._plan.pieces:

@@ -111,11 +111,12 @@ def _read_shards(files: list[str], tokenizer: Tokenizer) -> tuple[list[Shard], R
 
 
 def _read_shard(file: str, kind: RecordKind, byte_lengths: np.ndarray, progress: Any) -> Shard:
-    records, target_bytes = recount(file, kind, byte_lengths, progress)
-    if not records:
+    found = recount(file, kind, byte_lengths, progress)
+    if not found.records:
         raise empty_file(file)
     store = storage.of(file)
-    return Shard(storage.base_name(file), records, store.size_bytes(file), store.crc32c(file), target_bytes)
+    size_bytes, crc32c = store.size_bytes(file), store.crc32c(file)
+    return Shard(storage.base_name(file), found.records, size_bytes, crc32c, found.target_bytes, found.documents)
 
 
 def _split(shards: list[Shard], seq_len: int) -> Split:

@@ -14,6 +14,7 @@ from algpt2.errors import UserError
 from algpt2.storage import json_files
 
 MANIFEST_NAME = "manifest.json"
+SOURCES_NAME = "sources.json"
 FORMAT_VERSION = 1
 CONTENT_HASH = "content_sha256"
 IDS_FORMAT = "ids"
@@ -27,7 +28,9 @@ REMEDY = "copy it again from where the data was made, or make it anew with data_
 class Shard:
     """One TFRecord file: its name in the folder, how many records it holds, its size and its checksum.
 
-    `target_bytes` is the UTF-8 size of the text that its target tokens spell, for bits per byte.
+    `target_bytes` is the UTF-8 size of the text that its target tokens spell, for bits per byte. `documents` is how
+    many documents begin in its records, an EOS at a record's last place not counted, which the next record has again.
+    None means that they were not counted, as in manifests of earlier versions.
 
     Raises:
       ValueError: a value is none that a shard can have.
@@ -38,14 +41,15 @@ class Shard:
     size_bytes: int
     crc32c: str
     target_bytes: int
+    documents: int | None = None
 
     def __post_init__(self) -> None:
         _require(
             _is_file_name(self.name),
             f"a shard's name is {self.name!r}, which is not the name of a file right in the folder",
         )
-        for field in ("records", "size_bytes", "target_bytes"):
-            _require_count(f"{field} of shard {self.name!r}", getattr(self, field))
+        for field in ("records", "size_bytes", "target_bytes", "documents"):
+            _require_count(f"{field} of shard {self.name!r}", getattr(self, field) or 0)
         _require_hexadecimal(f"crc32c of shard {self.name!r}", self.crc32c, digits=8)
 
 
@@ -93,6 +97,9 @@ class Split:
             self._require_text_to_fit()
         if None not in (self.tail_tokens, self.lost_tokens, self.false_eos):
             self._require_losses_to_fit()
+        if None not in (self.documents, self.false_eos, *(shard.documents for shard in self.shards)):
+            begun = sum(shard.documents for shard in self.shards) - self.false_eos
+            _require(begun <= self.documents, f"{begun} documents begin in shards of {self.documents} documents")
 
     @property
     def records(self) -> int:
@@ -136,7 +143,8 @@ class Manifest:
 
     `record_format` is how a record is stored (`tfrecords.py`). `seed` and `val_fraction` are those of
     `RecordOptions`, and so is `packing`; they are None for records made elsewhere. `skipped` says how much of the input
-    was left out because it is no document, by kind; None means that nothing could be.
+    was left out because it is no document, by kind; None means that nothing could be. `sources_sha256` is of the file
+    that says what the records were made of, the input's files among it; None means that there is no such file.
 
     Raises:
       ValueError: there is no such `record_format` or `packing`, a value is out of its range, or values contradict each
@@ -155,6 +163,7 @@ class Manifest:
     format_version: int = FORMAT_VERSION
     packing: str | None = STREAM_PACKING
     skipped: dict[str, int] | None = None
+    sources_sha256: str | None = None
 
     def __post_init__(self) -> None:
         if self.record_format not in RECORD_FORMATS:
@@ -171,6 +180,8 @@ class Manifest:
             f"its eos_id is {self.eos_id}, not the last of the {self.vocab_size} ids of its vocab_size",
         )
         _require_hexadecimal("tokenizer_sha256", self.tokenizer_sha256, digits=64)
+        if self.sources_sha256 is not None:
+            _require_hexadecimal("sources_sha256", self.sources_sha256, digits=64)
         if self.val_fraction is not None:
             _require(0 <= self.val_fraction < 1, f"its val_fraction is {self.val_fraction}, not from 0 to below 1")
         for name, split in (("train", self.train), ("val", self.val)):

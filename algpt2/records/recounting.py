@@ -2,12 +2,13 @@
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from algpt2 import storage
+from algpt2.records.shard_writing import count_documents
 from algpt2.records.tfrecords import ID_RANGE_RULE, RECORD_LENGTH_RULE, assert_ids_below, identify_record, parse_records
 
 BATCH_RECORDS = 1024
@@ -83,8 +84,16 @@ class RecordKind:
         return None
 
 
-def recount(file: str, kind: RecordKind, byte_lengths: np.ndarray, progress: Any) -> tuple[int, int]:
-    """Returns how many records a file holds, and the UTF-8 size of the text that their targets spell.
+class Recounted(NamedTuple):
+    """What was counted of a file, by the names of its entry in a manifest (`Shard`)."""
+
+    records: int
+    target_bytes: int
+    documents: int
+
+
+def recount(file: str, kind: RecordKind, byte_lengths: np.ndarray, progress: Any) -> Recounted:
+    """Returns how many records a file holds, the UTF-8 size of the text that their targets spell, and their documents.
 
     Args:
       file: a TFRecord file, on disk or gs://.
@@ -95,7 +104,7 @@ def recount(file: str, kind: RecordKind, byte_lengths: np.ndarray, progress: Any
     Raises:
       RecordFault: the file is damaged, or a record is of another kind.
     """
-    count, target_bytes = 0, 0
+    count, target_bytes, documents = 0, 0, 0
     for serialized in serialized_batches(file, BATCH_RECORDS):
         try:
             ids = kind.ids(serialized)
@@ -106,8 +115,9 @@ def recount(file: str, kind: RecordKind, byte_lengths: np.ndarray, progress: Any
             raise
         count += len(ids)
         target_bytes += int(byte_lengths[ids[:, 1:]].sum())
+        documents += count_documents(ids, len(byte_lengths) - 1)
         progress.update(int(tf.reduce_sum(tf.strings.length(serialized))) + FRAME_BYTES * len(ids))
-    return count, target_bytes
+    return Recounted(count, target_bytes, documents)
 
 
 def serialized_batches(file: str, size: int) -> Iterator[tf.Tensor]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,7 @@ class Tallies:
     document_tokens: Counter[int] = dataclasses.field(default_factory=Counter)
 
 
-def statistics(folder: str, split: str) -> dict[str, Any]:
+def statistics(folder: str, split: str, on_tallies: Callable[[Tallies], Any] | None = None) -> dict[str, Any]:
     """Returns the statistics of a folder's records, all of which are read.
 
     In a stream of records a document goes on from one to the next and is counted as a whole, but for the last one,
@@ -44,6 +44,7 @@ def statistics(folder: str, split: str) -> dict[str, Any]:
     Args:
       folder: of records with a manifest, local or gs://.
       split: "train" or "val".
+      on_tallies: called with all that was counted, for a drawing of it.
 
     Returns:
       `records`; `document_tokens` with the count, mean, quantiles, largest and a `histogram` by powers of 2;
@@ -62,6 +63,8 @@ def statistics(folder: str, split: str) -> dict[str, Any]:
         _tally(tallies, folder, manifest, split)
     except RecordFault as error:
         raise UserError(f"{error}: {error.remedy}.") from error
+    if on_tallies:
+        on_tallies(tallies)
     return {"records": getattr(manifest, split).records, **_figures(tallies, tokenizer)}
 
 

@@ -6,19 +6,13 @@ The flags of a recipe stand in front of those on the command line, which therefo
 import argparse
 import dataclasses
 import difflib
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from algpt2 import storage
 from algpt2.errors import UserError, shown
-from algpt2.storage import json_files
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from algpt2.storage import json_files, toml_files
 
 SUFFIX = ".toml"
 # Two ways of saying one thing: the command line's takes the place of the recipe's.
@@ -66,11 +60,10 @@ def read_recipe(name_or_path: str, folder: str) -> Recipe:
         if name_or_path not in names:
             raise UserError(_no_such_recipe(name_or_path, names))
         name_or_path = storage.join(folder, f"{name_or_path}{SUFFIX}")
-    try:
-        fields = tomllib.loads(storage.read_text(name_or_path))
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"a recipe must be TOML, and {name_or_path} is not ({error}): mend it.") from error
-    with json_files.refusing(name_or_path, "be a recipe", "mend it or name another --recipe"):
+    remedy = "mend it or name another --recipe"
+    with json_files.refusing(name_or_path, "be TOML", remedy):
+        fields = toml_files.parse_object(storage.read_text(name_or_path))
+    with json_files.refusing(name_or_path, "be a recipe", remedy):
         return json_files.build(Recipe, fields)
 
 

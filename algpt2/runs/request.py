@@ -130,7 +130,8 @@ class RunRequest:
     def tracking(self) -> TrackingConfig:
         """Returns how the run is watched. A TPU named 'v3-128' is taken to be one."""
         return TrackingConfig(
-            **{"device_kind": device_kind_of(self.flags.tpu), **given_options(self.flags, TrackingConfig)}
+            tensorboard_dir=self.flags.tensorboard_dir,
+            **{"device_kind": device_kind_of(self.flags.tpu), **given_options(self.flags, TrackingConfig)},
         )
 
     def initial_weights(self) -> InitialWeights | None:

@@ -21,6 +21,7 @@ from algpt2 import storage
 from algpt2.errors import UserError
 from algpt2.storage.cloud import CloudStorage
 from algpt2.storage.failure_log import FailureLog, reason_of
+from algpt2.storage.folder_lock import Use
 from algpt2.storage.patience import trying_for
 
 LEASE_SECONDS = 90.0
@@ -41,6 +42,7 @@ class Lease:
       lease_seconds: for how long a holder may be silent; `LEASE_SECONDS` if it is None.
       clock: seconds since some moment.
       sleep: waits for some seconds of that clock, while another holder is watched.
+      use: what the object's folder is held for.
     """
 
     def __init__(
@@ -49,10 +51,12 @@ class Lease:
         lease_seconds: float | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] = time.sleep,
+        use: Use = Use(),  # noqa: B008, it is frozen
     ):
         self.lost = False
         self._clock = clock
         self._sleep = sleep
+        self._use = use
         self._path = path
         self._lease_seconds = LEASE_SECONDS if lease_seconds is None else lease_seconds
         self._pause_seconds = self._lease_seconds / RENEWALS_PER_LEASE
@@ -156,7 +160,4 @@ class Lease:
             return ""
 
     def _refusal(self) -> UserError:
-        return UserError(
-            f"one process at a time may train in a folder, and {self._holder() or 'another one'} does in "
-            f"{storage.parent(self._path)}: wait for it, stop it, or name another --model_dir."
-        )
+        return self._use.refusal(storage.parent(self._path), self._holder() or "another one")

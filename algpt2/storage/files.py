@@ -20,6 +20,7 @@ from typing import BinaryIO, Protocol
 from algpt2 import interrupts
 from algpt2.errors import UserError
 from algpt2.storage.local import FOLDER, TEMPORARY_PREFIX, LocalStorage
+from algpt2.storage.parallel import in_parallel
 
 REMOTE_PREFIX = "gs://"
 PATTERN_MARKS = "*?["
@@ -144,7 +145,7 @@ def expand(path: str) -> list[str]:
       UserError: nothing is there, or what is there is neither a file nor a folder.
     """
     starts = of(path).match(_taking_folders_as_written(path)) if is_pattern(path) else [path]
-    files = {file for start in starts for file in _files_at(start)}
+    files = {file for found in in_parallel(_files_at, starts) for file in found}
     if not files:
         raise _nothing_to_read("nothing", path)
     return sorted(files)

@@ -1,12 +1,11 @@
 """Which version of a file was looked at, without reading it."""
 
-import concurrent.futures
 import os
 from collections.abc import Sequence
 
 from algpt2 import storage
+from algpt2.storage.parallel import in_parallel
 
-PARALLEL_REQUESTS = 16
 Version = tuple[int, ...]
 """What changes whenever a file is written anew, empty where there is no file."""
 
@@ -31,8 +30,4 @@ def versions_of(files: Sequence[str], timeout_seconds: float | None = None) -> t
     Raises:
       TimeoutError: they are not all known after so many seconds.
     """
-    pool = concurrent.futures.ThreadPoolExecutor(PARALLEL_REQUESTS)
-    try:
-        return tuple(pool.map(version_of, files, timeout=timeout_seconds))
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+    return in_parallel(version_of, files, timeout_seconds)

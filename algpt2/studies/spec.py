@@ -1,7 +1,6 @@
 """A study as its TOML file describes it: a question, arms that differ in a few fields, rates and seeds."""
 
 import dataclasses
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,13 +9,8 @@ from algpt2.config.model import GPTConfig
 from algpt2.config.options import COUNT
 from algpt2.config.training import TrainConfig
 from algpt2.errors import UserError, shown
-from algpt2.storage import json_files
+from algpt2.storage import json_files, toml_files
 from algpt2.studies.spec_checks import check_spec
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 Fields = dict[str, Any]
 
@@ -180,7 +174,7 @@ def parse_spec(text: str) -> Spec:
       ValueError: it is not TOML, or has an unknown key, lacks one, or has a value of another type.
       UserError: a value breaks the rule that the sentence names.
     """
-    document = json_files.build(_Document, _parse_toml(text))
+    document = json_files.build(_Document, toml_files.parse_object(text))
     spec = document.spec(text)
     check_spec(spec)
     return spec
@@ -226,26 +220,3 @@ class _Document:
 
 def _sorted_floats(rates: tuple[float, ...]) -> tuple[float, ...]:
     return tuple(sorted(map(float, rates)))
-
-
-def _parse_toml(text: str) -> Fields:
-    try:
-        fields = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"it is not TOML ({error})") from error
-    except RecursionError as error:
-        raise ValueError(json_files.TOO_DEEP) from error
-    _require_json_values(fields, "")
-    return fields
-
-
-def _require_json_values(value: Any, place: str) -> None:
-    """Refuses dates and times, which TOML has and no field of a study takes."""
-    if isinstance(value, dict):
-        for name, item in value.items():
-            _require_json_values(item, f"{place}.{name}" if place else name)
-    elif isinstance(value, list):
-        for item in value:
-            _require_json_values(item, place)
-    elif not isinstance(value, str | int | float):
-        raise ValueError(f"its {place} is a date or a time, which nothing in a study is")

@@ -100,4 +100,4 @@ class _Decompressed(io.RawIOBase):
 
     def _fail(self, reason: str) -> bytes:
         sentence = f"a compressed input must be whole, and {self._name} is not ({reason}): fetch or make it again."
-        raise InputFault(DAMAGED_FILE, sentence)
+        raise InputFault(DAMAGED_FILE, self._name, sentence)

@@ -11,6 +11,8 @@ from algpt2.text import faults
 from algpt2.text.decompression import open_decompressed
 from algpt2.text.faults import InputFault, OnFault, kept
 from algpt2.text.input_files import LINES_SUFFIX, PARQUET_SUFFIX, InputFile, Piece, sized_input_files, suffixes
+from algpt2.text.long_texts import require_breaks
+from algpt2.text.read_parts import PartStream, ReadPart
 from algpt2.text.separator import Separator
 
 PARQUET_BATCH_ROWS = 1024
@@ -80,7 +82,11 @@ def iterate_documents(
 
 
 def documents_of_piece(
-    piece: Piece, keys: Keys, on_bytes: Callable[[int], Any], on_fault: OnFault | None = None
+    piece: Piece,
+    keys: Keys,
+    on_bytes: Callable[[int], Any],
+    on_fault: OnFault | None = None,
+    on_read: Callable[[ReadPart], Any] | None = None,
 ) -> Iterator[Document]:
     """Yields the documents of a piece of the input.
 
@@ -89,23 +95,28 @@ def documents_of_piece(
       keys: what tells documents and their text.
       on_bytes: called with the number of stored bytes read since the last call.
       on_fault: called with what is no document, which is then left out; None means that it is raised.
+      on_read: called with what was read of each file, which is then read to its end, or to that of the range.
 
     Raises:
       UserError: content that is not whole, not UTF-8, not JSON objects, or has no text or no domain, where there is no
-        `on_fault`; a column or a flag that does not fit the files.
+        `on_fault`; a column or a flag that does not fit the files; with `on_read`, a file that is shorter than it was.
     """
     for file in piece.files:
-        try:
-            with storage.of(file.path).open_read(file.path) as stored:
-                if piece.end_byte is None:
-                    yield from _documents_of_file(file, stored, keys, on_bytes, on_fault)
-                else:
-                    yield from _documents_of_range(piece, io.BufferedReader(stored, READ_BYTES), keys, on_fault)
-                    on_bytes(piece.size_bytes)
-        except InputFault as fault:  # The rest of the file cannot be read.
-            if on_fault is None:
-                raise
-            on_fault(fault)
+        documents = 0
+        with storage.of(file.path).open_read(file.path) as stored:
+            part = PartStream(stored, piece.first_byte, piece.end_byte, on_bytes)
+            try:
+                for document in _documents_of_part(piece, file, part, keys, on_fault):
+                    documents += 1
+                    yield document
+            except InputFault as fault:  # The rest of the file cannot be read.
+                if on_fault is None:
+                    raise
+                on_fault(fault)
+            if on_read:
+                on_read(part.finish(file.path, documents))
+            else:
+                on_bytes(max(0, (piece.end_byte or file.size_bytes) - piece.first_byte - part.counted_bytes))
 
 
 def require_documents(documents: Iterable[Document], otherwise: str = NO_DOCUMENT) -> Iterator[Document]:
@@ -132,15 +143,20 @@ def read_text_file(path: str) -> str:
     return text
 
 
-def _documents_of_file(
-    file: InputFile, stored: BinaryIO, keys: Keys, on_bytes: Callable[[int], Any], on_fault: OnFault | None
+def _documents_of_part(
+    piece: Piece, file: InputFile, part: PartStream, keys: Keys, on_fault: OnFault | None
 ) -> Iterator[Document]:
+    if piece.end_byte is None:
+        return _documents_of_file(file, part, keys, on_fault)
+    return _documents_of_range(piece, io.BufferedReader(part, READ_BYTES), keys, on_fault)
+
+
+def _documents_of_file(file: InputFile, part: PartStream, keys: Keys, on_fault: OnFault | None) -> Iterator[Document]:
     content, compression = suffixes(file.path)
     if content == PARQUET_SUFFIX:
-        yield from _documents_of_parquet(file.path, stored, keys, on_fault)
-        on_bytes(file.size_bytes)
+        yield from _documents_of_parquet(file.path, part, keys, on_fault)
         return
-    stream = io.BufferedReader(_Counted(stored, on_bytes), READ_BYTES)
+    stream = io.BufferedReader(part, READ_BYTES)
     if compression:
         stream = open_decompressed(stream, compression, file.path)
     if content == LINES_SUFFIX:
@@ -157,7 +173,9 @@ def _document_of_text(file: str, first_byte: int, utf8: bytes, keys: Keys) -> Do
             f"--domain_key {keys.domain} needs JSON objects or Parquet rows, and {file} is plain text: leave the flag "
             "out, or the file."
         )
-    return Document(_decode(utf8, file, first_byte), utf8, file)
+    text = _decode(utf8, file, first_byte)
+    require_breaks(text, file, f"the text at byte {first_byte} of {file}")
+    return Document(text, utf8, file)
 
 
 def _documents_of_lines(file: str, stream: BinaryIO, keys: Keys, on_fault: OnFault | None) -> Iterator[Document]:
@@ -185,15 +203,28 @@ def _documents_of_range(piece: Piece, stream: BinaryIO, keys: Keys, on_fault: On
 
 
 def _lines_of_range(file: InputFile, piece: Piece, stream: BinaryIO) -> Iterator[tuple[bytes, int, _Place]]:
-    first_byte = piece.first_byte
-    if first_byte > 0:  # Unless the byte before ends a line, the range begins in one that belongs to the range before.
-        stream.seek(first_byte - 1)
-        first_byte += len(stream.readline()) - 1
+    first_byte = _first_line(piece, stream)
     while first_byte < piece.end_byte and (line := stream.readline()):
         if not line.strip() and not stream.peek(1):
             return
         yield line, first_byte, _Place(file.path, "the line that begins at byte", first_byte)
         first_byte += len(line)
+
+
+def _first_line(piece: Piece, stream: BinaryIO) -> int:
+    """Returns where the first line begins that begins in a range, or a byte behind the range; moves the stream there.
+
+    A line that began before is not kept, because it may be longer than memory should hold.
+    """
+    if piece.first_byte == 0:
+        return 0
+    place = piece.first_byte - 1  # Unless this byte ends a line, it is in one that belongs to the range before.
+    stream.seek(place)
+    while place < piece.end_byte and (part := stream.readline(READ_BYTES)):
+        place += len(part)
+        if part.endswith(b"\n"):
+            break
+    return place
 
 
 def _document_of_line(line: bytes, first_byte: int, place: _Place, keys: Keys) -> Document:
@@ -205,10 +236,11 @@ def _fields_of_line(line: str, place: _Place, keys: Keys) -> dict[str, Any]:
         fields = json_files.parse_object(line)
     except ValueError as error:
         sentence = f"every line must be a JSON object, and {place} is not ({error}): mend it."
-        raise InputFault(faults.NOT_JSON, sentence) from error
+        raise InputFault(faults.NOT_JSON, place.file, sentence) from error
     if keys.text not in fields:
         raise InputFault(
             faults.WITHOUT_TEXT,
+            place.file,
             f"every JSON object must have the key {keys.text!r}, and {place} has only {sorted(fields)}: "
             "name the key of the text with --text_key.",
         )
@@ -217,12 +249,14 @@ def _fields_of_line(line: str, place: _Place, keys: Keys) -> dict[str, Any]:
 
 def _document(fields: dict[str, Any], place: _Place, keys: Keys) -> Document:
     text = _require_string(fields[keys.text], keys.text, place)
+    require_breaks(text, place.file, str(place))
     domain = place.file if keys.domain is None else _require_string(_value_at(fields, keys.domain), keys.domain, place)
     try:
         return Document(text, text.encode("utf-8"), domain)
     except UnicodeEncodeError as error:
         raise InputFault(
             faults.LONE_SURROGATE,
+            place.file,
             f"a text must be encodable as UTF-8, and in {place} character {error.start} is the lone surrogate "
             f"U+{ord(text[error.start]):04X}: mend it.",
         ) from error
@@ -239,7 +273,7 @@ def _value_at(fields: dict[str, Any], dotted_key: str) -> Any:
 def _require_string(value: Any, key: str, place: _Place) -> str:
     if not isinstance(value, str):
         sentence = f"{key!r} must be a string, and in {place} it is a {type(value).__name__}: mend it."
-        raise InputFault(faults.WITHOUT_TEXT, sentence)
+        raise InputFault(faults.WITHOUT_TEXT, place.file, sentence)
     return value
 
 
@@ -249,6 +283,7 @@ def _decode(data: bytes, file: str, first_byte: int) -> str:
     except UnicodeDecodeError as error:
         raise InputFault(
             faults.NOT_UTF8,
+            file,
             f"text must be UTF-8, and byte {first_byte + error.start} (from 0, decompressed) of {file} is not "
             f"({error.reason}): convert the file, for example with iconv.",
         ) from error
@@ -273,20 +308,4 @@ def _documents_of_parquet(file: str, stored: BinaryIO, keys: Keys, on_fault: OnF
             first_row += batch.num_rows
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         sentence = f"{file} is not a whole Parquet file of UTF-8 text ({error}): make it again."
-        raise InputFault(faults.DAMAGED_FILE, sentence) from error
-
-
-class _Counted(io.RawIOBase):
-    """A stream that reports how many bytes are read from it."""
-
-    def __init__(self, stream: BinaryIO, on_bytes: Callable[[int], Any]):
-        self._stream = stream
-        self._on_bytes = on_bytes
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer) -> int:
-        size = self._stream.readinto(buffer)
-        self._on_bytes(size)
-        return size
+        raise InputFault(faults.DAMAGED_FILE, file, sentence) from error

@@ -1,5 +1,6 @@
 """What turns many texts into ids: the tokenizer itself, or a faster library that gives the same ids."""
 
+import concurrent.futures
 import importlib.util
 import json
 from collections.abc import Sequence
@@ -9,9 +10,11 @@ import numpy as np
 
 from algpt2.config.records import GIGATOKEN
 from algpt2.errors import UserError, shown
+from algpt2.text.long_texts import encoded_in_parts, has_long
 from algpt2.text.tokenizer import Tokenizer
 
 MOST_CHECKED_CHARACTERS = 1 << 14
+MOST_REMEMBERED_CHARACTERS = 1 << 25
 # Every byte that UTF-8 can have, and the kinds of characters that GPT-2's pattern tells apart.
 FIRST_TEXT = "".join(map(chr, [*range(0x800), 0x2028, 0x3000, 0xFFFD, 0x1F600, *range(0x10000, 0x110000, 0x8000)]))
 
@@ -39,13 +42,17 @@ def create_encoder(name: str, tokenizer: Tokenizer) -> Encoder:
 class GigatokenEncoder:
     """The library gigatoken on one core, compared with the tokenizer on the first text of each call.
 
+    The library keeps every word that it has seen, about 90 bytes each, in its own object and in the thread that calls
+    it. So both are made anew after `MOST_REMEMBERED_CHARACTERS`.
+
     Raises:
       UserError: the package is not installed, or it gives other ids than the tokenizer.
     """
 
     def __init__(self, tokenizer: Tokenizer):
         self._tokenizer = tokenizer
-        self._library = _gigatoken(tokenizer)
+        self._thread: concurrent.futures.ThreadPoolExecutor | None = None
+        self._begin_anew()
         self._check(FIRST_TEXT)
 
     def encode_arrays(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -54,15 +61,27 @@ class GigatokenEncoder:
         Raises:
           UserError: the ids of the first text, or of the beginning of a long one, are not the tokenizer's.
         """
+        if has_long(texts):
+            return encoded_in_parts(self.encode_arrays, texts)
+        if self._remembered_characters > MOST_REMEMBERED_CHARACTERS:
+            self._begin_anew()
+        self._remembered_characters += sum(map(len, texts))
         for text in texts[:1]:
             self._check(text[:MOST_CHECKED_CHARACTERS])
         return self._encode(texts)
+
+    def _begin_anew(self) -> None:
+        if self._thread is not None:
+            self._thread.shutdown()
+        self._library = _gigatoken(self._tokenizer)
+        self._thread = concurrent.futures.ThreadPoolExecutor(1)
+        self._remembered_characters = 0
 
     def _encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         import awkward
 
         # With parallel=False: the processes of a preparation share the cores.
-        encoded = self._library.encode_batch(list(texts), parallel=False)
+        encoded = self._thread.submit(self._library.encode_batch, list(texts), parallel=False).result()
         lengths = awkward.to_numpy(awkward.num(encoded)).astype(np.uint32)
         return awkward.to_numpy(awkward.flatten(encoded)).astype(np.uint32, copy=False), lengths
 

@@ -10,6 +10,7 @@ from algpt2.errors import UserError
 # Of a file that is not whole, what can be read in front of the fault is kept, and the rest is one fault.
 DAMAGED_FILE = "damaged_file"
 NOT_UTF8, NOT_JSON, WITHOUT_TEXT, LONE_SURROGATE = "not_utf8", "not_json", "without_text", "lone_surrogate"
+UNBROKEN_TEXT = "unbroken_text"
 
 T = TypeVar("T")
 
@@ -19,11 +20,17 @@ class InputFault(UserError):
 
     Attributes:
       kind: one of this module's.
+      file: the file that it is in.
     """
 
-    def __init__(self, kind: str, sentence: str):
+    def __init__(self, kind: str, file: str, sentence: str):
         super().__init__(sentence)
         self.kind = kind
+        self.file = file
+
+    def __reduce__(self) -> tuple[type["InputFault"], tuple[str, str, str]]:
+        """Returns what another process makes the same fault of; Python's own way hands over the sentence alone."""
+        return InputFault, (self.kind, self.file, str(self))
 
 
 class FaultCounts:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from algpt2 import storage
 from algpt2.errors import UserError
+from algpt2.storage.parallel import in_parallel
 from algpt2.text.separator import Separator
 
 COMPRESSED_SUFFIXES = (".gz", ".xz", ".zst")
@@ -74,7 +75,9 @@ def input_files(paths: Sequence[str]) -> list[str]:
 
 def sized_input_files(paths: Sequence[str]) -> list[InputFile]:
     """Returns the files that `paths` name, with their sizes; it raises what `input_files` raises."""
-    return [InputFile(file, storage.of(file).size_bytes(file)) for file in input_files(paths)]
+    files = input_files(paths)
+    sizes = in_parallel(lambda file: storage.of(file).size_bytes(file), files)
+    return [InputFile(file, size) for file, size in zip(files, sizes, strict=True)]
 
 
 def input_bytes(paths: Sequence[str]) -> int:

@@ -84,7 +84,9 @@ class Separator:
             buffer += chunk
             start = 0
             while (end := buffer.find(separator, max(start, searched))) >= 0:
-                yield first_byte + start, bytes(buffer[start:end])
+                with memoryview(buffer) as content:  # A slice of the buffer itself would be a second copy.
+                    part = bytes(content[start:end])
+                yield first_byte + start, part
                 start = end + len(separator)
             del buffer[:start]
             first_byte += start

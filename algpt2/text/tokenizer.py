@@ -13,6 +13,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from algpt2 import storage
 from algpt2.errors import UserError, shown
 from algpt2.text import tokenizer_files
+from algpt2.text.long_texts import encoded_in_parts, has_long, parts_of
 
 EOS_TOKEN = tokenizer_files.EOS_TOKEN
 BYTE_COUNT = 256
@@ -59,7 +60,7 @@ class Tokenizer:
             special_tokens=[],
             show_progress=False,
         )
-        backend.train_from_iterator(documents, trainer)
+        backend.train_from_iterator((part for text in documents for part in parts_of(text)), trainer)
         vocab, merges = tokenizer_files.parse_model(json.loads(backend.to_str())["model"])
         return cls({**vocab, EOS_TOKEN: len(vocab)}, merges)
 
@@ -99,6 +100,8 @@ class Tokenizer:
         Raises:
           UnicodeEncodeError: a text has a lone surrogate, which UTF-8 cannot spell.
         """
+        if has_long(texts):
+            return [encoded_in_parts(self.encode_arrays, [text])[0].tolist() for text in texts]
         return [encoding.ids for encoding in self._encodings(texts)]
 
     def encode_arrays(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -106,6 +109,8 @@ class Tokenizer:
 
         It raises what `encode_batch` raises.
         """
+        if has_long(texts):
+            return encoded_in_parts(self.encode_arrays, texts)
         ids = [array.array(_UINT32, encoding.ids) for encoding in self._encodings(texts)]  # a third of NumPy's time
         lengths = np.array([len(one) for one in ids], dtype=np.uint32)
         return np.frombuffer(b"".join(ids), dtype=np.uint32), lengths

@@ -8,11 +8,14 @@ from algpt2 import storage
 from algpt2.config.options import require
 from algpt2.config.records import SKIP, STOP
 from algpt2.progress import progress_bar
+from algpt2.storage.versions import versions_of
 from algpt2.text.documents import DEFAULT_KEYS, Document, Keys, documents_of_piece, require_documents
 from algpt2.text.faults import FaultCounts, OnFault
 from algpt2.text.input_files import Piece, sized_input_files
+from algpt2.text.read_parts import require_versions
 from algpt2.text.sampling import BUCKETS, buckets_within, in_buckets
 from algpt2.text.tokenizer import Tokenizer, check_vocab_size
+from algpt2.text.tokenizer_files import TOKENIZER_NAME
 
 DEFAULT_MAX_BYTES = 1 << 30
 
@@ -62,12 +65,15 @@ def train_tokenizer(
       and where input may be skipped how much of it was, by kind, in `skipped`.
 
     Raises:
-      UserError: `vocab_size` below 257 or above 2^24, an output folder that already holds something, or input that is
-        wrong, has no documents, or none that fits into `max_bytes`.
+      UserError: `vocab_size` below 257 or above 2^24, an output folder that holds something when it begins or
+        ends, or input that is wrong, has no documents, or none that fits into `max_bytes`, or changes while it is
+        read.
     """
     check_vocab_size(vocab_size)
     storage.require_empty(output)
     text, faults, counts = Piece(tuple(sized_input_files(inputs))), FaultCounts(), {"documents": 0, "bytes": 0}
+    files = [file.path for file in text.files]
+    versions = versions_of(files)
 
     def documents(on_bytes: Callable[[int], Any], on_fault: OnFault) -> Iterator[Document]:
         skipping = on_fault if options.on_error == SKIP else None
@@ -84,7 +90,9 @@ def train_tokenizer(
             "raise it.",
         )
         tokenizer = Tokenizer.train(_counted_texts(sample, counts), vocab_size)
-    tokenizer.save(output)
+    require_versions(files, versions)
+    with storage.writing_folder(output, TOKENIZER_NAME) as folder:  # Another process may have written there meanwhile.
+        tokenizer.save(folder)
     result = {"vocab_size": tokenizer.vocab_size, "eos_id": tokenizer.eos_id, **counts, "sha256": tokenizer.sha256}
     return result | ({"skipped": faults.told()} if options.on_error == SKIP else {})
 

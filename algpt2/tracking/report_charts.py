@@ -11,6 +11,7 @@ from algpt2.evaluation.published import BASELINES, VALIDATION_BASELINES, Baselin
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, which colour-blind readers tell apart; yellow is left out as too pale for lines.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
@@ -106,17 +107,38 @@ def svg(draw: Callable[["Axes"], None], height_inches: float = HEIGHT_INCHES) ->
     Raises:
       UserError: matplotlib is not installed.
     """
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UserError("a report's charts need matplotlib: run `pip install -e '.[report]'`.") from error
+    return image(lambda figure: draw(figure.add_subplot()), height_inches, "svg")
+
+
+def image(draw: Callable[["Figure"], None], height_inches: float, file_format: str) -> bytes:
+    """Returns an image, on white so that it can be read on a dark page too; equal drawings give equal bytes.
+
+    Args:
+      draw: what draws on the figure.
+      height_inches: of the image, which is `WIDTH_INCHES` wide.
+      file_format: "svg" or "png".
+
+    Raises:
+      UserError: matplotlib is not installed.
+    """
+    require_matplotlib()
+    import matplotlib
+    from matplotlib.figure import Figure
+
     with matplotlib.rc_context(SETTINGS):
         figure = Figure(figsize=(WIDTH_INCHES, height_inches), layout="constrained")
-        draw(figure.add_subplot())
+        draw(figure)
         stream = io.BytesIO()
-        figure.savefig(stream, format="svg", metadata={"Date": None})
+        figure.savefig(stream, format=file_format, metadata={"Date": None} if file_format == "svg" else None)
     return stream.getvalue()
+
+
+def require_matplotlib() -> None:
+    """Raises `UserError` if matplotlib is not installed."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise UserError("a report's charts need matplotlib: run `pip install -e '.[report]'`.") from error
 
 
 def data_uri(image: bytes) -> str:

@@ -98,16 +98,17 @@ def open_sinks(
     """
     sinks: list[Sink] = [FileSink(model_dir, first_step, publisher)]
     if tracking.tensorboard:
-        sinks.append(BestEffortSink("TensorBoard", lambda: _tensorboard(model_dir, first_step, publisher)))
+        folder = tracking.tensorboard_dir or storage.join(model_dir, "tensorboard")
+        sinks.append(BestEffortSink("TensorBoard", lambda: _tensorboard(folder, first_step, publisher)))
     if project := tracking.wandb_project:
         sinks.append(BestEffortSink("Weights & Biases", lambda: _wandb(model_dir, project, description)))
     return sinks
 
 
-def _tensorboard(model_dir: str, first_step: int, publisher: Publisher) -> Sink:
+def _tensorboard(folder: str, first_step: int, publisher: Publisher) -> Sink:
     from algpt2.tracking.tensorboard import TensorBoard
 
-    return TensorBoard(storage.join(model_dir, "tensorboard"), first_step, publisher)
+    return TensorBoard(folder, first_step, publisher)
 
 
 def _wandb(model_dir: str, project: str, description: Mapping[str, Any]) -> Sink:

@@ -175,11 +175,11 @@ def _recipe_row(name: str, recipe: Recipe) -> tuple[object, ...]:
 def _wrapped(part: str) -> str:
     """Breaks the lines of a paragraph of one line, so that they fit a document."""
     text = part.strip("\n")
-    return (
-        text
-        if "\n" in text or text.startswith(("|", "#", "<"))
-        else "\n".join(textwrap.wrap(text, 98, break_on_hyphens=False, break_long_words=False))
-    )
+    return text if "\n" in text or text.startswith(("|", "#", "<")) else _filled(text)
+
+
+def _filled(text: str) -> str:
+    return "\n".join(textwrap.wrap(text, 98, break_on_hyphens=False, break_long_words=False))
 
 
 def _groups(parser: argparse.ArgumentParser) -> Iterator[tuple[str, list[argparse.Action]]]:
@@ -254,7 +254,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 def _paragraphs(text: str | None) -> list[str]:
     """The paragraphs of a script's docstring, in lines short enough for a document."""
-    return ["\n".join(textwrap.wrap(" ".join(part.split()), 98)) for part in (text or "").split("\n\n")]
+    return [_filled(" ".join(part.split())) for part in (text or "").split("\n\n")]
 
 
 def _anchor(heading: str) -> str:

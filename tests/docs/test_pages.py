@@ -26,7 +26,7 @@ DOCUMENTS = sorted(
 )
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 QUOTED = re.compile(r"`([^`\s]+)`")
-FOLDERS = ("ablations", "algpt2", "benchmarks", "data_tools", "docs", "eval", "tests")
+FOLDERS = ("ablations", "algpt2", "benchmarks", "data_tools", "docs", "eval", "tests", "tools")
 
 
 def prose_of(text):

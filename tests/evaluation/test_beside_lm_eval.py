@@ -14,21 +14,22 @@ from command_line import call
 from tiny_checkpoints import TRAIN_CONFIG
 from tiny_step import TWO, strategy_of
 
-lm_eval = pytest.importorskip("lm_eval", reason="lm-evaluation-harness is not installed")
-pytest.importorskip("torch", reason="PyTorch is not installed")
-pytest.importorskip("transformers", reason="transformers is not installed")
-pytest.importorskip("accelerate", reason="accelerate is not installed")
+from algpt2.checkpoints.folder import CheckpointState
+from algpt2.checkpoints.save_load import save_checkpoint, take_snapshot
+from algpt2.errors import UserError
+from algpt2.evaluation import hellaswag, lambada, piqa
+from algpt2.evaluation.scorer import Scorer
+from algpt2.optim.create import create_optimizer
 
-from lm_eval.api.instance import Instance  # noqa: E402
-from lm_eval.tasks import TaskManager  # noqa: E402
 
-from algpt2.checkpoints.folder import CheckpointState  # noqa: E402
-from algpt2.checkpoints.save_load import save_checkpoint, take_snapshot  # noqa: E402
-from algpt2.errors import UserError  # noqa: E402
-from algpt2.evaluation import hellaswag, lambada, piqa  # noqa: E402
-from algpt2.evaluation.harness_model import HarnessModel  # noqa: E402
-from algpt2.evaluation.scorer import Scorer  # noqa: E402
-from algpt2.optim.create import create_optimizer  # noqa: E402
+@pytest.fixture(scope="module", autouse=True)
+def lm_eval():
+    """The library. It takes many seconds to import, which every process that collects the tests would do otherwise."""
+    module = pytest.importorskip("lm_eval", reason="lm-evaluation-harness is not installed")
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    pytest.importorskip("transformers", reason="transformers is not installed")
+    pytest.importorskip("accelerate", reason="accelerate is not installed")
+    return module
 
 
 @pytest.fixture(scope="module")
@@ -62,11 +63,15 @@ def theirs(checkpoint):
 
 @pytest.fixture(scope="module")
 def ours(scorer, tokenizer):
+    from algpt2.evaluation.harness_model import HarnessModel
+
     return HarnessModel(scorer, tokenizer, jit_compile=False)
 
 
 def write_task(folder, task, split, lines, **changes):
     """Writes a task of lm-evaluation-harness whose data set is a file of lines; returns a manager that knows it."""
+    from lm_eval.tasks import TaskManager
+
     (folder / f"{task}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     files = {"data_files": {split: str(folder / f"{task}.jsonl")}, "cache_dir": str(folder / "cache")}
     local = {
@@ -78,18 +83,13 @@ def write_task(folder, task, split, lines, **changes):
     return TaskManager(include_path=str(folder), include_defaults=False)
 
 
-def write_own_task(folder, task, split, lines):
-    """Writes a task of the harness's own but for its data set, which is a file of lines; returns a manager."""
-    own_yaml = next(Path(lm_eval.__file__).parent.glob(f"tasks/*/{task}.yaml"))
-    return write_task(folder, task, split, lines, include=str(own_yaml))
-
-
 @pytest.fixture
-def samples_of(theirs, tmp_path):
+def samples_of(lm_eval, theirs, tmp_path):
     """Runs a task of lm-evaluation-harness on lines in the place of its data set; returns its results and samples."""
 
     def samples_of(task, split, lines):
-        manager = write_own_task(tmp_path, task, split, lines)
+        own_yaml = next(Path(lm_eval.__file__).parent.glob(f"tasks/*/{task}.yaml"))
+        manager = write_task(tmp_path, task, split, lines, include=str(own_yaml))
         outcome = lm_eval.simple_evaluate(theirs, tasks=[task], task_manager=manager, bootstrap_iters=0)
         return outcome["results"][task], outcome["samples"][task]
 
@@ -149,6 +149,8 @@ def test_piqa_is_that_of_the_harness_question_by_question(samples_of, scorer, to
 
 def requests(kind, *arguments):
     """What the harness hands to a model."""
+    from lm_eval.api.instance import Instance
+
     return [Instance(kind, {}, one, i, ("task", i, 1)) for i, one in enumerate(arguments)]
 
 
@@ -187,6 +189,8 @@ def test_greedy_text_is_that_of_the_harnesss_own_model(ours, theirs):
 
 
 def test_text_of_a_model_on_two_replicas_is_that_of_one(ours, tokenizer):
+    from algpt2.evaluation.harness_model import HarnessModel
+
     strategy = strategy_of(TWO)
     with strategy.scope():
         model = zero_shot_files.word_model(tokenizer)
@@ -198,6 +202,8 @@ def test_text_of_a_model_on_two_replicas_is_that_of_one(ours, tokenizer):
 @pytest.fixture
 def only_local_tasks(monkeypatch):
     """The harness reads no task files but those of --include_path: its own 14,000 take it many seconds."""
+    from lm_eval.tasks import TaskManager
+
     monkeypatch.setattr("lm_eval.tasks.TaskManager", functools.partial(TaskManager, include_defaults=False))
 
 
@@ -222,7 +228,7 @@ LOCAL_TASKS = {
 
 
 def test_the_script_gives_the_figures_of_the_harnesss_own_model_on_task_files(
-    scripts, checkpoint, theirs, tmp_path, only_local_tasks
+    scripts, checkpoint, theirs, tmp_path, only_local_tasks, lm_eval
 ):
     for task, fields in LOCAL_TASKS.items():
         manager = write_task(tmp_path, task, "test", [{"text": one} for one in zero_shot_files.PASSAGES], **fields)

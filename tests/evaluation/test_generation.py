@@ -217,7 +217,6 @@ def test_an_exported_function_continues_any_number_of_rows_as_the_decoder_does(m
     assert found == [text + [EOS_ID] * (6 - len(text)) for text in expected]
 
 
-@pytest.mark.peers
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("penalty", [1.0, 1.5])
 def test_greedy_ids_are_those_of_hugging_face(penalty, ids):

@@ -124,7 +124,6 @@ def test_filters_rank_after_the_temperature():
     assert np.flatnonzero(kept(temperature=4.0, top_p=0.5)).tolist() == [0, 1, 4]
 
 
-@pytest.mark.peers
 @pytest.mark.parametrize("options", [*FILTERS, ALL_FILTERS, {"temperature": 0.7, "typical_p": 0.3}])
 @pytest.mark.filterwarnings("ignore")
 def test_the_filters_leave_what_those_of_hugging_face_leave(options, rng):
@@ -151,7 +150,6 @@ def test_the_filters_leave_what_those_of_hugging_face_leave(options, rng):
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
-@pytest.mark.peers
 @pytest.mark.parametrize("penalty", [1.3, 0.7])
 def test_the_repetition_penalty_is_that_of_hugging_face(penalty, rng):
     torch = pytest.importorskip("torch", reason="needs PyTorch")

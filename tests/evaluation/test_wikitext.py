@@ -50,7 +50,6 @@ def test_words_and_punctuation_come_together_again(text, expected):
     assert detokenized(text) == expected
 
 
-@pytest.mark.peers
 @settings(deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=40).map("".join))
 def test_any_text_is_detokenized_as_lm_evaluation_harness_does_it(text):

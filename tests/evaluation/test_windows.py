@@ -27,7 +27,6 @@ def test_their_distance_is_the_window_itself():
         list(rolling_windows(np.arange(10), 6, 5))
 
 
-@pytest.mark.peers
 @given(n_ids=st.integers(0, 60), seq_len=st.integers(1, 20))
 def test_they_are_those_of_lm_evaluation_harness(n_ids, seq_len):
     theirs = pytest.importorskip("lm_eval.utils", reason="lm-eval is not installed")

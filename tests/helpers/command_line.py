@@ -6,16 +6,19 @@ import io
 import json
 import re
 from pathlib import Path
+from unittest import mock
 
 from places import REPOSITORY
 
 from algpt2 import cli
+from algpt2.devices import wheels
 
 DEMO, TOKENIZER = "data_tools/make_demo_corpus.py", "data_tools/train_tokenizer.py"
 RECORDS, INSPECT = "data_tools/make_tfrecords.py", "data_tools/inspect_tfrecords.py"
 TRAIN, COMPARE = "train_tfrecords.py", "data_tools/compare_runs.py"
 EVALUATE, GENERATE = "eval/wikitext.py", "generate.py"
 REPORT, STUDY = "data_tools/report.py", "ablations/run.py"
+VERIFY = "data_tools/verify_tfrecords.py"
 
 VOCAB_SIZE, SEQ_LEN, STEPS = 300, 16, 30
 WORDS = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta")
@@ -31,6 +34,7 @@ GOOD = {
         **{"seq_len": SEQ_LEN, "num_shards": 3, "val_fraction": 0.2},
     },
     INSPECT: {"input": "{good}/records", "count": 2},
+    VERIFY: {"input": "{good}/records"},
     TRAIN: {
         **{"train_path": "{good}/records", "val_path": "{good}/records", "config_path": "{good}/algpt2.json"},
         **{"model_dir": "{out}", "steps": STEPS, "batch_size": 4, "learning_rate": 1e-2, "jit_compile": False},
@@ -85,10 +89,18 @@ def to_arguments(flags, places):
     return arguments
 
 
+def without_xla():
+    """Lets the scripts that the block calls compile nothing by XLA, as with the TPU's wheel: it takes seconds a graph.
+
+    Scripts as processes do (`test_cli_processes.py`), and the tests of what scores and generates do.
+    """
+    return mock.patch.object(wheels, "has_host_compiler", return_value=False)
+
+
 def call(main, arguments) -> Outcome:
-    """Runs a script's main in this process, as `algpt2.cli.run` does."""
+    """Runs a script's main in this process, as `algpt2.cli.run` does, but `without_xla`."""
     stdout, stderr = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+    with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr), without_xla():
         try:
             status = cli.exit_status(main, arguments)
         except SystemExit as ended:  # argparse

@@ -12,6 +12,7 @@ import http.client
 import http.server
 import ipaddress
 import os
+import re
 import socket
 import ssl
 import struct
@@ -22,12 +23,17 @@ import cloud_server
 import pytest
 
 GOOGLE_HOSTS = ("www.googleapis.com", "storage.googleapis.com", "oauth2.googleapis.com")
+# Enough of an upload's body to have the object's name in it, which its address lacks.
+BEGINNING_BYTES = 1 << 11
 HOP_HEADERS = {"connection", "keep-alive", "proxy-connection", "transfer-encoding", "content-length", "host"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What a client asked for: `path` is decoded, and has the bucket and the object's name in it."""
+    """What a client asked for: `path` is decoded, and has the bucket in it and, last, the object's name.
+
+    The requests that go on with an upload of more than 8 MiB have no name.
+    """
 
     method: str
     path: str
@@ -37,7 +43,7 @@ class Request:
 class Fault:
     """What happens to the requests whose method is one of `methods` (all if empty) and whose path has `part` in it.
 
-    status: the answer's status, None for a connection that is reset without an answer.
+    status: the answer's status, None for a connection that is reset without an answer, in the middle of a long body.
     delay_seconds: how long the answer takes; the request is then served unless there is a status.
     times: how many requests it befalls, None for all.
     """
@@ -122,14 +128,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.close_connection = False
 
     def serve(self):
-        body = self._chunks() if self._is_chunked() else self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        fault = self.server.cloud.fault_of(Request(self.command, urllib.parse.unquote(self.path)))
+        size = int(self.headers.get("Content-Length") or 0)
+        beginning = self._chunks() if self._is_chunked() else self.rfile.read(min(size, BEGINNING_BYTES))
+        path = urllib.parse.unquote(self.path) + _name_in_upload(self.path, beginning)
+        fault = self.server.cloud.fault_of(Request(self.command, path))
         if fault and fault.delay_seconds:
             self.server.cloud.delay(fault.delay_seconds)
+        if fault and fault.status is None and fault.delay_seconds is None:
+            self._reset()
+            return
+        body = beginning + self.rfile.read(max(0, size - len(beginning)))
         if fault and fault.status:
             self._answer(fault.status, {}, b'{"error": {"message": "injected"}}')
-        elif fault and fault.delay_seconds is None:
-            self._reset()
         else:
             self._forward(body)
 
@@ -182,6 +192,12 @@ class Server(http.server.ThreadingHTTPServer):
 
     def handle_error(self, *_):
         """A client that goes away is no news here."""
+
+
+def _name_in_upload(path, body):
+    """Returns the name of the object that an upload begins, as its description at the beginning of the body has it."""
+    found = re.search(rb'"name": "([^"]+)"', body) if path.startswith("/upload/") else None
+    return f" {found[1].decode()}" if found else ""
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import functools
 import json
 from pathlib import Path
 
@@ -58,5 +59,10 @@ def _exists(test: str, repository: Path) -> bool:
         return False
     if not function:
         return True
-    nodes = ast.walk(ast.parse((repository / name).read_text("utf-8")))
-    return function.split("[")[0] in {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
+    return function.split("[")[0] in _functions_of((repository / name).read_text("utf-8"))
+
+
+@functools.cache
+def _functions_of(program: str) -> frozenset[str]:
+    """Returns the names of a program's functions. The lists name most files many times, and parsing takes long."""
+    return frozenset(node.name for node in ast.walk(ast.parse(program)) if isinstance(node, ast.FunctionDef))

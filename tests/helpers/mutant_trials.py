@@ -151,7 +151,7 @@ def _copy_files(repository: Path, folder: Path) -> None:
     for name in filter(None, names.split("\0")):
         if (repository / name).is_file():  # A file that is deleted and not yet committed is listed, too.
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(repository / name, folder / name)
+            shutil.copy(repository / name, folder / name)
 
 
 def _require_sound(checkouts: SimpleQueue, mutants: list[Mutant]) -> None:

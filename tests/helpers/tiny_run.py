@@ -1,10 +1,12 @@
-"""A run of ten steps that takes a second or two, for the tests of what surrounds it."""
+"""A run of ten steps that takes a moment, for the tests of what surrounds it."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from shared_steps import sharing_steps
 from tiny_models import ALGPT2_CONFIG
 
 from algpt2.config.cadence import Cadence
@@ -35,9 +37,10 @@ def tiny_run(records_folder, model_dir, tracking=None, **train_fields):
     )
 
 
-def train_tiny(run, strategy=None):
+def train_tiny(run, strategy=None, **options):
     """Trains it, or goes on with it; returns its result."""
-    return train(run, strategy or tf.distribute.get_strategy())
+    with sharing_steps():
+        return train(run, strategy or tf.distribute.get_strategy(), **options)
 
 
 def with_config(run, **changes):
@@ -75,16 +78,26 @@ def train_until_killed(run, monkeypatch, step):
 
 
 def spoil_steps(monkeypatch, run, bad_steps):
-    """Makes loss and gradients of these steps NaN: those of every micro-batch with the targets that they read."""
+    """Makes loss and gradients of these steps NaN: those of every batch with the targets that they read."""
     config = run.train_config
     context = tf.distribute.InputContext(1, 0, 1)
     batches = train_batches(run.train_records, config.batch_size, config.seed, 0, context).take(config.total_steps)
     records = np.stack([batch.numpy() for batch in batches])
-    bad_targets = tf.constant(records[list(bad_steps), :, 1:])
-    nats = step_module.mean_head_nats
+    nats, bad_targets = _spoiled_nats()
+    bad_targets.assign(records[list(bad_steps), :, 1:])
+    monkeypatch.setattr(step_module, "mean_head_nats", nats)
+
+
+@functools.cache
+def _spoiled_nats():
+    """Returns a loss, and the variable whose targets, (batches, rows, seq_len), make it NaN.
+
+    A step that was traced with it serves whatever steps are bad.
+    """
+    bad_targets, nats = tf.Variable(np.zeros((0, 4, 16), "int32"), shape=(None, 4, 16)), step_module.mean_head_nats
 
     def spoiled(hidden, table, targets, count):
         is_bad = tf.reduce_any(tf.reduce_all(bad_targets == targets, axis=(1, 2)))
         return nats(hidden, table, targets, count) * tf.where(is_bad, np.nan, 1.0)
 
-    monkeypatch.setattr(step_module, "mean_head_nats", spoiled)
+    return spoiled, bad_targets

@@ -4,10 +4,10 @@ import functools
 
 import numpy as np
 import tensorflow as tf
+from shared_steps import shared_step
 
 from algpt2.config.training import TrainConfig
 from algpt2.training.spikes import SkipState
-from algpt2.training.step import TrainStep, create_model
 
 BATCH_SIZE = 8
 STEPS = 5
@@ -25,19 +25,22 @@ def random_rows(seed=0):
     return np.random.default_rng(seed).integers(64, size=(BATCH_SIZE * STEPS, 17)).astype("int32")
 
 
-def run_steps(devices, model_config, rows, n_steps=STEPS, **config):
-    """Returns the step after it has run, its results, and the state for the next call."""
-    strategy = strategy_of(devices)
+def step_of(devices, model_config, **config):
+    """Returns the step, with its first values; all tests share it, so whoever takes it next sets it back to them."""
     config = TrainConfig(**{"total_steps": STEPS, "batch_size": BATCH_SIZE, "learning_rate": 1e-2, **config})
-    with strategy.scope():
-        model = create_model(model_config, config)
-    step = TrainStep(strategy, model, config)
-    return step, *step(batches(strategy, rows), 0, n_steps, SkipState.before_first_step(config))
+    return shared_step(strategy_of(devices), model_config, config)
 
 
-def batches(strategy, rows):
+def run_steps(devices, model_config, rows, n_steps=STEPS, **config):
+    """Returns the step, see `step_of`, after it has run, its results, and the state for the next call."""
+    step = step_of(devices, model_config, **config)
+    rows_of_all_replicas = batches(step.strategy, rows, step.config.batch_size)
+    return step, *step(rows_of_all_replicas, 0, n_steps, SkipState.before_first_step(step.config))
+
+
+def batches(strategy, rows, batch_size=BATCH_SIZE):
     """Returns an iterator of global batches."""
-    replica_rows = BATCH_SIZE // strategy.num_replicas_in_sync
+    replica_rows = batch_size // strategy.num_replicas_in_sync
     dataset = strategy.distribute_datasets_from_function(
         lambda context: tf.data.Dataset.from_tensor_slices(rows).batch(replica_rows, drop_remainder=True)
     )

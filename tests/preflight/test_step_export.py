@@ -10,6 +10,7 @@ from algpt2.model.losses import mean_head_nats
 from algpt2.preflight.step_export import export, export_training_step
 from algpt2.training import step
 
+ONE_LAYER = dataclasses.replace(ALGPT2_CONFIG, n_layer=1)
 CONFIG = TrainConfig(total_steps=10, batch_size=2, compute_dtype="bfloat16", jit_compile=False)
 
 
@@ -32,7 +33,7 @@ def test_a_step_that_no_tpu_can_run_is_refused_with_the_operation_and_the_line(
     monkeypatch.setattr(step, "mean_head_nats", loss)
     line = loss.__code__.co_firstlineno + 1
     with pytest.raises(UserError, match=rf"\b{operation}\b.*test_step_export\.py:{line}\)"):
-        export_training_step(ALGPT2_CONFIG, dataclasses.replace(CONFIG, accumulation_steps=accumulation_steps))
+        export_training_step(ONE_LAYER, dataclasses.replace(CONFIG, accumulation_steps=accumulation_steps))
 
 
 def test_operations_of_static_shape_are_not_refused():

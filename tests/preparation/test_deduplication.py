@@ -5,12 +5,12 @@ import json
 
 import numpy as np
 import pytest
+from saved_tokenizer import save_tokenizer
 
 from algpt2.config.records import PACKINGS, RecordOptions
 from algpt2.preparation import plan
 from algpt2.preparation.preparation import make_tfrecords
 from algpt2.records.manifest import read_manifest
-from algpt2.text.tokenizer import Tokenizer
 
 OPTIONS = RecordOptions(seq_len=16, num_shards=3, val_fraction=0.2, deduplicate=True)
 UNIQUE = ["", *(f"number {n}: " + "the cat sat on the mat \u00e9 " * (n % 7) for n in range(200))]
@@ -20,9 +20,7 @@ COPIES = [UNIQUE[place] for place in np.random.default_rng(0).integers(len(UNIQU
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tokenizer") / "tokenizer"
-    Tokenizer.train(UNIQUE, 300).save(str(folder))
-    return str(folder)
+    return save_tokenizer(tmp_path_factory, UNIQUE)
 
 
 @pytest.fixture(autouse=True)

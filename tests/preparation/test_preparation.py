@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 from collections import Counter
 
@@ -51,6 +52,11 @@ def file_bytes(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+def record_bytes(folder):
+    """All but what names the files of the input."""
+    return {name: data for name, data in file_bytes(folder).items() if name not in ("manifest.json", "sources.json")}
+
+
 def targets(folder, split):
     """The stream of a split, read back from its shards: the first id, then every target."""
     manifest = read_manifest(str(folder))
@@ -96,7 +102,7 @@ def test_the_same_documents_in_any_order_and_any_files_give_the_same_bytes(workp
     shuffled = [DOCUMENTS[place] for place in order]
     inputs = [write_lines(tmp_path / "b.jsonl", shuffled[:99]), write_lines(tmp_path / "a.jsonl", shuffled[99:])]
     make_tfrecords(inputs, str(workplace / "tokenizer"), str(tmp_path / "data"), OPTIONS)
-    assert file_bytes(tmp_path / "data") == file_bytes(workplace / "data")
+    assert record_bytes(tmp_path / "data") == record_bytes(workplace / "data")
 
 
 def test_another_seed_moves_documents_but_not_between_the_splits(workplace):
@@ -117,7 +123,14 @@ def test_shards_are_nearly_equal_and_described_by_the_manifest(workplace):
 
 
 def test_the_folder_holds_shards_tokenizer_and_manifest_and_nothing_else(workplace):
-    names = {"manifest.json", "tokenizer.json", "vocab.json", "merges.txt", "val-00000-of-00001.tfrecord"}
+    names = {
+        "manifest.json",
+        "sources.json",
+        "tokenizer.json",
+        "vocab.json",
+        "merges.txt",
+        "val-00000-of-00001.tfrecord",
+    }
     names |= {f"train-{n:05d}-of-00004.tfrecord" for n in range(4)}
     assert {path.name for path in (workplace / "data").iterdir()} == names
     manifest = read_manifest(str(workplace / "data"))
@@ -172,12 +185,14 @@ def test_the_manifest_comes_last_and_the_same_call_goes_on_from_what_is_there(wo
     assert file_bytes(workplace / "killed") == file_bytes(workplace / "data")
 
 
-def test_input_that_changed_since_a_kill_is_read_and_written_again(tmp_path, workplace, monkeypatch):
-    inputs = [write_lines(tmp_path / "a.jsonl", DOCUMENTS[:99]), write_lines(tmp_path / "b.jsonl", ["mended"])]
+def test_input_that_changed_since_a_kill_is_refused_by_name_and_nothing_is_lost(tmp_path, workplace, monkeypatch):
+    inputs = [write_lines(tmp_path / "a.jsonl", DOCUMENTS[:99]), write_lines(tmp_path / "b.jsonl", DOCUMENTS[99:])]
     make_but_no_manifest(inputs, str(workplace / "tokenizer"), str(tmp_path / "data"), monkeypatch)
-    write_lines(tmp_path / "b.jsonl", DOCUMENTS[99:])
-    make_tfrecords(inputs, str(workplace / "tokenizer"), str(tmp_path / "data"), OPTIONS)
-    assert file_bytes(tmp_path / "data") == file_bytes(workplace / "data")
+    os.rename(tmp_path / "b.jsonl", tmp_path / "kept")
+    write_lines(tmp_path / "b.jsonl", ["another"])
+    with pytest.raises(UserError, match=r"b.jsonl changed: put back what was there"):
+        make_tfrecords(inputs, str(workplace / "tokenizer"), str(tmp_path / "data"), OPTIONS)
+    assert list((tmp_path / "data" / "unfinished").glob("*.documents"))
 
 
 def test_wrong_input_keeps_the_pieces_that_were_encoded_before_it(tmp_path, workplace, monkeypatch):
@@ -196,7 +211,7 @@ def test_wrong_input_keeps_the_pieces_that_were_encoded_before_it(tmp_path, work
     make_tfrecords(inputs, str(workplace / "tokenizer"), str(tmp_path / "data"), OPTIONS)
     assert encoded
     assert not {name.split("-")[0] for name in kept} & {*encoded}
-    assert file_bytes(tmp_path / "data") == file_bytes(workplace / "data")
+    assert record_bytes(tmp_path / "data") == record_bytes(workplace / "data")
 
 
 @pytest.mark.parametrize("packing", ["stream", "legacy"])
@@ -215,7 +230,7 @@ def test_a_faster_encoder_writes_the_same_bytes(tmp_path, workplace, num_workers
     options = dataclasses.replace(OPTIONS, encoder="gigatoken")
     inputs = [str(workplace / "documents.jsonl")]
     make_tfrecords(inputs, str(workplace / "tokenizer"), str(tmp_path / "data"), options, num_workers)
-    assert file_bytes(tmp_path / "data") == file_bytes(workplace / "data")
+    assert record_bytes(tmp_path / "data") == record_bytes(workplace / "data")
 
 
 @pytest.mark.parametrize(
@@ -257,8 +272,9 @@ def test_documents_tokenizer_and_records_on_cloud_storage_are_those_on_disk(buck
         with pytest.raises(UserError, match="new or empty"):
             make_tfrecords([source], tokenizer, data, options)
     on_disk, on_cloud = made.values()
-    assert on_disk == on_cloud
-    assert len(on_disk) == 3 + 1 + 4
+    assert on_disk.keys() == on_cloud.keys()
+    assert {name for name in on_disk if on_disk[name] != on_cloud[name]} == {"manifest.json", "sources.json"}
+    assert len(on_disk) == 3 + 1 + 5
 
 
 def test_an_output_folder_that_holds_something_is_refused_before_any_work(workplace):

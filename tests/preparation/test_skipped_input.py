@@ -6,13 +6,13 @@ import json
 import pyarrow
 import pyarrow.parquet
 import pytest
+from saved_tokenizer import save_tokenizer
 
 from algpt2.config.records import RecordOptions
 from algpt2.errors import UserError
 from algpt2.preparation import plan
 from algpt2.preparation.preparation import make_tfrecords
 from algpt2.records.manifest import read_manifest
-from algpt2.text.tokenizer import Tokenizer
 
 GOOD = [f"number {n}: the cat sat on the mat" for n in range(120)]
 BAD_LINES = {
@@ -30,9 +30,7 @@ def lines_of(texts):
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tokenizer") / "tokenizer"
-    Tokenizer.train(GOOD, 300).save(str(folder))
-    return str(folder)
+    return save_tokenizer(tmp_path_factory, GOOD)
 
 
 def write_bad(folder):
@@ -74,10 +72,15 @@ def test_what_is_no_document_is_left_out_and_counted_by_kind(
     assert any("skipped 4 of the input as not_json; the first: every line must be a JSON object" in one for one in told)
 
 
-def test_the_first_is_an_error_unless_skipping_is_asked_for(tmp_path, tokenizer):
-    write_bad(tmp_path / "bad")
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_the_first_is_an_error_unless_skipping_is_asked_for(tmp_path, tokenizer, monkeypatch, num_workers):
+    """In several processes too, of which one hands the error to another."""
+    monkeypatch.setattr(plan, "LEAST_PIECE_BYTES", 700)
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join(lines_of(GOOD[:20])))
+    (tmp_path / "b.jsonl").write_bytes(b"{")
+    inputs = [str(tmp_path / name) for name in ("a.jsonl", "b.jsonl")]
     with pytest.raises(UserError, match="every line must be a JSON object"):
-        make_tfrecords([str(tmp_path / "bad")], tokenizer, str(tmp_path / "out"), RecordOptions(16, 2))
+        make_tfrecords(inputs, tokenizer, str(tmp_path / "out"), RecordOptions(16, 2), num_workers)
 
 
 def test_sound_input_has_nothing_skipped(tmp_path, tokenizer):

@@ -1,7 +1,5 @@
 """Sorted files of documents, and the stream that they are parts of."""
 
-import contextlib
-
 import numpy as np
 import pytest
 
@@ -26,14 +24,15 @@ def documents(keys, ids):
     return Documents(key_array(keys), lengths, np.array([id_ for one in ids for id_ in one], np.uint16))
 
 
-@contextlib.contextmanager
-def opened(folder, parts, layout):
-    with contextlib.ExitStack() as stack:
-        files = []
-        for number, (keys, ids) in enumerate(parts):
-            write_sorted(str(folder / f"{number}.documents"), documents(keys, ids), layout)
-            files.append(stack.enter_context(SortedFile(str(folder / f"{number}.documents"), layout)))
-        yield files
+def written(folder, parts, layout):
+    """Files with the documents of some parts each, which are handed over in two halves."""
+    files = []
+    for number, (keys, ids) in enumerate(parts):
+        half = len(keys) // 2
+        halves = [documents(keys[:half], ids[:half]), documents(keys[half:], ids[half:])]
+        write_sorted(str(folder / f"{number}.documents"), halves, layout)
+        files.append(SortedFile(str(folder / f"{number}.documents"), layout))
+    return files
 
 
 def expected_stream(ids_of_texts):
@@ -59,20 +58,19 @@ def test_keys_are_sorted_as_their_bytes_are():
 @pytest.mark.parametrize("sizes", [[62], [30, 0, 31, 1]])
 def test_every_part_of_the_stream_is_the_same_however_documents_lie_in_files(tmp_path, ids_of_texts, bin_bits, sizes):
     expected = expected_stream(ids_of_texts)
-    with opened(tmp_path, parts_of(ids_of_texts, sizes), Layout(bin_bits, np.dtype("<u2"))) as files:
-        stream = stream_of(files)
-        assert stream.length == len(expected)
-        for first, end in ((0, len(expected)), (0, 1), (17, 58), (len(expected) - 1, len(expected)), (5, 5)):
-            found = [int(id_) for piece in stream.read(first, end) for id_ in piece]
-            assert found == expected[first:end], (first, end)
+    stream = stream_of(written(tmp_path, parts_of(ids_of_texts, sizes), Layout(bin_bits, np.dtype("<u2"))))
+    assert stream.length == len(expected)
+    for first, end in ((0, len(expected)), (0, 1), (17, 58), (len(expected) - 1, len(expected)), (5, 5)):
+        found = [int(id_) for piece in stream.read(first, end) for id_ in piece]
+        assert found == expected[first:end], (first, end)
 
 
 def test_documents_with_ids_above_16_bits_and_of_any_length_survive(tmp_path):
     long = [[250_000] * 300_000, [1], []]
-    written = Documents(key_array(KEYS[:3]), np.array([300_000, 1, 0], np.uint32), np.array(sum(long, []), np.int32))
-    write_sorted(str(tmp_path / "a"), written, Layout(1, np.dtype("<i4")))
-    with SortedFile(str(tmp_path / "a"), Layout(1, np.dtype("<i4"))) as file:
-        ids = np.concatenate([file.read_bin(number).ids for number in range(2)])
+    documents = Documents(key_array(KEYS[:3]), np.array([300_000, 1, 0], np.uint32), np.array(sum(long, []), np.int32))
+    write_sorted(str(tmp_path / "a"), [documents], Layout(1, np.dtype("<i4")))
+    file = SortedFile(str(tmp_path / "a"), Layout(1, np.dtype("<i4")))
+    ids = np.concatenate([file.read_bin(number).ids for number in range(2)])
     assert np.count_nonzero(ids == 250_000) == 300_000
     assert len(ids) == 300_001
 
@@ -92,8 +90,7 @@ def test_different_texts_have_different_digests():
 
 
 def test_records_from_the_middle_of_the_stream_are_those_of_the_whole(tmp_path, ids_of_texts):
-    with opened(tmp_path, parts_of(ids_of_texts, [40, 22]), Layout(4, np.dtype("<u2"))) as files:
-        stream = stream_of(files)
-        whole = np.concatenate([*record_blocks(stream.read(0, stream.length), 5)])
-        part = np.concatenate([*record_blocks(stream.read(3 * 5, 9 * 5 + 1), 5)])
-        np.testing.assert_array_equal(part, whole[3:9])
+    stream = stream_of(written(tmp_path, parts_of(ids_of_texts, [40, 22]), Layout(4, np.dtype("<u2"))))
+    whole = np.concatenate([*record_blocks(stream.read(0, stream.length), 5)])
+    part = np.concatenate([*record_blocks(stream.read(3 * 5, 9 * 5 + 1), 5)])
+    np.testing.assert_array_equal(part, whole[3:9])

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from command_line import call
 
 from algpt2.config.records import RecordOptions
 from algpt2.errors import UserError
@@ -76,3 +77,13 @@ def test_lengths_of_records_that_begin_with_documents_are_those_in_the_records(m
 def test_a_split_without_records_is_refused(made):
     with pytest.raises(UserError, match="the val split of .* has none"):
         statistics(str(made[0] / "stream"), "val")
+
+
+def test_the_script_draws_what_it_prints_and_only_that(made, scripts, tmp_path):
+    pytest.importorskip("matplotlib")
+    flags = ["--input", str(made[0] / "stream"), "--plot", str(tmp_path / "a.svg")]
+    main = scripts["data_tools/inspect_tfrecords.py"]["main"]
+    assert "--plot draws what --statistics counts" in call(main, flags).stderr
+    assert call(main, [*flags, "--statistics"]).result == statistics(str(made[0] / "stream"), "train")
+    assert b"<svg" in (tmp_path / "a.svg").read_bytes()
+    assert "must be a new file" in call(main, [*flags, "--statistics"]).stderr

@@ -1,6 +1,8 @@
 """What becomes of a request to Cloud Storage that fails: tried again, with a line that says so, or one sentence."""
 
 import http.client
+import random
+import threading
 
 import pytest
 import requests
@@ -26,10 +28,19 @@ def impatient(monkeypatch):
 
 @pytest.fixture
 def told(monkeypatch):
-    """The lines of the log, as they were written, without a limit to their number."""
+    """The lines of the log, as they were written, without a limit to their number.
+
+    Only this test's thread counts: a thread of an earlier test may still be asking a server that has gone.
+    """
     lines = []
+    own_thread = threading.get_ident()
+
+    def log(level, message, *arguments, **_):
+        if threading.get_ident() == own_thread:
+            lines.append(message % arguments)
+
     monkeypatch.setattr(cloud_requests, "NOTICE_SECONDS", 0)
-    monkeypatch.setattr(logging, "log", lambda level, message, *arguments, **_: lines.append(message % arguments))
+    monkeypatch.setattr(logging, "log", log)
     return lines
 
 
@@ -105,6 +116,20 @@ def test_a_request_that_is_tried_again_says_so_before_it_succeeds(cloud, told, m
     (line,) = told
     assert "gs://bucket/folder/a (503" in line
     assert "tried again for 120 s before it fails" in line
+
+
+@pytest.mark.parametrize("fault", [{}, {"status": 503}], ids=["reset", "503"])
+@pytest.mark.parametrize(("method", "size_bytes"), [("POST", 1 << 16), ("POST", 9 << 20), ("PUT", 9 << 20)])
+def test_an_upload_that_is_cut_off_in_the_middle_is_made_again_and_arrives_whole(
+    cloud, told, method, size_bytes, fault
+):
+    """Above 8 MiB a POST begins an upload, and a PUT brings the content."""
+    data = random.Random(0).randbytes(size_bytes)
+    with cloud.failing(method, times=2, **fault) as entry:
+        storage.write_bytes(PATH, data)
+    assert entry.times == 0
+    assert len(told) == 2
+    assert storage.read_bytes(PATH) == data
 
 
 def test_the_lines_about_tries_are_at_most_one_a_minute(cloud, told, monkeypatch):

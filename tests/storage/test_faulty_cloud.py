@@ -9,6 +9,7 @@ import pytest
 import requests
 
 from algpt2 import storage
+from algpt2.errors import UserError
 
 READ_WITH_TENSORFLOW = "import sys, tensorflow as tf; print(tf.io.read_file(sys.argv[1]).numpy().decode())"
 
@@ -28,6 +29,13 @@ def test_a_fault_befalls_the_requests_that_it_names_and_ends(cloud):
         assert requests.get(f"{cloud.address}/storage/v1/b/bucket/o/a").status_code == 418
         assert requests.get(f"{cloud.address}/storage/v1/b/bucket/o").status_code == 200
     assert storage.read_text("gs://bucket/a") == "text"
+
+
+def test_an_upload_is_known_by_the_name_of_its_object(cloud):
+    with cloud.failing("POST", part="folder/a", status=403), pytest.raises(UserError, match="injected"):
+        storage.write_text("gs://bucket/folder/a", "text")
+    with cloud.failing("POST", part="folder/b", status=418):
+        storage.write_text("gs://bucket/folder/a", "text")
 
 
 def test_a_fault_may_be_counted(cloud):

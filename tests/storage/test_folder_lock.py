@@ -59,7 +59,10 @@ def test_a_second_run_on_cloud_storage_is_refused_and_the_first_one_knows_when_i
     monkeypatch.setattr(cloud_lease, "LEASE_SECONDS", 1.5)
     folder = f"{bucket}/{tmp_path.name}"
     with locked(folder) as lock:
-        with pytest.raises(UserError, match=f"one process at a time may train in a folder.*{folder}:"), locked(folder):
+        refused = pytest.raises(
+            UserError, match=f"at a time may make it in a folder, and .* does in {folder}: .* --out"
+        )
+        with refused, locked(folder, work="make it", flag="--out"):
             pass
         assert not lock.lost
         storage.write_text(f"{folder}/.lock", "another process")

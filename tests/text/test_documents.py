@@ -7,6 +7,7 @@ import lzma
 import pytest
 
 from algpt2.errors import UserError
+from algpt2.text import long_texts
 from algpt2.text.documents import Keys, iterate_documents, read_text_file, require_documents
 from algpt2.text.input_files import input_bytes
 
@@ -30,9 +31,9 @@ def write(path, data):
 
 
 def texts_of(paths, **options):
-    documents = list(iterate_documents(paths, Keys(**options)))
-    assert all(document.utf8 == document.text.encode() for document in documents)
-    return [document.text for document in documents]
+    found = list(iterate_documents(paths, Keys(**options)))
+    assert all(document.utf8 == document.text.encode() for document in found)
+    return [document.text for document in found]
 
 
 def read_error(path, **options):
@@ -158,6 +159,16 @@ def test_progress_adds_up_to_the_stored_bytes(tmp_path):
     counted = []
     assert len(list(iterate_documents([str(tmp_path)], on_bytes=counted.append))) == 9999 * 3 + 1 + 3
     assert sum(counted) == input_bytes([str(tmp_path)])
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl"])
+def test_a_text_whose_encoding_would_take_all_memory_is_refused_with_its_place(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(long_texts, "MOST_UNBROKEN_CHARACTERS", 500)
+    monkeypatch.setattr(long_texts, "PART_CHARACTERS", 100)
+    text = "word " * 200 + "\0" * 800
+    path = write(tmp_path / name, text.encode() if name == "a.txt" else json_lines(["x", text]))
+    place = f"the text at byte 0 of {path}" if name == "a.txt" else f"{path}, line 2"
+    assert f"within 500 characters, and {place} has none from character 1" in read_error(path)
 
 
 def test_input_without_documents_is_an_error():

@@ -81,3 +81,9 @@ def test_of_a_long_text_the_beginning_is_compared(gigatoken, tokenizer):
     text = TRAINED_ON[0] * 2000
     assert len(text) > MOST_CHECKED_CHARACTERS
     require_the_same(gigatoken, tokenizer, [text])
+
+
+def test_an_encoder_that_is_made_anew_gives_the_same_ids(gigatoken, tokenizer, monkeypatch):
+    monkeypatch.setattr(encoders, "MOST_REMEMBERED_CHARACTERS", 100)
+    for _ in range(4):
+        require_the_same(gigatoken, tokenizer, TRAINED_ON[:5])

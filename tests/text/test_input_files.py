@@ -1,10 +1,14 @@
 """Pieces of the input hold every document once, however it is cut."""
 
+import io
 import json
+import time
 
 import pytest
 
+from algpt2 import storage
 from algpt2.errors import UserError
+from algpt2.storage.local import LocalStorage
 from algpt2.text.documents import Keys, documents_of_piece, iterate_documents
 from algpt2.text.input_files import input_bytes, pieces, sized_input_files
 
@@ -41,6 +45,37 @@ def test_small_files_share_a_piece_and_a_large_one_is_cut(tmp_path):
     assert len(found) > 10
     assert sum(piece.size_bytes for piece in found) == input_bytes([str(tmp_path)])
     assert all(piece.size_bytes <= 100 for piece in found[:-1])
+
+
+@pytest.mark.parametrize("path", ["gs://bucket/many", "gs://bucket/many/*.txt"])
+def test_many_objects_are_asked_about_several_at_a_time(cloud, path):
+    """One after the other, ten thousand would take half an hour before the first byte is read."""
+    for number in range(12):
+        storage.write_text(f"gs://bucket/many/{number}.txt", "x" * number)
+    begin = time.monotonic()
+    with cloud.failing("GET", part="/o/many/", delay_seconds=2.0):
+        sizes = [file.size_bytes for file in sized_input_files([path])]
+    assert sorted(sizes) == [*range(12)]
+    assert time.monotonic() - begin < 20.0
+
+
+def test_a_range_in_the_middle_of_a_long_line_reads_little_beyond_its_end(tmp_path, monkeypatch):
+    """Catches ranges that each read a line of 300 MB to its end, to find that nothing begins in them."""
+
+    class Counted(io.FileIO):
+        def readinto(self, buffer):
+            size = super().readinto(buffer)
+            read_bytes[-1] += size
+            return size
+
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": "a " * (1 << 20)}) + '\n{"text": "b"}\n')
+    monkeypatch.setattr(LocalStorage, "open_read", lambda self, path: Counted(path))
+    found, read_bytes = [], []
+    for piece in pieces(sized_input_files([str(tmp_path)]), 1 << 19):
+        read_bytes.append(0)
+        found.append([one.text[0] for one in documents_of_piece(piece, Keys(), lambda count: None)])
+    assert found == [["a"], [], [], [], ["b"]]
+    assert read_bytes[1] <= 1 << 20
 
 
 def test_what_is_wrong_in_a_range_is_named_by_its_byte(tmp_path):

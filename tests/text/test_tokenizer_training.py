@@ -10,6 +10,7 @@ from algpt2.errors import UserError
 from algpt2.text.documents import Document, Keys
 from algpt2.text.sampling import BUCKETS, buckets_within, in_buckets
 from algpt2.text.separator import Separator
+from algpt2.text.tokenizer import Tokenizer
 from algpt2.text.tokenizer_training import TextOptions, train_tokenizer
 
 TEXTS = [f"document {number} " + "the cat sat \u00e9 " * (number % 9) for number in range(400)]
@@ -103,3 +104,18 @@ def test_input_that_is_no_document_is_left_out_on_request_and_counted_once(tmp_p
     write_lines(tmp_path / "b.jsonl", TEXTS)
     expected = train_tokenizer([str(tmp_path / "b.jsonl")], 290, str(tmp_path / "b"), TextOptions(max_bytes=max_bytes))
     assert result["sha256"] == expected["sha256"]
+
+
+def test_of_two_processes_on_one_output_the_later_is_refused_and_leaves_the_others_tokenizer(tmp_path, monkeypatch):
+    """Catches a folder with the vocabulary of one and the merges of the other."""
+    inputs, output, train = [write_lines(tmp_path / "a.jsonl", TEXTS)], tmp_path / "out", Tokenizer.train
+
+    def beaten(*arguments):
+        train(TEXTS[:9], 260).save(str(output))
+        return train(*arguments)
+
+    monkeypatch.setattr(Tokenizer, "train", beaten)
+    with pytest.raises(UserError, match="new or empty"):
+        train_tokenizer(inputs, 290, str(output))
+    assert Tokenizer.load(str(output)).vocab_size == 260
+    assert {file.name for file in output.iterdir()} == {"tokenizer.json", "vocab.json", "merges.txt"}

@@ -101,3 +101,14 @@ def test_the_run_chooses_its_sinks(tmp_path, monkeypatch, publisher):
     assert opened(tensorboard=False) == 1
     assert opened() == 2
     assert opened(wandb_project="p") == 3
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, "{run}/tensorboard"), ("{run}/../curves", "{run}/../curves")])
+def test_tensorboards_files_are_in_the_run_or_in_a_folder_of_their_own(
+    tmp_path, monkeypatch, publisher, given, expected
+):
+    opened = []
+    monkeypatch.setattr(tensorboard, "TensorBoard", lambda folder, first_step, publisher: opened.append(folder))
+    tracking = TrackingConfig(tensorboard_dir=given and given.format(run=tmp_path))
+    open_sinks(str(tmp_path), tracking, 0, {}, publisher)
+    assert opened == [expected.format(run=tmp_path)]

@@ -120,7 +120,7 @@ def test_run_json_is_read_once_at_a_start(run, monkeypatch, begun):
     if begun:
         train_until_killed(run, monkeypatch, 4)
     with reads_of(Path(run.model_dir) / "run.json") as reads:
-        train(with_config(run, learning_rate=3e-3))
+        train(with_config(run, learning_rate=2e-2, decay="constant"))
     assert len(reads) == 1
 
 
@@ -195,10 +195,10 @@ def test_a_run_begins_with_the_weights_of_another_and_a_step_of_zero(finished, t
     assert train(warm)["step"] == 10, "a resumed run needs its own checkpoints only"
 
 
-def skipping_run(run, monkeypatch, bad_steps, **config):
+def skipping_run(run, monkeypatch, bad_steps):
     """The run with losses that are no number at some steps, whose updates are therefore skipped."""
     spoil_steps(monkeypatch, run, bad_steps)
-    return with_config(run, skip_spikes=1e6, spike_window_steps=4, **config)
+    return with_config(run, skip_spikes=1e6, spike_window_steps=4, max_skips=2)
 
 
 def skipped_lines(run):
@@ -234,7 +234,7 @@ STATE = "checkpoints/step_00000010/state.json"
 
 def test_too_many_skips_in_a_row_stop_the_run_and_nothing_after_them_is_saved(run, monkeypatch):
     with pytest.raises(TrainingStopped, match="3 updates in a row were skipped, more than --max_skips 2"):
-        train(skipping_run(run, monkeypatch, [6, 7, 8], max_skips=2))
+        train(skipping_run(run, monkeypatch, [6, 7, 8]))
     assert [p.name for p in sorted((Path(run.model_dir) / "checkpoints").iterdir())][-1] == "step_00000006"
 
 

@@ -72,7 +72,7 @@ def test_a_run_killed_at_nine_random_moments_ends_bit_identical(records_folder, 
 
 def test_a_command_line_stopped_by_sigterm_and_later_killed_ends_bit_identical(records_folder, tmp_path):
     """As a user runs it, compiled by XLA."""
-    flags = ("--accumulation_steps", "2", "--save_every_steps", "25", "--log_every_steps", "25")
+    flags = ("--save_every_steps", "25", "--log_every_steps", "25")
     config_path = write_config(tmp_path / "config.json", dropout=0.1)
 
     def train(folder):
