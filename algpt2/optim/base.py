@@ -6,10 +6,11 @@ do not).
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import ops
 from keras.optimizers.schedules import LearningRateSchedule
@@ -127,6 +128,13 @@ class GlobalGradientOptimizer(keras.optimizers.Optimizer):
                     state[f"{slot}/{name}"] = variable
         return state
 
+    def copied_state(self, parameters: dict[str, keras.Variable]) -> dict[str, np.ndarray]:
+        """Returns a copy of `named_state` on the host.
+
+        Every process of the strategy must call it, because state that is shared out to the replicas is gathered.
+        """
+        return host_copies(self.named_state(parameters))
+
     def rate_of(self, update: int) -> float:
         """Returns the learning rate of the update with this 0-based number, whichever was the last one."""
         rate = self._learning_rate
@@ -135,7 +143,7 @@ class GlobalGradientOptimizer(keras.optimizers.Optimizer):
         return float(rate)
 
     def state_bytes(self) -> int:
-        """Returns the size of all slots, which are float32."""
+        """Returns the size of what one replica keeps of all slots, which are float32."""
         variables = [variable for slot in self.slots.values() for variable in slot if variable is not None]
         return sum(math.prod(variable.shape) * 4 for variable in variables)
 
@@ -151,6 +159,11 @@ class GlobalGradientOptimizer(keras.optimizers.Optimizer):
     def _updates_done(self) -> Tensor:
         """Returns the number of updates before this one, float32 ()."""
         return ops.cast(self.iterations, "float32")
+
+
+def host_copies(variables: Mapping[str, keras.Variable]) -> dict[str, np.ndarray]:
+    """Copies variables; a variable's own `numpy()` may be a view of memory that the next step overwrites."""
+    return {name: np.array(variable.numpy(), order="C") for name, variable in variables.items()}
 
 
 def clip_by_global_norm(gradients: list[Tensor], max_norm: float) -> tuple[list[Tensor], Tensor]:

@@ -5,7 +5,7 @@ parameter by it, and all replicas exchange these parts. What is kept between two
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -15,115 +15,155 @@ import tensorflow as tf
 from algpt2.model.tensors import Tensor
 from algpt2.optim.adamw import AdamW
 from algpt2.optim.base import EMA_SLOT
+from algpt2.optim.replicas import Replicas
 
 
 class SharedOutVariable:
-    """A variable of which each replica holds a part. To a checkpoint it is one whole variable.
+    """A float32 variable of which each replica holds a part. To a checkpoint it is one whole variable.
 
-    The whole is flattened, padded with zeros to a multiple of the replicas, and cut into as many equal parts.
+    The whole is a row of equal units, which are elements or arrays, padded with zeros to a multiple of the replicas and
+    cut into as many parts.
 
     Attributes:
       shape: of the whole.
       dtype: "float32".
-      part: what this replica holds, float32 (part_size,), in a replica's context.
-      part_size: elements of a part.
+      part: what this replica holds, (part_units, *unit_shape), in a replica's context.
+      part_units: units of a part.
     """
 
     dtype = "float32"
 
-    def __init__(self, shape: Sequence[int], name: str):
-        """Creates it, zero, on every replica; call it in the strategy's scope."""
-        self._strategy = tf.distribute.get_strategy()
+    def __init__(self, replicas: Replicas, shape: Sequence[int], name: str, unit_shape: Sequence[int] = ()):
+        """Creates it, zero, on every replica; call it in the strategy's scope.
+
+        Args:
+          replicas: among which it is shared out.
+          shape: of the whole.
+          name: of the variable.
+          unit_shape: of what is never cut; the whole is so many of these as its elements make.
+        """
+        self._replicas = replicas
         self.shape = tuple(shape)
-        self.part_size = -(-math.prod(self.shape) // self._strategy.num_replicas_in_sync)
-        self.part = tf.Variable(
-            tf.zeros((self.part_size,)),
-            trainable=False,
-            name=name,
-            synchronization=tf.VariableSynchronization.ON_READ,
-            aggregation=tf.VariableAggregation.NONE,
-        )
-        # A strategy of TPUs runs compiled functions only. The variable is no argument of them, because of a variable of
-        # several replicas a function would take the first one's.
-        self._read = tf.function(lambda: self._strategy.run(lambda: tf.identity(self.part)))
-        self._write = tf.function(lambda padded: self._strategy.run(self._write_own, args=(padded,)))
+        self._unit_shape = tuple(unit_shape)
+        self._units = math.prod(self.shape) // math.prod(self._unit_shape)
+        self.part_units = -(-self._units // replicas.count)
+        self.part = replicas.create_parts((self.part_units, *self._unit_shape), name)
 
-    def numpy(self) -> np.ndarray:
-        """Returns the whole, on the host. Every process of the strategy must call it, because all exchange parts."""
-        gathered = self._strategy.gather(self._read(), axis=0)
-        return gathered.numpy()[: math.prod(self.shape)].reshape(self.shape)
-
-    def assign(self, whole: np.ndarray) -> None:
-        """Sets each replica's part to that of the whole."""
-        flat = np.ravel(whole)
-        parts = self.part_size * self._strategy.num_replicas_in_sync
-        self._write(tf.constant(np.pad(flat, (0, parts - flat.size))))
+    @property
+    def part_bytes(self) -> int:
+        """The size of one replica's part."""
+        return 4 * self.part_units * math.prod(self._unit_shape)
 
     def own(self, whole: Tensor) -> Tensor:
-        """Returns this replica's part of a tensor of the whole's shape, (part_size,), in a replica's context."""
-        context = tf.distribute.get_replica_context()
-        flat = tf.reshape(whole, (-1,))
-        return self._slice(tf.pad(flat, [(0, self.part_size * context.num_replicas_in_sync - flat.shape[0])]))
-
-    def _write_own(self, padded: Tensor) -> None:
-        self.part.assign(self._slice(padded))
-
-    def _slice(self, padded: Tensor) -> Tensor:
-        first = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.int32) * self.part_size
-        return tf.slice(padded, [first], [self.part_size])
+        """Returns this replica's part of a tensor of the whole's shape, in a replica's context."""
+        units = tf.reshape(whole, (-1, *self._unit_shape))
+        missing = self.part_units * self._replicas.count - self._units
+        padded = tf.pad(units, [(0, missing), *[(0, 0)] * len(self._unit_shape)])
+        first = self._replicas.own_index() * self.part_units
+        return tf.slice(padded, [first, *[0] * len(self._unit_shape)], [self.part_units, *self._unit_shape])
 
     def whole(self, parts: Tensor) -> Tensor:
         """Returns the tensor of the whole's shape that all replicas' parts, one behind the other, make."""
-        return tf.reshape(parts[: math.prod(self.shape)], self.shape)
+        return tf.reshape(parts[: self._units], self.shape)
+
+    def numpy(self) -> np.ndarray:
+        """Returns the whole, on the host. Every process of the strategy must call it, because all exchange parts."""
+        return self._replicas.gathered(self.part)[: self._units].reshape(self.shape)
+
+    def assign(self, whole: np.ndarray) -> None:
+        """Sets each replica's part to that of the whole."""
+        self.assign_units(0, whole)
+
+    def assign_units(self, first: int, units: np.ndarray) -> None:
+        """Sets some units, on the replicas that hold them.
+
+        Args:
+          first: the 0-based number of the first one.
+          units: their values, one behind the other.
+        """
+        units = np.reshape(units, (-1, *self._unit_shape))
+        for index, part in self._replicas.local_parts(self.part):
+            begin = index * self.part_units
+            low, high = max(first, begin), min(first + len(units), begin + self.part_units)
+            if low < high:
+                values = np.array(part.numpy())
+                values[low - begin : high - begin] = units[low - first : high - first]
+                part.assign(values)
 
 
 @keras.saving.register_keras_serializable(package="algpt2")
 class ShardedAdamW(AdamW):
     """AdamW (`AdamW` has the formula), whose moments and moving average are shared out to the replicas.
 
-    It must be applied in a replica's context, as `TrainStep` does. The parameters are the same as AdamW's.
+    It must be applied in a replica's context, as `TrainStep` does, to all variables in the order of `build`. The
+    parameters are the same as AdamW's.
     """
 
     slots: dict[str, list[SharedOutVariable]]
 
+    def __init__(self, *arguments: Any, replicas: Replicas | None = None, **options: Any):
+        """Makes the optimizer, its state not yet created.
+
+        Args:
+          arguments: those of the optimizer that it shares out.
+          replicas: among which the state is shared out; None for those of the strategy in whose scope it is made.
+          options: those of the optimizer that it shares out.
+        """
+        super().__init__(*arguments, **options)
+        self._replicas = replicas or Replicas(tf.distribute.get_strategy())
+
     def _create_slots(self, var_list: list[keras.Variable]) -> None:
-        self.slots = {name: _shared_out(var_list, name) for name in ("first_moment", "second_moment")}
+        self.slots = {name: self._shared_out(var_list, name) for name in ("first_moment", "second_moment")}
 
     def _create_average(self, var_list: list[keras.Variable]) -> None:
-        self.slots[EMA_SLOT] = _shared_out(var_list, EMA_SLOT)
+        self.slots[EMA_SLOT] = self._shared_out(var_list, EMA_SLOT)
+
+    def _shared_out(self, var_list: list[keras.Variable], name: str) -> list[SharedOutVariable]:
+        return [SharedOutVariable(self._replicas, v.shape, f"{name}_{v.name}") for v in var_list]
 
     def apply(self, grads: list[Tensor], trainable_variables: list[keras.Variable]) -> None:
         """Updates this replica's part of each variable, and sets each variable to what all replicas' parts make."""
         rate = tf.cast(self._get_current_learning_rate(), tf.float32)
-        parts = [self._updated_part(*pair, rate) for pair in zip(grads, trainable_variables, strict=True)]
-        gathered = tf.distribute.get_replica_context().all_gather(parts, axis=0)
-        wholes = [self._slot("first_moment", v).whole(p) for v, p in zip(trainable_variables, gathered, strict=True)]
-        super().apply(wholes, trainable_variables)
+        super().apply(self._new_values(grads, trainable_variables, rate), trainable_variables)
 
-    def _updated_part(self, gradient: Tensor, variable: keras.Variable, rate: Tensor) -> Tensor:
+    def _new_values(self, gradients: list[Tensor], variables: list[keras.Variable], rate: Tensor) -> list[Tensor]:
+        """Returns what the variables are after the update; it updates this replica's part of their state."""
+        parts = [self._new_part(*pair, rate) for pair in zip(gradients, variables, strict=True)]
+        exchanged = self._replicas.exchange(parts)
+        return [self._slot("first_moment", v).whole(p) for v, p in zip(variables, exchanged, strict=True)]
+
+    def _new_part(self, gradient: Tensor, variable: keras.Variable, rate: Tensor) -> Tensor:
         """Returns this replica's part of a variable after the update, and updates the state of that part."""
         first, second = self._slot("first_moment", variable), self._slot("second_moment", variable)
-        part, own_gradient = first.own(variable.value), first.own(gradient)
-        updated = part
+        self._take_in(first.part, second.part, first.own(gradient))
+        step = rate * self._direction(first.part, second.part)
+        part = self._moved(variable, first.own(variable.value), step, rate)
+        self._take_into_average(variable, part)
+        return part
+
+    def _moved(self, variable: keras.Variable, value: Tensor, step: Tensor, rate: Tensor) -> Tensor:
+        """Returns a value of a variable, or of its part, after weight decay and a step, or as it is if both are skipped."""
+        moved = value
         if self.weight_decay is not None and self._use_weight_decay(variable):
-            updated = updated - part * self.weight_decay * rate
-        self._take_in(first.part, second.part, own_gradient)
-        updated = updated - rate * self._direction(first.part, second.part)
-        if self._skip is not None:
-            updated = tf.where(self._skip, part, updated)
+            moved = moved - value * self.weight_decay * rate
+        moved = moved - step
+        return moved if self._skip is None else tf.where(self._skip, value, moved)
+
+    def _take_into_average(self, variable: keras.Variable, part: Tensor) -> None:
+        """Takes this replica's part of a variable into the moving average, if there is one."""
         if self.ema_decay:
             average = self._slot(EMA_SLOT, variable).part
-            average.assign(self.ema_decay * average + (1 - self.ema_decay) * updated)
-        return updated
+            average.assign(self.ema_decay * average + (1 - self.ema_decay) * part)
 
     def update_step(self, gradient: Tensor, variable: keras.Variable, learning_rate: Tensor) -> None:
         """Sets a variable to its new value, which `apply` hands to Keras in the place of the gradient."""
         self.assign(variable, gradient)
 
     def state_bytes(self) -> int:
-        """Returns the size of one replica's parts of all slots, which are float32."""
-        return sum(shared.part_size * 4 for slot in self.slots.values() for shared in slot)
+        """Returns the size of one replica's parts of all state."""
+        return sum(shared.part_bytes for shared in self._shared_out_variables())
 
-
-def _shared_out(var_list: list[keras.Variable], name: str) -> list[SharedOutVariable]:
-    return [SharedOutVariable(tuple(variable.shape), f"{name}_{variable.name}") for variable in var_list]
+    def _shared_out_variables(self) -> Iterator[SharedOutVariable]:
+        """Yields all state that is shared out."""
+        for slot in self.slots.values():
+            yield from (shared for shared in slot if isinstance(shared, SharedOutVariable))

@@ -36,7 +36,7 @@ def test_a_replica_runs_its_share_of_the_batch_and_keeps_the_tokens_of_the_run()
 def fake_compiler(monkeypatch, compiled):
     monkeypatch.setattr(tpu_compiler, "require_compiler", lambda: None)
     monkeypatch.setattr(tpu_compiler, "compiler_version", lambda: "0")
-    monkeypatch.setattr(step_export, "export_training_step", lambda model, config: config.batch_size)
+    monkeypatch.setattr(step_export, "export_training_step", lambda model, config, n_replicas: config.batch_size)
     monkeypatch.setattr(tpu_compiler, "compile_for_tpu", lambda program, kind: compiled(program))
 
 
