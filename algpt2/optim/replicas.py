@@ -11,7 +11,7 @@ from algpt2.model.tensors import Tensor
 class Replicas:
     """The replicas of a strategy, each of which has a number and brings parts of its own.
 
-    `own_index` and `exchange` are for a replica's context; the other methods are for outside of it.
+    `own_index`, `exchange` and `sum_over_replicas` are for a replica's context, the other methods for outside of it.
 
     Attributes:
       count: how many there are, in all processes together.
@@ -31,7 +31,7 @@ class Replicas:
         It is one sum over replicas, to which each brings its parts among zeros. So a TPU's `all_gather` is made, too,
         and with NCCL that one would go through a single device.
         """
-        return self._sum_over_replicas([self._among_zeros(part) for part in parts])
+        return self.sum_over_replicas([self._among_zeros(part) for part in parts])
 
     def _among_zeros(self, part: Tensor) -> Tensor:
         """(k, ...) -> (count k, ...), zeros at the places of all others."""
@@ -41,7 +41,8 @@ class Replicas:
         placed = tf.where(is_own, part[tf.newaxis], 0.0)
         return tf.reshape(placed, (self.count * part.shape[0], *part.shape[1:]))
 
-    def _sum_over_replicas(self, values: list[Tensor]) -> list[Tensor]:
+    def sum_over_replicas(self, values: list[Tensor]) -> list[Tensor]:
+        """Returns the sums of what each replica brings, the same on all replicas."""
         return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, values)
 
     def create_parts(self, shape: Sequence[int], name: str) -> tf.Variable:
@@ -71,19 +72,3 @@ class Replicas:
 
         self._strategy.experimental_distribute_values_from_function(note_index)
         return zip(indices, self._strategy.experimental_local_results(parts), strict=True)
-
-
-class AbsentReplicas(Replicas):
-    """The first of so many replicas, of which the others are not there: for a step that is compiled and never run."""
-
-    def __init__(self, count: int):
-        super().__init__(tf.distribute.get_strategy())
-        self.count = count
-
-    def own_index(self) -> Tensor:
-        """Returns 0, int32 ()."""
-        return tf.constant(0)
-
-    def _sum_over_replicas(self, values: list[Tensor]) -> list[Tensor]:
-        """Returns what this replica brings, in memory of its own, as the sum would be."""
-        return [tf.raw_ops.XlaOptimizationBarrier(input=[value])[0] for value in values]

@@ -142,7 +142,7 @@ class ShardedAdamW(AdamW):
         return part
 
     def _moved(self, variable: keras.Variable, value: Tensor, step: Tensor, rate: Tensor) -> Tensor:
-        """Returns a value of a variable, or of its part, after weight decay and a step, or as it is if both are skipped."""
+        """Returns what a variable, or a part of it, is after weight decay and a step, unless the update is skipped."""
         moved = value
         if self.weight_decay is not None and self._use_weight_decay(variable):
             moved = moved - value * self.weight_decay * rate

@@ -46,7 +46,7 @@ class KernelLayout:
 
 
 class KernelGroup:
-    """Kernels whose matrices have one shape. Each replica keeps the momentum of some of their matrices, which are whole.
+    """Kernels whose matrices have one shape. Each replica keeps the momentum of some of these matrices.
 
     Attributes:
       places: of the kernels among all kernels, 0-based.

@@ -5,12 +5,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.compiler.tf2xla.python import xla
 
 from algpt2.config.model import GPTConfig
 from algpt2.config.training import TrainConfig
 from algpt2.errors import UserError
 from algpt2.optim.create import OptimizerFactory
-from algpt2.optim.replicas import AbsentReplicas
+from algpt2.optim.replicas import Replicas
 from algpt2.training.step import TrainStep, create_model
 
 _UNSUPPORTED = re.compile(r"No registered '(\w+)' OpKernel")
@@ -19,6 +20,18 @@ _CREATED_AT = re.compile(r'File "([^"]+)", line (\d+), in')
 # without one hold it too, so where it is found the graph is searched.
 _DYNAMIC_MARK = b"set_dimension_size"
 _UNKNOWN_LINE = "a line that TensorFlow did not keep"
+
+
+class AbsentReplicas(Replicas):
+    """The first of so many replicas, of which the others are not there: for a step that is compiled and never run."""
+
+    def __init__(self, count: int):
+        super().__init__(tf.distribute.get_strategy())
+        self.count = count
+
+    def sum_over_replicas(self, values: list[tf.Tensor]) -> list[tf.Tensor]:
+        """Returns what this replica brings, in memory of its own, as the sums would be."""
+        return [xla.optimization_barrier(value)[0] for value in values]
 
 
 def export_training_step(model_config: GPTConfig, train_config: TrainConfig, n_replicas: int = 1) -> bytes:
