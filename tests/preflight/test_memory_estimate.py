@@ -39,6 +39,7 @@ def test_a_replicas_part_of_the_state_is_as_large_as_the_real_one(tiny_config, o
     train = dataclasses.replace(TRAIN, optimizer=optimizer, shard_optimizer_state=True, ema_decay=0.9)
     real = create_optimizer(train, create_model(tiny_config, train), AbsentReplicas(n_replicas))
     assert optimizer_state_bytes(tiny_config, train, n_replicas) == real.state_bytes()
+    assert replica_bytes(tiny_config, train, 1, n_replicas)["optimizer state"] == real.state_bytes()
     assert checkpoint_bytes(tiny_config, train) == checkpoint_bytes(
         tiny_config, dataclasses.replace(train, shard_optimizer_state=False)
     )
