@@ -74,8 +74,8 @@ class Muon(AdamW):
             super()._update(gradient, variable, learning_rate)
             return
         separate = split_columns(self._ahead(self._slot("momentum", variable), gradient), n_matrices)
-        step = step_scale(separate.shape) * merge_columns(orthogonalised(separate))
-        self.assign_sub(variable, learning_rate * step)
+        scale = step_scale(separate.shape)
+        self.assign_sub(variable, learning_rate * scale * merge_columns(orthogonalised(separate)))
 
     def _ahead(self, momentum: keras.Variable, gradient: Tensor) -> Tensor:
         """Takes a gradient into a momentum; returns the momentum with the gradient once more, as Nesterov's has it."""
