@@ -81,8 +81,9 @@ def test_two_workers_that_share_the_optimizers_state_out_go_on_where_one_process
     flags = (*FLAGS, "--ema_decay", "0.9", "--val_path", records_folder)
     folders = [tmp_path / "one", tmp_path / "two"]
     for steps in (STEPS, STEPS + 3):
-        alone, errors = finish(start(records_folder, folders[0], config_path, steps, *flags))
+        process = start(records_folder, folders[0], config_path, steps, *flags)
         shared_out = train_on_two(records_folder, folders[1], config_path, (*flags, "--shard_optimizer_state"), steps)
+        alone, errors = finish(process)
         assert all(result["ema_val_loss"] == pytest.approx(alone["ema_val_loss"], rel=1e-5) for result, _ in shared_out)
         state = [int(re.search(r"(\d+) bytes of optimizer state", one)[1]) for one in (errors, shared_out[0][1])]
         assert state[1] == pytest.approx(state[0] / 2, rel=1e-3)

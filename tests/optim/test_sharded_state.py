@@ -14,8 +14,10 @@ from safetensors import numpy as safetensors
 from sharded_steps import make_steps
 from tiny_step import ONE, TWO, strategy_of
 
+from algpt2.checkpoints.save_load import load_model
 from algpt2.config.training import SHARDED_OPTIMIZERS
 from algpt2.optim.adamw import AdamW
+from algpt2.optim.moving_average import averaged_weights
 from algpt2.optim.muon import Muon
 from algpt2.optim.sharded import ShardedAdamW
 from algpt2.optim.sharded_muon import ShardedMuon
@@ -116,6 +118,17 @@ def test_one_replica_has_nothing_to_share_out(tmp_path, optimizer, whole, shared
         settings = {"optimizer": optimizer, "shard_optimizer_state": True}
         step = make_steps(strategy_of(devices), tmp_path, devices, n_steps=1, **settings)
         assert type(step.optimizer) is kind
+
+
+@pytest.mark.parametrize("is_sharded", [False, True])
+def test_the_moving_average_of_two_devices_takes_the_weights_place_as_that_of_their_checkpoint_does(
+    tmp_path, is_sharded
+):
+    step = make_steps(strategy_of(TWO), tmp_path, "saved", n_steps=2, shard_optimizer_state=is_sharded)
+    expected = load_model(str(tmp_path / "saved"), ema=True).named_parameters()
+    with averaged_weights(step.model, step.optimizer):
+        for name, parameter in step.model.named_parameters().items():
+            np.testing.assert_array_equal(parameter.numpy(), expected[name].numpy(), name)
 
 
 def test_the_settings_leave_room_for_a_clip_and_a_moving_average():
