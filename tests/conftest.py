@@ -49,7 +49,7 @@ GROUPS = {
     # Traced steps of runs of equal settings (tests/helpers/shared_steps.py).
     "shared steps": "test_step test_loop test_run_checkpoints test_last_writes test_input_outage test_evaluations "
     "test_weighted_targets test_resumed_initial_weights test_run_order test_watched_benchmarks test_wandb_log "
-    "test_tensorboard test_run_log",
+    "test_tensorboard test_run_log test_sharded_state",
     # Every tool's output, of the fixture `pipeline`.
     "pipeline": "test_cli_processes test_cli test_cli_errors test_cli_special_files test_cli_cloud_errors "
     "test_absurd_numbers test_full_disk test_generate test_original_flags test_text_scripts test_longer_text "

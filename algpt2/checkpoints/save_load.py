@@ -23,7 +23,7 @@ from algpt2.config.model import ALIBI, GPTConfig
 from algpt2.config.model_files import CONFIG_NAME, load_config
 from algpt2.errors import UserError, shown
 from algpt2.model.gpt import GPT
-from algpt2.optim.base import EMA_SLOT, GlobalGradientOptimizer
+from algpt2.optim.base import EMA_SLOT, GlobalGradientOptimizer, host_copies
 from algpt2.optim.moving_average import unbiased_averages
 from algpt2.text.tokenizer_files import TOKENIZER_NAME, eos_id_of
 
@@ -38,9 +38,13 @@ class Snapshot:
 
 
 def take_snapshot(model: GPT, optimizer: GlobalGradientOptimizer) -> Snapshot:
-    """Returns a copy of all parameters and all optimizer state."""
+    """Returns a copy of all parameters and all optimizer state.
+
+    Every worker of a run must call it, because each may hold a part of the state, which is the same in any run's
+    checkpoints, on however many replicas.
+    """
     parameters = model.named_parameters()
-    return Snapshot(model.config, _copies(parameters), _copies(optimizer.named_state(parameters)))
+    return Snapshot(model.config, host_copies(parameters), optimizer.copied_state(parameters))
 
 
 def save_checkpoint(folder: str, snapshot: Snapshot, state: CheckpointState, tokenizer_json: bytes) -> None:
@@ -119,11 +123,6 @@ def _averages(checkpoint: Checkpoint, names: Iterable[str]) -> dict[str, np.ndar
     state = read_tensors(checkpoint.local_file(OPTIMIZER_NAME))
     averages = {name: state[f"{EMA_SLOT}/{name}"] for name in names}
     return unbiased_averages(averages, decay, int(state["iterations"]))
-
-
-def _copies(variables: Mapping[str, keras.Variable]) -> dict[str, np.ndarray]:
-    """Copies, because a variable's own `numpy()` may be a view of memory that the next step overwrites."""
-    return {name: np.array(variable.numpy(), order="C") for name, variable in variables.items()}
 
 
 def _load_into(variables: Mapping[str, keras.Variable], checkpoint: Checkpoint, name: str) -> None:

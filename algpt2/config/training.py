@@ -20,6 +20,7 @@ from algpt2.errors import UserError
 
 DEFAULT_LEARNING_RATE = {"adamw": 6e-4, "adafactor": 1e-2, "muon": 6e-4}
 OPTIMIZERS = tuple(DEFAULT_LEARNING_RATE)
+SHARDED_OPTIMIZERS = ("adamw", "muon")
 DECAYS = ("cosine", "linear", "constant", "wsd", "tokens_cosine")
 COOLDOWN_SHAPES = ("linear", "1-sqrt")
 DECAY_HELP = (
@@ -107,6 +108,11 @@ class TrainConfig:
         "steps over which --initial_n_layer grows by as many layers at a time up to the model's n_layer",
         rule=count(0),
     )
+    shard_optimizer_state: bool = option(
+        False,
+        "adamw, muon: each replica keeps and updates a part of the optimizer's state, and orthogonalises a part of "
+        "muon's matrices, instead of all of them",
+    )
     multiply_by_parameter_scale: bool = option(True, "adafactor: scale updates by the parameter's RMS")
     relative_step: bool = option(False, "adafactor: learning rate at most 1/sqrt(step)")
     min_dim_size_to_factor: int = option(128, "adafactor: smallest matrix side that is factored", rule=COUNT)
@@ -122,6 +128,7 @@ class TrainConfig:
         require_rules(self)
         self._require_one_warmup()
         self._require_decay_tokens_with_their_decay()
+        self._require_state_that_can_be_shared_out()
         self._require_pair("initial_seq_len", "seq_len_warmup_steps")
         self._require_pair("initial_n_layer", "depth_warmup_steps")
         if self.warmup_tokens is None:
@@ -139,6 +146,13 @@ class TrainConfig:
             raise UserError(
                 "decay_tokens must be given with decay=tokens_cosine and with no other decay, received "
                 f"decay={self.decay} and decay_tokens={self.decay_tokens}: give both or neither."
+            )
+
+    def _require_state_that_can_be_shared_out(self) -> None:
+        if self.shard_optimizer_state and self.optimizer not in SHARDED_OPTIMIZERS:
+            raise UserError(
+                f"shard_optimizer_state must be given with optimizer={' or '.join(SHARDED_OPTIMIZERS)}, received "
+                f"optimizer={self.optimizer}, whose state is small: leave it out."
             )
 
     def _require_pair(self, name_of_initial: str, name_of_steps: str) -> None:

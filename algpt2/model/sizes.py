@@ -84,6 +84,22 @@ def parameter_shapes(config: GPTConfig) -> dict[str, tuple[int, ...]]:
     return shapes | _layer_norm_shapes("ln_f", d)
 
 
+def matrix_count(name: str, shape: tuple[int, ...]) -> int:
+    """Returns how many matrices, side by side, Muon finds in a parameter; 0 leaves it to AdamW.
+
+    The kernels of attention and feed-forward parts are Muon's. `c_attn` (D, 3D) holds three matrices, which make query,
+    key and value. Orthogonalised as one they would share its D singular values, and the one with the largest gradients
+    would take most of the step; orthogonalised apart, each takes a full step.
+
+    Args:
+      name: of the parameter, as `GPT.named_parameters` says it.
+      shape: of the parameter.
+    """
+    if not name.startswith("h.") or len(shape) != 2:
+        return 0
+    return 3 if name.endswith("attn.c_attn.weight") else 1
+
+
 def _block_shapes(prefix: str, config: GPTConfig, index: int) -> dict[str, tuple[int, ...]]:
     d, f, shapes = config.d_model, config.feed_forward_size, {}
     has_attention, has_feed_forward = index < config.n_attention, index < config.n_feed_forward

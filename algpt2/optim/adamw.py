@@ -64,12 +64,20 @@ class AdamW(GlobalGradientOptimizer):
 
     def _update(self, gradient: Tensor, variable: keras.Variable, learning_rate: Tensor) -> None:
         first, second = self._slot("first_moment", variable), self._slot("second_moment", variable)
-        update_number = self._updates_done() + 1
+        self._take_in(first, second, gradient)
+        self.assign_sub(variable, learning_rate * self._direction(first, second))
+
+    def _take_in(self, first: keras.Variable, second: keras.Variable, gradient: Tensor) -> None:
+        """Takes a gradient into both moments."""
         self.assign(first, self.beta_1 * first + (1 - self.beta_1) * gradient)
         self.assign(second, self.beta_2 * second + (1 - self.beta_2) * ops.square(gradient))
+
+    def _direction(self, first: keras.Variable, second: keras.Variable) -> Tensor:
+        """Returns by what, times the learning rate, a parameter falls."""
+        update_number = self._updates_done() + 1
         mean = first / (1 - ops.power(self.beta_1, update_number))
         mean_square = second / (1 - ops.power(self.beta_2, update_number))
-        self.assign_sub(variable, learning_rate * mean / (ops.sqrt(mean_square) + self.epsilon))
+        return mean / (ops.sqrt(mean_square) + self.epsilon)
 
     def get_config(self) -> dict[str, Any]:
         """Returns what `from_config` needs."""

@@ -6,10 +6,11 @@ do not).
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import ops
 from keras.optimizers.schedules import LearningRateSchedule
@@ -57,7 +58,11 @@ class GlobalGradientOptimizer(keras.optimizers.Optimizer):
         self.decayed = [self._use_weight_decay(variable) for variable in var_list]
         self._create_slots(var_list)
         if self.ema_decay:
-            self.slots[EMA_SLOT] = self.add_optimizer_variables(var_list, EMA_SLOT)
+            self._create_average(var_list)
+
+    def _create_average(self, var_list: list[keras.Variable]) -> None:
+        """Creates the moving average of every variable and puts it into `slots`."""
+        self.slots[EMA_SLOT] = self.add_optimizer_variables(var_list, EMA_SLOT)
 
     def _create_slots(self, var_list: list[keras.Variable]) -> None:
         """Creates the state of every variable and puts it into `slots`."""
@@ -123,6 +128,13 @@ class GlobalGradientOptimizer(keras.optimizers.Optimizer):
                     state[f"{slot}/{name}"] = variable
         return state
 
+    def copied_state(self, parameters: dict[str, keras.Variable]) -> dict[str, np.ndarray]:
+        """Returns a copy of `named_state` on the host.
+
+        Every process of the strategy must call it, because state that is shared out to the replicas is gathered.
+        """
+        return host_copies(self.named_state(parameters))
+
     def rate_of(self, update: int) -> float:
         """Returns the learning rate of the update with this 0-based number, whichever was the last one."""
         rate = self._learning_rate
@@ -131,7 +143,7 @@ class GlobalGradientOptimizer(keras.optimizers.Optimizer):
         return float(rate)
 
     def state_bytes(self) -> int:
-        """Returns the size of all slots, which are float32."""
+        """Returns the size of what one replica keeps of all slots, which are float32."""
         variables = [variable for slot in self.slots.values() for variable in slot if variable is not None]
         return sum(math.prod(variable.shape) * 4 for variable in variables)
 
@@ -147,6 +159,11 @@ class GlobalGradientOptimizer(keras.optimizers.Optimizer):
     def _updates_done(self) -> Tensor:
         """Returns the number of updates before this one, float32 ()."""
         return ops.cast(self.iterations, "float32")
+
+
+def host_copies(variables: Mapping[str, keras.Variable]) -> dict[str, np.ndarray]:
+    """Copies variables; a variable's own `numpy()` may be a view of memory that the next step overwrites."""
+    return {name: np.array(variable.numpy(), order="C") for name, variable in variables.items()}
 
 
 def clip_by_global_norm(gradients: list[Tensor], max_norm: float) -> tuple[list[Tensor], Tensor]:

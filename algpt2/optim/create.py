@@ -3,15 +3,20 @@
 import dataclasses
 from collections.abc import Callable, Mapping
 
+import tensorflow as tf
 from keras.optimizers.schedules import LearningRateSchedule
 
 from algpt2.config.training import TrainConfig
 from algpt2.model.gpt import GPT
+from algpt2.model.sizes import matrix_count
 from algpt2.optim.adafactor import Adafactor
 from algpt2.optim.adamw import AdamW
 from algpt2.optim.base import GlobalGradientOptimizer, is_decayed
-from algpt2.optim.muon import Muon, matrix_count
+from algpt2.optim.muon import Muon
+from algpt2.optim.replicas import Replicas
 from algpt2.optim.schedules import TokensCosine, WarmupDecay
+from algpt2.optim.sharded import ShardedAdamW
+from algpt2.optim.sharded_muon import ShardedMuon
 
 # Changes an optimizer that is just created; gets the run's settings, and the target tokens of one global batch.
 OptimizerChange = Callable[[GlobalGradientOptimizer, TrainConfig, int], None]
@@ -42,15 +47,20 @@ def create_schedule(config: TrainConfig, tokens_per_step: int) -> LearningRateSc
     )
 
 
-def create_optimizer(config: TrainConfig, model: GPT) -> GlobalGradientOptimizer:
+def create_optimizer(config: TrainConfig, model: GPT, replicas: Replicas | None = None) -> GlobalGradientOptimizer:
     """Returns the optimizer of a run, its state created beside the model's parameters.
 
     Call it in the strategy's scope, so that every replica has the state.
+
+    Args:
+      config: of the training.
+      model: the run's.
+      replicas: to which the state is shared out, if the configuration wants that; None for the strategy's.
     """
     parameters = model.named_parameters()
     shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
     schedule = create_schedule(config, config.batch_size * model.config.seq_len)
-    optimizer = _unbuilt_optimizer(config, schedule, shapes)
+    optimizer = _unbuilt_optimizer(config, schedule, shapes, replicas or Replicas(tf.distribute.get_strategy()))
     if config.weight_decay:
         not_decayed = [p for name, p in parameters.items() if not is_decayed(name, shapes[name])]
         optimizer.exclude_from_weight_decay(var_list=not_decayed)
@@ -63,9 +73,11 @@ class OptimizerFactory:
     """Creates a run's optimizer and then makes changes to it, for studies of what no setting of a run makes.
 
     changes: by their names, in the order in which they are made; none of them leaves it `create_optimizer`.
+    replicas: those of `create_optimizer`.
     """
 
     changes: Mapping[str, OptimizerChange] = dataclasses.field(default_factory=dict)
+    replicas: Replicas | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -74,7 +86,7 @@ class OptimizerFactory:
 
     def __call__(self, config: TrainConfig, model: GPT) -> GlobalGradientOptimizer:
         """Returns the changed optimizer; call it in the strategy's scope."""
-        optimizer = create_optimizer(config, model)
+        optimizer = create_optimizer(config, model, self.replicas)
         for change in self.changes.values():
             change(optimizer, config, config.batch_size * model.config.seq_len)
         return optimizer
@@ -84,7 +96,7 @@ TRAINERS_OWN = OptimizerFactory()
 
 
 def _unbuilt_optimizer(
-    config: TrainConfig, schedule: LearningRateSchedule, shapes: dict[str, tuple[int, ...]]
+    config: TrainConfig, schedule: LearningRateSchedule, shapes: dict[str, tuple[int, ...]], replicas: Replicas
 ) -> GlobalGradientOptimizer:
     weight_decay = config.weight_decay or None
     if config.optimizer == "adafactor":
@@ -97,6 +109,7 @@ def _unbuilt_optimizer(
             weight_decay=weight_decay,
             ema_decay=config.ema_decay,
         )
+    is_shared_out = config.shard_optimizer_state and replicas.count > 1
     adamw = {
         "beta_1": 0.9 if config.beta_1 is None else config.beta_1,
         "beta_2": config.beta_2,
@@ -106,5 +119,7 @@ def _unbuilt_optimizer(
     }
     if config.optimizer == "muon":
         matrices = [matrix_count(name, shape) for name, shape in shapes.items()]
+        if is_shared_out:
+            return ShardedMuon(schedule, matrices, config.muon_momentum, replicas=replicas, **adamw)
         return Muon(schedule, matrices, config.muon_momentum, **adamw)
-    return AdamW(schedule, **adamw)
+    return ShardedAdamW(schedule, replicas=replicas, **adamw) if is_shared_out else AdamW(schedule, **adamw)

@@ -26,13 +26,17 @@ def unbiased_averages(averages: Mapping[str, np.ndarray], decay: float, updates:
 
 @contextlib.contextmanager
 def averaged_weights(model: GPT, optimizer: GlobalGradientOptimizer) -> Iterator[None]:
-    """While entered, the model has the average of its weights; afterwards the very weights that it had before."""
+    """While entered, the model has the average of its weights; afterwards the very weights that it had before.
+
+    Every process of the strategy must enter it, because an average that is shared out to the replicas is gathered.
+    """
     parameters = model.named_parameters()
     weights = {name: np.array(parameter.numpy()) for name, parameter in parameters.items()}
     slots = dict(zip(parameters, optimizer.slots[EMA_SLOT], strict=True))
     averages = {name: slot.numpy() for name, slot in slots.items()}
+    updates = int(optimizer.iterations.numpy())  # `int` alone refuses the count that several replicas have
     try:
-        for name, value in unbiased_averages(averages, optimizer.ema_decay, int(optimizer.iterations)).items():
+        for name, value in unbiased_averages(averages, optimizer.ema_decay, updates).items():
             parameters[name].assign(value)
         yield
     finally:

@@ -27,7 +27,8 @@ class Muon(AdamW):
     Example:
 
     >>> import algpt2
-    >>> from algpt2.optim.muon import Muon, matrix_count
+    >>> from algpt2.model.sizes import matrix_count
+    >>> from algpt2.optim.muon import Muon
     >>> parameters = algpt2.GPT.from_preset("algpt2-tiny").named_parameters()
     >>> counts = {name: matrix_count(name, tuple(p.shape)) for name, p in parameters.items()}
     >>> counts["wte.weight"], counts["h.0.attn.c_attn.weight"], counts["h.0.mlp.c_fc.weight"]
@@ -72,32 +73,18 @@ class Muon(AdamW):
         if not n_matrices:
             super()._update(gradient, variable, learning_rate)
             return
-        momentum = self._slot("momentum", variable)
-        self.assign(momentum, self.momentum * momentum + (1 - self.momentum) * gradient)
-        ahead = (1 - self.momentum) * gradient + self.momentum * momentum
-        separate = split_columns(ahead, n_matrices)
-        scale = UPDATE_RMS * max(separate.shape[-2:]) ** 0.5
+        separate = split_columns(self._ahead(self._slot("momentum", variable), gradient), n_matrices)
+        scale = step_scale(separate.shape)
         self.assign_sub(variable, learning_rate * scale * merge_columns(orthogonalised(separate)))
+
+    def _ahead(self, momentum: keras.Variable, gradient: Tensor) -> Tensor:
+        """Takes a gradient into a momentum; returns the momentum with the gradient once more, as Nesterov's has it."""
+        self.assign(momentum, self.momentum * momentum + (1 - self.momentum) * gradient)
+        return (1 - self.momentum) * gradient + self.momentum * momentum
 
     def get_config(self) -> dict[str, Any]:
         """Returns what `from_config` needs."""
         return {**super().get_config(), "matrices": self.matrices, "momentum": self.momentum}
-
-
-def matrix_count(name: str, shape: tuple[int, ...]) -> int:
-    """Returns how many matrices, side by side, Muon finds in a parameter; 0 leaves it to AdamW.
-
-    The kernels of attention and feed-forward parts are Muon's. `c_attn` (D, 3D) holds three matrices, which make query,
-    key and value. Orthogonalised as one they would share its D singular values, and the one with the largest gradients
-    would take most of the step; orthogonalised apart, each takes a full step.
-
-    Args:
-      name: of the parameter, as `GPT.named_parameters` says it.
-      shape: of the parameter.
-    """
-    if not name.startswith("h.") or len(shape) != 2:
-        return 0
-    return 3 if name.endswith("attn.c_attn.weight") else 1
 
 
 def orthogonalised(x: Tensor) -> Tensor:
@@ -114,6 +101,11 @@ def orthogonalised(x: Tensor) -> Tensor:
         gram = ops.matmul(x, _transposed(x))
         x = a * x + ops.matmul(b * gram + c * ops.matmul(gram, gram), x)
     return x if wide else _transposed(x)
+
+
+def step_scale(shape: Sequence[int]) -> float:
+    """Returns by what orthogonalised matrices of a shape (..., R, C) are multiplied for a step, besides the rate."""
+    return UPDATE_RMS * max(shape[-2:]) ** 0.5
 
 
 def split_columns(x: Tensor, n: int) -> Tensor:

@@ -202,7 +202,7 @@ def disk(run: Run, model_dir: str) -> Verdict[None]:
 
 def memory(model: GPTConfig, training_configuration: TrainConfig, micro_batch: int, devices: Devices) -> Verdict[None]:
     """Compares the memory that a replica takes, by an estimate, with what its device has."""
-    parts = replica_bytes(model, training_configuration, micro_batch)
+    parts = replica_bytes(model, training_configuration, micro_batch, devices.n_replicas)
     total = sum(parts.values())
     listed = ", ".join(f"{name} {_gib(size)}" for name, size in parts.items())
     message = f"a replica takes about {_gib(total)} (an estimate from above: {listed})"

@@ -22,10 +22,12 @@ from algpt2.preflight.tpu_compiler import Compiled
 # The figures of a rehearsal that are no measurement, and how each of them comes about.
 ESTIMATES = {
     "peak_hbm_bytes": "the compiler's, of the step without its all-reduce; where the step does not fit, at least",
+    "optimizer_state_bytes": "by arithmetic; with shard_optimizer_state, one replica's part",
     "flops": "the compiler's cost analysis, loops included; element-wise work counts as matrix products do",
     "hbm_bytes_moved": "counted in the compiled program, each part of an operand once: it moves at least these",
     "on_chip_bytes_moved": "counted in the same way; they cost no memory bandwidth and enter no time here",
-    "all_reduce_seconds": "float32 gradients over all of a chip's links at their full rate: it takes no less",
+    "all_reduce_seconds": "float32 gradients, and what is shared out, over all of a chip's links at their full rate: "
+    "it takes no less",
     "roofline_seconds": "compute and memory overlap perfectly at the maker's peak rates, the all-reduce with neither",
     "mfu_at_roofline": "model FLOPs in roofline_seconds; they count the masked half of attention, so it may pass 100%",
     "tokens_per_second_at_roofline": "the global batch in roofline_seconds",
@@ -71,6 +73,7 @@ class Rehearsal:
     libtpu: str
     peak_hbm_bytes: int
     hbm_bytes: int
+    optimizer_state_bytes: int
     fits: bool
     largest_batch_per_core: int | None
     too_large_batch_per_core: int | None
@@ -99,6 +102,10 @@ class Rehearser:
         self.pod = pod
         self.micro_batch_size = train_config.micro_batch_size(pod.n_replicas)
         self.gradient_bytes = FLOAT32_BYTES * model_config.parameter_count()
+        self.state_bytes = optimizer_state_bytes(model_config, train_config, pod.n_replicas)
+        # What is shared out is exchanged by a sum like that of the gradients, and is as large.
+        is_shared_out = train_config.shard_optimizer_state and pod.n_replicas > 1
+        self.reduced_bytes = self.gradient_bytes * (2 if is_shared_out else 1)
 
     def rehearse(self, search: bool = True) -> Rehearsal:
         """Compiles the run's own batch and, with `search`, others, for the largest that fits."""
@@ -112,7 +119,7 @@ class Rehearser:
 
         start = time.monotonic()
         config = config_of_one_replica(self.train_config, self.pod, micro_batch_size)
-        program = export_training_step(self.model_config, config)
+        program = export_training_step(self.model_config, config, self.pod.n_replicas)
         logging.info("batch %d of a core: exported in %.0f s", config.batch_size, time.monotonic() - start)
         compiled = tpu_compiler.compile_for_tpu(program, self.pod.kind)
         taken, verdict = time.monotonic() - start, "fits" if compiled.fits else "does not fit"
@@ -126,7 +133,7 @@ class Rehearser:
         def compile_batch(micro_batch_size: int) -> Trial:
             return trial_of(micro_batch_size, self.compile(micro_batch_size))
 
-        fixed_bytes = self.gradient_bytes + optimizer_state_bytes(self.model_config, self.train_config)
+        fixed_bytes = self.gradient_bytes + self.state_bytes
         first = trial_of(self.micro_batch_size, compiled)
         largest, too_large = largest_fitting(compile_batch, first, fixed_bytes, self.pod.replica_hbm_bytes)
         accumulation_steps = self.train_config.accumulation_steps
@@ -143,6 +150,7 @@ class Rehearser:
             libtpu=tpu_compiler.compiler_version(),
             peak_hbm_bytes=compiled.peak_hbm_bytes,
             hbm_bytes=pod.replica_hbm_bytes,
+            optimizer_state_bytes=self.state_bytes,
             fits=compiled.fits,
             largest_batch_per_core=largest,
             too_large_batch_per_core=too_large,
@@ -150,14 +158,14 @@ class Rehearser:
             hbm_bytes_moved=compiled.hbm_bytes_moved,
             on_chip_bytes_moved=compiled.on_chip_bytes_moved,
             uncounted_loops=compiled.uncounted_loops,
-            all_reduce_seconds=pod.all_reduce_seconds(self.gradient_bytes),
+            all_reduce_seconds=pod.all_reduce_seconds(self.reduced_bytes),
             link_bytes_per_second=TPU_KINDS[pod.kind].link_bandwidth,
             speed=self._speed(compiled) if compiled.fits else None,
         )
 
     def _speed(self, compiled: Compiled) -> SpeedAtRoofline:
         pod, config = self.pod, self.train_config
-        parts = roofline(pod, compiled.flops, compiled.hbm_bytes_moved, self.gradient_bytes)
+        parts = roofline(pod, compiled.flops, compiled.hbm_bytes_moved, self.reduced_bytes)
         tokens = config.batch_size * self.model_config.seq_len
         tokens_per_second = tokens / parts.seconds
         return SpeedAtRoofline(
@@ -221,6 +229,7 @@ def table_of(found: Rehearsal) -> list[tuple[str, str]]:
         ("pod", f"{found.pod}, {found.replicas} replicas, compiled by libtpu {found.libtpu}"),
         ("batch of a core", batch),
         ("peak memory of a core", f"{found.peak_hbm_bytes / GIB:.2f} of {found.hbm_bytes / GIB:.0f} GiB: {verdict}"),
+        ("optimizer state of a core", f"{found.optimizer_state_bytes / GIB:.2f} GiB"),
     ]
     if found.largest_batch_per_core is not None:
         lines.append(("largest batch of a core", f"{found.largest_batch_per_core} ({larger})"))

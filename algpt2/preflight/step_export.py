@@ -5,10 +5,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.compiler.tf2xla.python import xla
 
 from algpt2.config.model import GPTConfig
 from algpt2.config.training import TrainConfig
 from algpt2.errors import UserError
+from algpt2.optim.create import OptimizerFactory
+from algpt2.optim.replicas import Replicas
 from algpt2.training.step import TrainStep, create_model
 
 _UNSUPPORTED = re.compile(r"No registered '(\w+)' OpKernel")
@@ -19,17 +22,36 @@ _DYNAMIC_MARK = b"set_dimension_size"
 _UNKNOWN_LINE = "a line that TensorFlow did not keep"
 
 
-def export_training_step(model_config: GPTConfig, train_config: TrainConfig) -> bytes:
+class AbsentReplicas(Replicas):
+    """The first of so many replicas, of which the others are not there: for a step that is compiled and never run."""
+
+    def __init__(self, count: int):
+        super().__init__(tf.distribute.get_strategy())
+        self.count = count
+
+    def sum_over_replicas(self, values: list[tf.Tensor]) -> list[tf.Tensor]:
+        """Returns what this replica brings, in memory of its own, as the sums would be."""
+        return [xla.optimization_barrier(value)[0] for value in values]
+
+
+def export_training_step(model_config: GPTConfig, train_config: TrainConfig, n_replicas: int = 1) -> bytes:
     """Returns the step of one replica that gets all of `batch_size`: forward, backward, accumulation, clip, update.
 
     The program has the parameters and the optimizer's state as arguments and results that share memory, as on a TPU.
-    The all-reduce between replicas is not in it.
+    The all-reduce between replicas is not in it. Where the optimizer's state is shared out, the program has the first
+    replica's part of it, and memory of its own for each parameter that the replicas exchange, and not the exchange.
+
+    Args:
+      model_config: the run's model.
+      train_config: the run's, with the batch of one replica.
+      n_replicas: of the run, to which the optimizer's state may be shared out.
 
     Raises:
       UserError: an operation that no TPU can run.
     """
     model = create_model(model_config, train_config)
-    function, arguments = TrainStep(tf.distribute.get_strategy(), model, train_config).replica_function()
+    factory = OptimizerFactory(replicas=AbsentReplicas(n_replicas))
+    function, arguments = TrainStep(tf.distribute.get_strategy(), model, train_config, factory).replica_function()
     return export(function, *arguments)
 
 

@@ -261,7 +261,7 @@ class Trainer:
 
     def _log_start(self) -> None:
         logging.info(
-            "%d parameters, %d bytes of optimizer state, %d replicas of %d workers, step %d of %d",
+            "%d parameters, %d bytes of optimizer state on each replica, %d replicas of %d workers, step %d of %d",
             self.run.model_config.parameter_count(),
             self.train_step.optimizer.state_bytes(),
             self.train_step.n_replicas,
@@ -269,6 +269,8 @@ class Trainer:
             self.state.step,
             self.run.train_config.total_steps,
         )
+        if self.run.train_config.shard_optimizer_state and self.train_step.n_replicas == 1:
+            logging.info("--shard_optimizer_state shares nothing out, because there is one replica")
         for records in self.run.record_sets():
             for loss in records.losses:
                 logging.warning("%s", loss)

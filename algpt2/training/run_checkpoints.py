@@ -52,10 +52,10 @@ class RunCheckpoints:
     def save(self, state: LoopState) -> None:
         """Copies everything now and writes it in the background, instead of an earlier copy that cannot be written."""
         self._timer.restart()
-        if self._workers.is_chief:
-            with self.times.holding_up():
+        with self.times.holding_up():
+            if self._workers.is_chief:
                 self._writer.wait_while_healthy()
-                self._start_write(state)
+            self._hand_over(state)
 
     def save_and_wait(self, state: LoopState, deadline: Deadline) -> None:
         """Saves, and returns on every worker when the checkpoint is committed.
@@ -64,8 +64,8 @@ class RunCheckpoints:
           TrainingStopped: it could not be written in time.
         """
         with self.times.holding_up():
-            if self._workers.is_chief and state.step not in (self._store.newest_step, self._handed_over_step):
-                self._start_write(state)
+            if state.step not in (self._store.newest_step, self._handed_over_step):
+                self._hand_over(state)
             written = self._writer.wait(deadline)
         failed = self._workers.any(not written)
         if self._writer.refusal:
@@ -84,10 +84,12 @@ class RunCheckpoints:
         """Returns what saving took since the last call, and the checkpoints that this process could not write."""
         return {**self.times.since_last_call(), "failed_checkpoints": self._writer.failures}
 
-    def _start_write(self, state: LoopState) -> None:
+    def _hand_over(self, state: LoopState) -> None:
+        """Copies everything, for which the workers gather what they share out, and lets the chief write it."""
         self._writer.drop_waiting()
         snapshot = take_snapshot(self._train_step.model, self._train_step.optimizer)
-        self._writer.start(functools.partial(self._write, state, snapshot))
+        if self._workers.is_chief:
+            self._writer.start(functools.partial(self._write, state, snapshot))
         self._handed_over_step = state.step
 
     def _write(self, state: LoopState, snapshot: Snapshot) -> None:

@@ -20,9 +20,10 @@ from pathlib import Path
 from algpt2 import cli
 from algpt2.config.model import GPTConfig, preset_names
 from algpt2.config.training import TrainConfig
+from algpt2.devices.tpu_pods import pod_named
 from algpt2.errors import UserError
 from algpt2.model.sizes import training_flops_per_token
-from algpt2.preflight.memory_estimate import checkpoint_bytes
+from algpt2.preflight.memory_estimate import checkpoint_bytes, optimizer_state_bytes
 from algpt2.runs.recipes import Recipe, read_recipe, recipe_names
 
 HERE = Path(__file__).resolve().parent
@@ -65,7 +66,8 @@ python train_tfrecords.py --recipe gpt2-fineweb-edu --train_path gs://bucket/rec
 ```
 
 **No recipe was run at its size here**: nobody has a TPU. A test plans each one and holds its number
-of parameters and tokens against the source's.
+of parameters and tokens against the source's. The optimizer's state is that of one replica of the
+pod, by arithmetic; where it is shared out, it is a part of all of it.
 """
 
 
@@ -151,7 +153,7 @@ def presets_page() -> str:
 def recipes_page() -> str:
     """Returns the page of all recipes: what they come to, and what is known of each."""
     recipes = {name: read_recipe(name, RECIPES) for name in recipe_names(RECIPES)}
-    head = ("recipe", "model", "parameters", "batch", "row", "tokens", "pod")
+    head = ("recipe", "model", "parameters", "batch", "row", "tokens", "pod", "optimizer state, MiB")
     parts = [
         *(MADE_BY, "# Recipes", RECIPES_INTRODUCTION),
         _table(head, [_recipe_row(name, recipe) for name, recipe in recipes.items()]),
@@ -168,8 +170,21 @@ def _recipe_row(name: str, recipe: Recipe) -> tuple[object, ...]:
     flags = recipe.flags
     config = GPTConfig.from_preset(flags["config_path"])
     row_tokens, batch = config.seq_len, flags["batch_size"]
+    state = _optimizer_state(recipe, config)
     tokens = f"{flags['steps'] * batch * row_tokens / 1e9:.2f}e9" if "steps" in flags else f"{flags['epochs']:g} epochs"
-    return name, flags["config_path"], f"{config.parameter_count():,}", batch, row_tokens, tokens, recipe.pod
+    return name, flags["config_path"], f"{config.parameter_count():,}", batch, row_tokens, tokens, recipe.pod, state
+
+
+def _optimizer_state(recipe: Recipe, model: GPTConfig) -> str:
+    """Returns the MiB of one replica's optimizer state, and those of all of it where it is shared out."""
+    known = {field.name for field in dataclasses.fields(TrainConfig)}
+    fields = {name: value for name, value in recipe.flags.items() if name in known}
+    config = TrainConfig(**{"total_steps": recipe.flags.get("steps", 10**9), **fields})
+    whole = f"{optimizer_state_bytes(model, config) / 2**20:,.1f}"
+    if not config.shard_optimizer_state:
+        return whole
+    part = optimizer_state_bytes(model, config, pod_named(recipe.pod).n_replicas)
+    return f"{part / 2**20:,.1f} of {whole}"
 
 
 def _wrapped(part: str) -> str:

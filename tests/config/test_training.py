@@ -78,6 +78,13 @@ def test_the_tokens_of_the_decay_belong_to_one_decay_only(decay, decay_tokens):
         dataclasses.replace(VALID, decay=decay, decay_tokens=decay_tokens)
 
 
+def test_only_state_of_the_size_of_the_model_can_be_shared_out():
+    for optimizer in ("adamw", "muon"):
+        assert dataclasses.replace(VALID, optimizer=optimizer, shard_optimizer_state=True).shard_optimizer_state
+    with pytest.raises(UserError, match="with optimizer=adamw or muon, received optimizer=adafactor.*leave it out"):
+        dataclasses.replace(VALID, optimizer="adafactor", shard_optimizer_state=True)
+
+
 @pytest.mark.parametrize("decay_tokens", [0.0, -1.0])
 def test_a_decay_of_no_tokens_is_refused(decay_tokens):
     with pytest.raises(UserError, match="decay_tokens must be above 0"):

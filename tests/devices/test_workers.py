@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import random
+import re
 import time
 
 import numpy as np
@@ -30,9 +31,9 @@ BENCHMARKS = ("wikitext", "hellaswag", "lambada")
 SAMPLES = ("--sample_prompt", "alpha", "--sample_tokens", "3", "--eval_every_steps", "2")
 
 
-def train_on_two(records_folder, model_dir, config_path, flags):
+def train_on_two(records_folder, model_dir, config_path, flags, steps=STEPS):
     processes = [
-        start(records_folder, model_dir, config_path, STEPS, *flags, environment=environment)
+        start(records_folder, model_dir, config_path, steps, *flags, environment=environment)
         for environment in cluster_environments(2)
     ]
     return [finish(process) for process in processes]
@@ -43,8 +44,16 @@ def benchmark_flags(folder):
 
 
 def parameters(model_dir):
-    tensors = safetensors.load(final_tensors(model_dir, STEPS)[0])
-    return np.concatenate([tensor.ravel() for _, tensor in sorted(tensors.items())]).astype(np.float64)
+    return vector(tensors(model_dir, STEPS, 0))
+
+
+def vector(found):
+    return np.concatenate([tensor.ravel() for _, tensor in sorted(found.items())]).astype(np.float64)
+
+
+def tensors(model_dir, steps, file):
+    """Returns the parameters, file 0, or the optimizer's state, file 1, of a finished run."""
+    return safetensors.load(final_tensors(model_dir, steps)[file])
 
 
 def test_two_workers_train_as_one_process_does_and_only_the_chief_writes(records_folder, tmp_path):
@@ -62,6 +71,27 @@ def test_two_workers_train_as_one_process_does_and_only_the_chief_writes(records
     assert len(measured) == 6
     for result, _ in results:
         assert {name: result[name] for name in measured} == pytest.approx(measured, rel=1e-4)
+
+
+def test_two_workers_that_share_the_optimizers_state_out_go_on_where_one_process_ended_and_it_where_they_did(
+    records_folder, tmp_path
+):
+    """Catches: a chief that saves its own part only, or that waits for parts of workers that do not bring them."""
+    config_path = write_config(tmp_path / "config.json", dropout=0.0)
+    flags = (*FLAGS, "--ema_decay", "0.9", "--val_path", records_folder)
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for steps in (STEPS, STEPS + 3):
+        process = start(records_folder, folders[0], config_path, steps, *flags)
+        shared_out = train_on_two(records_folder, folders[1], config_path, (*flags, "--shard_optimizer_state"), steps)
+        alone, errors = finish(process)
+        assert all(result["ema_val_loss"] == pytest.approx(alone["ema_val_loss"], rel=1e-5) for result, _ in shared_out)
+        state = [int(re.search(r"(\d+) bytes of optimizer state", one)[1]) for one in (errors, shared_out[0][1])]
+        assert state[1] == pytest.approx(state[0] / 2, rel=1e-3)
+        for file in range(2):
+            one, two = (tensors(folder, steps, file) for folder in folders)
+            assert set(one) == set(two)
+            assert np.linalg.norm(vector(two) - vector(one)) <= 1e-5 * np.linalg.norm(vector(one))
+        folders.reverse()
 
 
 def start_both(run, notes_paths, moments):

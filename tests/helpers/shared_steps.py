@@ -30,7 +30,8 @@ def _step_and_first_values(strategy, model_config, config, _):
     with strategy.scope():
         model = create_model(model_config, config)
     step = TrainStep(strategy, model, config)
-    variables = [*step.parameters, *step.optimizer.variables]
+    state = step.optimizer.named_state(model.named_parameters())
+    variables = [*step.parameters, *state.values()]
     return step, [(variable, np.array(variable.numpy())) for variable in variables]
 
 

@@ -11,8 +11,9 @@ from tiny_models import ALGPT2_CONFIG, GPT2_CONFIG
 from algpt2.config.training import TrainConfig
 from algpt2.devices import wheels
 from algpt2.model.gpt import GPT
+from algpt2.model.sizes import matrix_count
 from algpt2.optim.create import create_optimizer
-from algpt2.optim.muon import Muon, matrix_count, merge_columns, orthogonalised, split_columns
+from algpt2.optim.muon import Muon, merge_columns, orthogonalised, split_columns
 from algpt2.training.spikes import SkipState
 from algpt2.training.step import TrainStep, create_model
 

@@ -5,7 +5,7 @@ import pytest
 from tiny_models import ALGPT2_CONFIG
 
 from algpt2.config.model import GPTConfig, preset_names
-from algpt2.config.training import OPTIMIZERS, TrainConfig
+from algpt2.config.training import OPTIMIZERS, SHARDED_OPTIMIZERS, TrainConfig
 from algpt2.model.sizes import parameter_shapes
 from algpt2.preflight.memory_estimate import checkpoint_bytes, optimizer_state_bytes, replica_bytes
 
@@ -18,7 +18,7 @@ def test_the_shapes_hold_every_parameter_of_every_preset(name):
     assert sum(map(math.prod, parameter_shapes(preset).values())) == preset.parameter_count()
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "adafactor"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("beta_1", [None, 0.9])
 def test_the_optimizer_state_is_as_large_as_the_real_one(tiny_config, optimizer, beta_1):
     from algpt2.optim.create import create_optimizer
@@ -27,6 +27,22 @@ def test_the_optimizer_state_is_as_large_as_the_real_one(tiny_config, optimizer,
     train = dataclasses.replace(TRAIN, optimizer=optimizer, beta_1=beta_1, min_dim_size_to_factor=16)
     real = create_optimizer(train, create_model(tiny_config, train))
     assert optimizer_state_bytes(tiny_config, train) == real.state_bytes()
+
+
+@pytest.mark.parametrize("optimizer", SHARDED_OPTIMIZERS)
+@pytest.mark.parametrize("n_replicas", [2, 5])
+def test_a_replicas_part_of_the_state_is_as_large_as_the_real_one(tiny_config, optimizer, n_replicas):
+    from algpt2.optim.create import create_optimizer
+    from algpt2.preflight.step_export import AbsentReplicas
+    from algpt2.training.step import create_model
+
+    train = dataclasses.replace(TRAIN, optimizer=optimizer, shard_optimizer_state=True, ema_decay=0.9)
+    real = create_optimizer(train, create_model(tiny_config, train), AbsentReplicas(n_replicas))
+    assert optimizer_state_bytes(tiny_config, train, n_replicas) == real.state_bytes()
+    assert replica_bytes(tiny_config, train, 1, n_replicas)["optimizer state"] == real.state_bytes()
+    assert checkpoint_bytes(tiny_config, train) == checkpoint_bytes(
+        tiny_config, dataclasses.replace(train, shard_optimizer_state=False)
+    )
 
 
 def test_a_checkpoint_of_adamw_is_three_times_the_parameters_and_of_adafactor_hardly_more_than_them():

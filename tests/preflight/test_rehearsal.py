@@ -11,12 +11,13 @@ from marks import needs_tpu_compiler
 from tiny_models import ALGPT2_CONFIG, GPT2_CONFIG
 
 from algpt2.config.model import GPTConfig
-from algpt2.config.training import TrainConfig
+from algpt2.config.training import SHARDED_OPTIMIZERS, TrainConfig
 from algpt2.devices.chips import GIB
 from algpt2.devices.tpu_pods import pod_named
 from algpt2.errors import UserError
 from algpt2.model.sizes import training_flops_per_token
 from algpt2.preflight import rehearsal, step_export, tpu_compiler
+from algpt2.preflight.memory_estimate import optimizer_state_bytes
 from algpt2.preflight.rehearsal import config_of_one_replica, rehearse, table_of
 from algpt2.preflight.step_export import export_training_step
 from algpt2.preflight.tpu_compiler import Compiled, compile_for_tpu
@@ -36,7 +37,7 @@ def test_a_replica_runs_its_share_of_the_batch_and_keeps_the_tokens_of_the_run()
 def fake_compiler(monkeypatch, compiled):
     monkeypatch.setattr(tpu_compiler, "require_compiler", lambda: None)
     monkeypatch.setattr(tpu_compiler, "compiler_version", lambda: "0")
-    monkeypatch.setattr(step_export, "export_training_step", lambda model, config: config.batch_size)
+    monkeypatch.setattr(step_export, "export_training_step", lambda model, config, n_replicas: config.batch_size)
     monkeypatch.setattr(tpu_compiler, "compile_for_tpu", lambda program, kind: compiled(program))
 
 
@@ -59,6 +60,19 @@ def test_the_figures_of_a_run_follow_from_those_of_a_core(monkeypatch):
     assert table["memory traffic"].startswith("at least 90.00 GB")
     assert "may pass 100%" in table["MFU at the roofline"]
     assert set(figures["estimates"]) <= set(figures)
+
+
+def test_state_that_is_shared_out_is_counted_once_a_pod_and_exchanged_like_the_gradients(monkeypatch):
+    fake_compiler(monkeypatch, lambda batch: Compiled(GIB, True, GIB, 61.5e12, 90e9, 70e9))
+    config = TrainConfig(total_steps=1, batch_size=512, compute_dtype="bfloat16")
+    model = GPTConfig.from_preset("alibi-580m")
+    whole, part = (
+        rehearse(model, dataclasses.replace(config, shard_optimizer_state=is_sharded), "v3-32", search=False)
+        for is_sharded in (False, True)
+    )
+    assert whole.optimizer_state_bytes == 8 * model.parameter_count()
+    assert part.optimizer_state_bytes == pytest.approx(whole.optimizer_state_bytes / 32, rel=1e-6)
+    assert part.all_reduce_seconds == 2 * whole.all_reduce_seconds
 
 
 def test_a_step_that_does_not_fit_has_no_speed_and_exit_status_2(monkeypatch, capsys):
@@ -113,6 +127,19 @@ def test_a_step_compiles_for_a_v3_core_and_accumulation_counts_every_micro_batch
     assert state_bytes < compiled.argument_bytes < compiled.peak_hbm_bytes < 100 * state_bytes
     model_flops = 8 * model_config.seq_len * training_flops_per_token(model_config)
     assert 0.8 * model_flops < compiled.flops < 1.6 * model_flops
+
+
+@needs_tpu_compiler
+@pytest.mark.parametrize("optimizer", SHARDED_OPTIMIZERS)
+def test_a_step_with_a_part_of_the_state_keeps_less_between_steps(optimizer):
+    """And has room of its own for the parameters that the replicas exchange, which no compiler may leave out."""
+    model_config = dataclasses.replace(ALGPT2_CONFIG, vocab_size=256, d_model=64)
+    config = dataclasses.replace(CONFIG, optimizer=optimizer)
+    whole = compile_for_tpu(export_training_step(model_config, config), "v3")
+    shared_out = dataclasses.replace(config, shard_optimizer_state=True)
+    part = compile_for_tpu(export_training_step(model_config, shared_out, 8), "v3")
+    expected = [optimizer_state_bytes(model_config, one, 8) for one in (config, shared_out)]
+    assert whole.argument_bytes - part.argument_bytes == pytest.approx(expected[0] - expected[1], rel=0.1)
 
 
 @needs_tpu_compiler

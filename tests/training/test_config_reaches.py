@@ -124,6 +124,10 @@ TESTED_ELSEWHERE = {
         "tests/training/test_loop.py",
         "test_too_many_skips_in_a_row_stop_the_run_and_nothing_after_them_is_saved",
     ),
+    "shard_optimizer_state": (
+        "tests/optim/test_sharded_state.py",
+        "test_one_replica_has_nothing_to_share_out",
+    ),
     "initial_seq_len": (
         "tests/training/test_step.py",
         "test_short_sequences_first_train_on_every_token_of_the_batch_in_pieces",

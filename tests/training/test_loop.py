@@ -258,6 +258,12 @@ def test_a_run_with_growing_sequences_survives_a_resume(run, tmp_path, monkeypat
     assert final_tensors(run) == final_tensors(uninterrupted)
 
 
+def test_on_one_replica_there_is_nothing_to_share_out_and_the_log_says_so(run, caplog):
+    with caplog.at_level("INFO"):
+        train(with_config(run, total_steps=2, shard_optimizer_state=True))
+    assert "--shard_optimizer_state shares nothing out, because there is one replica" in caplog.text
+
+
 def test_checkpoints_are_scored_in_both_dtypes_if_asked(run, caplog):
     run = with_config(run, compute_dtype="bfloat16")
     run = dataclasses.replace(run, cadence=dataclasses.replace(run.cadence, numerics_batches=1))
