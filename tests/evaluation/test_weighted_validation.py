@@ -45,6 +45,7 @@ def test_the_loss_is_that_of_each_reply_alone_padded_or_packed_with_the_document
         loss = Validator(tf.distribute.get_strategy(), model, records, batch_size=4, jit_compile=False)()
         assert (loss.tokens, loss.text_bytes) == (targets, spelt)
         assert loss.total_nats == pytest.approx(total, rel=1e-5)
+        assert records.packs_conversations == (packing == "whole")
         rows.append(records.records)
     assert rows[0] == len(SOME) > rows[1], "the test needs conversations that share a row"
     assert np.isfinite(total)
