@@ -1,6 +1,7 @@
 """Input that is no document: refused, or left out and counted by kind, in one process and in several."""
 
 import gzip
+import itertools
 import json
 
 import pyarrow
@@ -37,7 +38,8 @@ def write_bad(folder):
     """Files of every kind, in which bad documents stand among good ones; returns how many there are of each kind."""
     folder.mkdir()
     bad = [line for lines in BAD_LINES.values() for line in lines]
-    (folder / "a.jsonl").write_bytes(b"\n".join([*lines_of(GOOD[:20]), *bad, *lines_of(GOOD[20:40])]) + b"\n")
+    mixed = itertools.chain.from_iterable(zip(bad, lines_of(GOOD[: len(bad)]), strict=True))
+    (folder / "a.jsonl").write_bytes(b"\n".join([*mixed, *lines_of(GOOD[len(bad) : 40])]) + b"\n")
     (folder / "b.txt").write_bytes(b"\xff is no text")
     whole = gzip.compress(b"\n".join(lines_of(GOOD[40:60])))
     (folder / "c.jsonl.gz").write_bytes(whole)
