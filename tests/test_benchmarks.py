@@ -1,6 +1,7 @@
 """That what is timed does the same work."""
 
 import json
+import types
 
 import numpy as np
 import pytest
@@ -115,6 +116,25 @@ def test_the_published_table_is_that_of_the_published_rows():
 
     rows = json.loads((REPOSITORY / "docs/rehearsal.json").read_text())["rows"]
     assert (REPOSITORY / "docs/rehearsal.md").read_text() == document(rows)
+
+
+def test_a_rehearsed_recipe_is_added_to_those_in_the_file(monkeypatch, tmp_path):
+    from algpt2.preflight import rehearsal
+    from benchmarks import recipes
+
+    def rehearse(model_config, train_config, pod_name, search):
+        assert (model_config.vocab_size, train_config.compute_dtype, search) == (50257, "bfloat16", False)
+        row = dict.fromkeys([*recipes.FIGURES, *recipes.SPEED], 1.0) | {"pod": pod_name}
+        return types.SimpleNamespace(figures=lambda: row | {"estimates": {}})
+
+    monkeypatch.setattr(rehearsal, "rehearse", rehearse)
+    output = tmp_path / "rows.json"
+    for name in ("algpt2-2020", "gpt2-finetune-wikitext"):
+        assert recipes.main(["--recipes", name, "--output", str(output)]) == 0
+    rows = json.loads(output.read_text())
+    assert [rows[name]["pod"] for name in ("algpt2-2020", "gpt2-finetune-wikitext")] == ["v3-128", "v3-8"]
+    assert [row["hours_at_roofline"] for row in rows.values()] == [1.0, None]
+    assert "estimates" not in rows["algpt2-2020"]
 
 
 def test_both_ways_to_score_give_the_same_nats_to_the_targets_that_both_score(tmp_path, rng):

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from algpt2 import storage
+from algpt2.config.model import GPTConfig
+from algpt2.config.training import TrainConfig
 from algpt2.errors import UserError, shown
 from algpt2.storage import json_files, toml_files
 
@@ -65,6 +67,22 @@ def read_recipe(name_or_path: str, folder: str) -> Recipe:
         fields = toml_files.parse_object(storage.read_text(name_or_path))
     with json_files.refusing(name_or_path, "be a recipe", remedy):
         return json_files.build(Recipe, fields)
+
+
+def step_of(recipe: Recipe) -> tuple[GPTConfig, TrainConfig]:
+    """Returns the model of a recipe and the settings of its step on a TPU, without any records.
+
+    With a length in epochs the number of steps depends on the records, and it is taken to be 1. For EOS, where
+    attention stays within documents, the last id of the model is taken.
+    """
+    flags = recipe.flags
+    model = GPTConfig.from_preset(flags["config_path"])
+    if flags.get("document_mask"):
+        model = dataclasses.replace(model, document_eos_id=model.vocab_size - 1)
+    known = {field.name for field in dataclasses.fields(TrainConfig)}
+    settings = {name: value for name, value in flags.items() if name in known}
+    steps = flags.get("steps", 1)
+    return model, TrainConfig(**{"total_steps": steps, "compute_dtype": "bfloat16", **settings})
 
 
 def _no_such_recipe(name: str, names: Sequence[str]) -> str:

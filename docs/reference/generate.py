@@ -10,21 +10,24 @@ if __name__ == "__main__":
 
 import argparse
 import dataclasses
+import json
 import re
 import runpy
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from algpt2 import cli
 from algpt2.config.model import GPTConfig, preset_names
 from algpt2.config.training import TrainConfig
+from algpt2.devices.chips import GIB
 from algpt2.devices.tpu_pods import pod_named
 from algpt2.errors import UserError
 from algpt2.model.sizes import training_flops_per_token
 from algpt2.preflight.memory_estimate import checkpoint_bytes, optimizer_state_bytes
-from algpt2.runs.recipes import Recipe, read_recipe, recipe_names
+from algpt2.runs.recipes import Recipe, read_recipe, recipe_names, step_of
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
@@ -68,6 +71,11 @@ python train_tfrecords.py --recipe gpt2-fineweb-edu --train_path gs://bucket/rec
 **No recipe was run at its size here**: nobody has a TPU. A test plans each one and holds its number
 of parameters and tokens against the source's. The optimizer's state is that of one replica of the
 pod, by arithmetic; where it is shared out, it is a part of all of it.
+
+Where the last two columns say something, one core's step was compiled by the TPU's compiler on a
+machine without one (`python -m benchmarks.recipes --recipes NAME`): the peak of its memory, and the
+hours of all steps at the roofline, the least that they take. A "-" was not compiled, or has a length
+that the records decide. A large model takes more memory to compile than our machines have.
 """
 
 
@@ -153,10 +161,22 @@ def presets_page() -> str:
 def recipes_page() -> str:
     """Returns the page of all recipes: what they come to, and what is known of each."""
     recipes = {name: read_recipe(name, RECIPES) for name in recipe_names(RECIPES)}
-    head = ("recipe", "model", "parameters", "batch", "row", "tokens", "pod", "optimizer state, MiB")
+    head = (
+        "recipe",
+        "model",
+        "parameters",
+        "batch",
+        "row",
+        "tokens",
+        "pod",
+        "optimizer state, MiB",
+        "peak, GiB",
+        "hours",
+    )
+    rehearsed = json.loads((HERE / "recipes.json").read_text(encoding="utf-8"))
     parts = [
         *(MADE_BY, "# Recipes", RECIPES_INTRODUCTION),
-        _table(head, [_recipe_row(name, recipe) for name, recipe in recipes.items()]),
+        _table(head, [_recipe_row(name, recipe, rehearsed) for name, recipe in recipes.items()]),
     ]
     for name, recipe in recipes.items():
         facts = (("Source", recipe.source), ("Data", recipe.data), ("Published", recipe.published))
@@ -166,25 +186,35 @@ def recipes_page() -> str:
     return "\n\n".join(_wrapped(part) for part in parts) + "\n"
 
 
-def _recipe_row(name: str, recipe: Recipe) -> tuple[object, ...]:
-    flags = recipe.flags
-    config = GPTConfig.from_preset(flags["config_path"])
-    row_tokens, batch = config.seq_len, flags["batch_size"]
-    state = _optimizer_state(recipe, config)
-    tokens = f"{flags['steps'] * batch * row_tokens / 1e9:.2f}e9" if "steps" in flags else f"{flags['epochs']:g} epochs"
-    return name, flags["config_path"], f"{config.parameter_count():,}", batch, row_tokens, tokens, recipe.pod, state
+def _recipe_row(name: str, recipe: Recipe, rehearsed: dict[str, Any]) -> tuple[object, ...]:
+    model, config = step_of(recipe)
+    row_tokens, batch = model.seq_len, config.batch_size
+    is_in_steps = "steps" in recipe.flags
+    tokens = (
+        f"{config.total_steps * batch * row_tokens / 1e9:.2f}e9"
+        if is_in_steps
+        else f"{recipe.flags['epochs']:g} epochs"
+    )
+    state = _optimizer_state(model, config, pod_named(recipe.pod).n_replicas)
+    shape = (recipe.flags["config_path"], f"{model.parameter_count():,}", batch, row_tokens, tokens, recipe.pod)
+    return name, *shape, state, *_rehearsed_cells(rehearsed.get(name))
 
 
-def _optimizer_state(recipe: Recipe, model: GPTConfig) -> str:
+def _optimizer_state(model: GPTConfig, config: TrainConfig, n_replicas: int) -> str:
     """Returns the MiB of one replica's optimizer state, and those of all of it where it is shared out."""
-    known = {field.name for field in dataclasses.fields(TrainConfig)}
-    fields = {name: value for name, value in recipe.flags.items() if name in known}
-    config = TrainConfig(**{"total_steps": recipe.flags.get("steps", 10**9), **fields})
     whole = f"{optimizer_state_bytes(model, config) / 2**20:,.1f}"
     if not config.shard_optimizer_state:
         return whole
-    part = optimizer_state_bytes(model, config, pod_named(recipe.pod).n_replicas)
-    return f"{part / 2**20:,.1f} of {whole}"
+    return f"{optimizer_state_bytes(model, config, n_replicas) / 2**20:,.1f} of {whole}"
+
+
+def _rehearsed_cells(row: dict[str, Any] | None) -> tuple[str, str]:
+    """Returns the GiB that a core takes at its peak, and the hours at the roofline; "-" where nobody knows."""
+    if row is None:
+        return "-", "-"
+    verdict = "" if row["fits"] else ": does not fit"
+    peak = f"{row['peak_hbm_bytes'] / GIB:.2f} of {row['hbm_bytes'] / GIB:.0f}{verdict}"
+    return peak, "-" if row["hours_at_roofline"] is None else f"{row['hours_at_roofline']:,.1f}"
 
 
 def _wrapped(part: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from command_line import TRAIN, call
 from marks import needs_tpu_compiler
+from places import REPOSITORY
 from tiny_models import ALGPT2_CONFIG, GPT2_CONFIG
 
 from algpt2.config.model import GPTConfig
@@ -21,6 +22,7 @@ from algpt2.preflight.memory_estimate import optimizer_state_bytes
 from algpt2.preflight.rehearsal import config_of_one_replica, rehearse, table_of
 from algpt2.preflight.step_export import export_training_step
 from algpt2.preflight.tpu_compiler import Compiled, compile_for_tpu
+from algpt2.runs.recipes import read_recipe, step_of
 
 CONFIG = TrainConfig(total_steps=10, batch_size=2, compute_dtype="bfloat16", jit_compile=False)
 RECORDED = Path(__file__).with_name("rehearsed_memory.json")
@@ -157,3 +159,15 @@ def test_a_preset_takes_no_more_memory_of_a_v3_core_than_recorded(name, n_layer,
     model_config = dataclasses.replace(preset, n_layer=n_layer, dropout=recorded["dropout"])
     compiled = compile_for_tpu(export_training_step(model_config, config), "v3")
     assert compiled.peak_hbm_bytes <= 1.05 * recorded["peak_hbm_bytes"][f"{name}, {n_layer} layers"]
+
+
+@needs_tpu_compiler
+@pytest.mark.parametrize("name", ["algpt2-2020", "algpt2-2020-corrected"])
+def test_a_recipe_fits_its_pod_and_takes_no_more_memory_than_its_page_says(name):
+    recipe = read_recipe(name, str(REPOSITORY / "recipes"))
+    row = json.loads((REPOSITORY / "docs/reference/recipes.json").read_text())[name]
+    if row["libtpu"] != tpu_compiler.compiler_version():
+        pytest.skip(f"made with libtpu {row['libtpu']}")
+    found = rehearse(*step_of(recipe), recipe.pod, search=False)
+    assert found.fits
+    assert found.peak_hbm_bytes <= 1.05 * row["peak_hbm_bytes"]

@@ -12,7 +12,7 @@ from algpt2.config.records import RecordOptions
 from algpt2.devices.tpu_pods import pod_named
 from algpt2.errors import UserError
 from algpt2.preparation.preparation import make_tfrecords
-from algpt2.runs.recipes import read_recipe, recipe_names
+from algpt2.runs.recipes import read_recipe, recipe_names, step_of
 from algpt2.text.tokenizer import Tokenizer
 
 RECIPES = str(REPOSITORY / "recipes")
@@ -91,6 +91,18 @@ def test_the_batch_of_a_recipe_divides_over_its_pod(planned, records, name):
         config["batch_size"] % (pod_named(read_recipe(name, RECIPES).pod).n_replicas * config["accumulation_steps"])
         == 0
     )
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_step_of_a_recipe_is_the_one_that_is_planned_in_a_tpus_precision(planned, records, name):
+    """But for the steps, which records decide in a recipe of epochs, and for EOS, which they name too."""
+    found = planned("--recipe", name, "--train_path", records[seq_len_of(name)], "--compute_dtype", "bfloat16")
+    recipe = read_recipe(name, RECIPES)
+    model, config = step_of(recipe)
+    steps = found["train_config"]["total_steps"] if "steps" not in recipe.flags else config.total_steps
+    assert {**config.to_dict(), "total_steps": steps} == found["train_config"]
+    assert (model.document_eos_id is None) == (found["model_config"]["document_eos_id"] is None)
+    assert {**model.to_dict(), "document_eos_id": None} == {**found["model_config"], "document_eos_id": None}
 
 
 def test_flags_beside_a_recipe_win(planned, records):
