@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,7 +24,6 @@ from algpt2.preflight.memory_estimate import optimizer_state_bytes
 from algpt2.preflight.rehearsal import config_of_one_replica, rehearse, table_of
 from algpt2.preflight.step_export import export_training_step
 from algpt2.preflight.tpu_compiler import Compiled, compile_for_tpu
-from algpt2.runs.recipes import read_recipe, step_of
 
 CONFIG = TrainConfig(total_steps=10, batch_size=2, compute_dtype="bfloat16", jit_compile=False)
 RECORDED = Path(__file__).with_name("rehearsed_memory.json")
@@ -141,7 +142,9 @@ def test_a_step_with_a_part_of_the_state_keeps_less_between_steps(optimizer):
     shared_out = dataclasses.replace(config, shard_optimizer_state=True)
     part = compile_for_tpu(export_training_step(model_config, shared_out, 8), "v3")
     expected = [optimizer_state_bytes(model_config, one, 8) for one in (config, shared_out)]
-    assert whole.argument_bytes - part.argument_bytes == pytest.approx(expected[0] - expected[1], rel=0.1)
+    saved_bytes = expected[0] - expected[1]
+    # A TPU pads each small array by itself, so the whole state takes more than by arithmetic, and saves more.
+    assert saved_bytes < whole.argument_bytes - part.argument_bytes < 1.3 * saved_bytes
 
 
 @needs_tpu_compiler
@@ -162,12 +165,15 @@ def test_a_preset_takes_no_more_memory_of_a_v3_core_than_recorded(name, n_layer,
 
 
 @needs_tpu_compiler
-@pytest.mark.parametrize("name", ["algpt2-2020", "algpt2-2020-corrected"])
-def test_a_recipe_fits_its_pod_and_takes_no_more_memory_than_its_page_says(name):
-    recipe = read_recipe(name, str(REPOSITORY / "recipes"))
-    row = json.loads((REPOSITORY / "docs/reference/recipes.json").read_text())[name]
-    if row["libtpu"] != tpu_compiler.compiler_version():
-        pytest.skip(f"made with libtpu {row['libtpu']}")
-    found = rehearse(*step_of(recipe), recipe.pod, search=False)
-    assert found.fits
-    assert found.peak_hbm_bytes <= 1.05 * row["peak_hbm_bytes"]
+def test_two_recipes_fit_their_pods_and_take_no_more_memory_than_their_page_says(tmp_path):
+    """In a process of its own, which gives its gigabytes back."""
+    recorded = json.loads((REPOSITORY / "docs/reference/recipes.json").read_text())
+    names, output = ["algpt2-2020", "algpt2-2020-corrected"], tmp_path / "rows.json"
+    if any(recorded[name]["libtpu"] != tpu_compiler.compiler_version() for name in names):
+        pytest.skip("the page was made with another libtpu")
+    command = [sys.executable, "-m", "benchmarks.recipes", "--output", str(output), "--recipes", *names]
+    subprocess.run(command, check=True, cwd=REPOSITORY, capture_output=True)
+    rows = json.loads(output.read_text())
+    for name in names:
+        assert rows[name]["fits"]
+        assert rows[name]["peak_hbm_bytes"] <= 1.05 * recorded[name]["peak_hbm_bytes"]
