@@ -11,6 +11,7 @@ import pytest
 from command_line import TRAIN, call
 from marks import needs_tpu_compiler
 from places import REPOSITORY
+from rehearsed_presets import peak_hbm_bytes
 from tiny_models import ALGPT2_CONFIG, GPT2_CONFIG
 
 from algpt2.config.model import GPTConfig
@@ -158,10 +159,8 @@ def test_a_preset_takes_no_more_memory_of_a_v3_core_than_recorded(name, n_layer,
     if recorded["libtpu"] != tpu_compiler.compiler_version():
         pytest.skip(f"recorded with libtpu {recorded['libtpu']}")
     config = dataclasses.replace(CONFIG, batch_size=4, remat=remat)
-    preset = GPTConfig.from_preset(name)
-    model_config = dataclasses.replace(preset, n_layer=n_layer, dropout=recorded["dropout"])
-    compiled = compile_for_tpu(export_training_step(model_config, config), "v3")
-    assert compiled.peak_hbm_bytes <= 1.05 * recorded["peak_hbm_bytes"][f"{name}, {n_layer} layers"]
+    peak = peak_hbm_bytes(name, config, n_layer=n_layer, dropout=recorded["dropout"])
+    assert peak <= 1.05 * recorded["peak_hbm_bytes"][f"{name}, {n_layer} layers"]
 
 
 @needs_tpu_compiler

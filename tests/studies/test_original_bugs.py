@@ -102,7 +102,8 @@ def test_a_run_with_bugs_logs_their_rate_and_goes_on_with_the_same_bugs_alone(re
     result = train(run, strategy, create_optimizer=optimizer_factory(bugs))
     rates = {line["step"]: line["learning_rate"] for line in read_metrics(run.model_dir) if "loss" in line}
     assert rates == pytest.approx({2: 1e-2 * 1 / 2, 4: 1e-2 * (0.1 + 0.9 * (1 - 3 / 4))})
-    assert [one.getMessage() for one in caplog.records if one.levelname == "WARNING"] == ["a fifth is lost"]
+    warnings = [one for one in caplog.records if one.levelname == "WARNING" and one.name != "tensorflow"]
+    assert [one.getMessage() for one in warnings] == ["a fifth is lost"]
     assert train(run, strategy, create_optimizer=optimizer_factory(bugs)) == result
     with pytest.raises(UserError, match=r"differs in optimizer changes: \('rate_jump',\), now \(\)"):
         train(plain, strategy)
