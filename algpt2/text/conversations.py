@@ -1,6 +1,6 @@
 """Files of conversations: JSON lines of `{"messages": [{"role": ..., "content": ...}, ...]}`, perhaps compressed."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO, NamedTuple
 
 from algpt2 import storage
@@ -11,6 +11,7 @@ from algpt2.text.chat import ASSISTANT, ROLES, Message
 from algpt2.text.decompression import open_decompressed
 from algpt2.text.faults import InputFault, OnFault, kept
 from algpt2.text.input_files import LINES_SUFFIX, InputFile, sized_input_files, suffixes
+from algpt2.text.lines import without_last_empty
 from algpt2.text.long_texts import require_breaks
 
 MESSAGES_KEY = "messages"
@@ -62,23 +63,12 @@ def read_conversations(file: InputFile, on_fault: OnFault | None) -> Iterator[Co
 
 def _whole_lines(file: str, stream: BinaryIO, on_fault: OnFault | None) -> Iterator[Conversation]:
     try:
-        for number, line in enumerate(_without_last_empty(stream), start=1):
+        for number, line in enumerate(without_last_empty(stream), start=1):
             yield from kept(on_fault, _conversation, line, file, f"{file}, line {number}")
     except InputFault as fault:
         if on_fault is None or fault.kind != faults.DAMAGED_FILE:
             raise
         on_fault(fault)
-
-
-def _without_last_empty(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """Yields lines, but for one empty line at the end, with which many writers end a file."""
-    empty = None
-    for line in lines:
-        if empty is not None:
-            yield empty
-        empty = None if line.strip() else line
-        if empty is None:
-            yield line
 
 
 def _conversation(line: bytes, file: str, place: str) -> Conversation:

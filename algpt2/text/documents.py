@@ -11,6 +11,7 @@ from algpt2.text import faults
 from algpt2.text.decompression import open_decompressed
 from algpt2.text.faults import InputFault, OnFault, kept
 from algpt2.text.input_files import LINES_SUFFIX, PARQUET_SUFFIX, InputFile, Piece, sized_input_files, suffixes
+from algpt2.text.lines import without_last_empty
 from algpt2.text.long_texts import require_breaks
 from algpt2.text.read_parts import PartStream, ReadPart
 from algpt2.text.separator import Separator
@@ -180,20 +181,9 @@ def _document_of_text(file: str, first_byte: int, utf8: bytes, keys: Keys) -> Do
 
 def _documents_of_lines(file: str, stream: BinaryIO, keys: Keys, on_fault: OnFault | None) -> Iterator[Document]:
     first_byte = 0
-    for number, line in enumerate(_without_last_empty_line(stream), start=1):
+    for number, line in enumerate(without_last_empty(stream), start=1):
         yield from kept(on_fault, _document_of_line, line, first_byte, _Place(file, "line", number), keys)
         first_byte += len(line)
-
-
-def _without_last_empty_line(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """Yields the lines of a file; many writers end one with an empty line, which is no document."""
-    held = None
-    for line in lines:
-        if held is not None:
-            yield held
-        held = None if line.strip() else line
-        if held is None:
-            yield line
 
 
 def _documents_of_range(piece: Piece, stream: BinaryIO, keys: Keys, on_fault: OnFault | None) -> Iterator[Document]:
