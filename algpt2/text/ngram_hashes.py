@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from algpt2.text.long_texts import has_long
-from algpt2.text.ngrams import HASH_FACTOR, WORD
+from algpt2.text.ngrams import WORD, hashes_in_a_row
 
 NGRAM_WORDS = 5
 BLOCK_CHARACTERS = 1 << 20
@@ -104,10 +104,7 @@ def _ngrams(words: np.ndarray, counts: np.ndarray) -> NgramHashes:
     lengths = np.where(counts > 0, np.maximum(counts, NGRAM_WORDS), 0)
     padded, ends = _padded(words, counts, lengths), np.cumsum(lengths)
     starts = np.concatenate([[0], np.cumsum(np.maximum(lengths - NGRAM_WORDS + 1, 0))]).astype(np.uint64)
-    hashes = np.zeros(max(0, len(padded) - NGRAM_WORDS + 1), np.uint64)
-    for offset in range(NGRAM_WORDS):
-        hashes *= HASH_FACTOR
-        hashes += padded[offset : offset + len(hashes)]
+    hashes = hashes_in_a_row(padded, NGRAM_WORDS)
     if len(hashes) > starts[-1]:
         is_within = np.ones(len(padded), bool)
         is_within[ends[lengths > 0, None] - np.arange(1, NGRAM_WORDS)] = False

@@ -77,10 +77,16 @@ class Ngrams:
         # The sum of so many before a place is how many words without a number there are up to it.
         unknown = np.concatenate([[0], np.cumsum(numbers == _NO_WORD)])
         places = np.flatnonzero(unknown[self._words :] == unknown[:count])
-        hashes = np.zeros(count, np.uint64)
-        for offset in range(self._words):
-            hashes = hashes * HASH_FACTOR + numbers[offset : offset + count]
-        return hashes[places], places
+        return hashes_in_a_row(numbers, self._words)[places], places
+
+
+def hashes_in_a_row(numbers: np.ndarray, count: int) -> np.ndarray:
+    """Returns a hash of each so many numbers in a row, uint64 (N - count + 1,), none of fewer numbers (N,)."""
+    hashes = np.zeros(max(0, len(numbers) - count + 1), np.uint64)
+    for offset in range(count):
+        hashes *= HASH_FACTOR
+        hashes += numbers[offset : offset + len(hashes)]
+    return hashes
 
 
 def _words_of(text: str) -> list[str]:
