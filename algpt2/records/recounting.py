@@ -115,19 +115,19 @@ def recount(file: str, kind: RecordKind, byte_lengths: np.ndarray, progress: Any
       RecordFault: the file is damaged, or a record is of another kind.
     """
     count_batch = _count_weighted if kind.record_format == WEIGHTED_FORMAT else _count_ids
-    found: list[Recounted] = []
+    total = Recounted(0, 0, 0, 0 if kind.record_format == WEIGHTED_FORMAT else None)
     for serialized in serialized_batches(file, BATCH_RECORDS):
         try:
-            found.append(count_batch(serialized, kind, byte_lengths))
+            found = count_batch(serialized, kind, byte_lengths)
         except (tf.errors.InvalidArgumentError, UnicodeDecodeError) as error:
             # TensorFlow's message may quote bytes of the record, and is then no text that Python could decode.
-            if fault := _first_fault(file, sum(one.records for one in found), serialized, kind):
+            if fault := _first_fault(file, total.records, serialized, kind):
                 raise fault from error
             raise
-        progress.update(int(tf.reduce_sum(tf.strings.length(serialized))) + FRAME_BYTES * found[-1].records)
-    has_weights = kind.record_format == WEIGHTED_FORMAT
-    sums = [sum(column) for column in zip(*(one[: 3 + has_weights] for one in found), strict=True)]
-    return Recounted(*sums) if found else Recounted(0, 0, 0, 0 if has_weights else None)
+        pairs = zip(total, found, strict=True)
+        total = Recounted(*(None if one is None else one + other for one, other in pairs))
+        progress.update(int(tf.reduce_sum(tf.strings.length(serialized))) + FRAME_BYTES * found.records)
+    return total
 
 
 def _count_ids(serialized: tf.Tensor, kind: RecordKind, byte_lengths: np.ndarray) -> Recounted:
