@@ -70,7 +70,8 @@ def _framed(data: bytes) -> bytes:
 
 def weighted_frame(ids: bytes, weights: bytes) -> bytes:
     """Returns the frame of one record of ids, as they are stored, and the weights of its targets, a byte each."""
-    features = _feature_entry(IDS_FEATURE, ids) + _feature_entry(WEIGHTS_FEATURE, weights)
+    entries = ((IDS_FEATURE, ids), (WEIGHTS_FEATURE, weights))
+    features = b"".join(_entry_head(name, len(value)) + value for name, value in entries)
     return _framed(_field(1, len(features)) + features)
 
 
@@ -95,23 +96,21 @@ def _field_head_bytes(content_bytes: np.ndarray) -> np.ndarray:
 @functools.lru_cache(maxsize=1 << 14)
 def _example_head(stored_bytes: int) -> bytes:
     """Returns what stands in front of the ids in a serialized `tf.train.Example` of them."""
+    entry = _entry_head(IDS_FEATURE, stored_bytes)
+    return _field(1, len(entry) + stored_bytes) + entry  # the features
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _entry_head(name: str, value_bytes: int) -> bytes:
+    """Returns what stands in front of the one value of a bytes feature in an entry of the map of features."""
 
     def within(field: int, head: bytes) -> bytes:
-        return _field(field, len(head) + stored_bytes) + head
+        return _field(field, len(head) + value_bytes) + head
 
     bytes_list = within(1, b"")  # its one value
     feature = within(1, bytes_list)
-    entry = _field(1, len(IDS_FEATURE)) + IDS_FEATURE.encode() + within(2, feature)  # of a map: key and value
-    features = within(1, entry)
-    return within(1, features)
-
-
-def _feature_entry(name: str, value: bytes) -> bytes:
-    """Returns a bytes feature as an entry of the map of features: its key and its value."""
-    bytes_list = _field(1, len(value)) + value
-    feature = _field(1, len(bytes_list)) + bytes_list
-    entry = _field(1, len(name)) + name.encode() + _field(2, len(feature)) + feature
-    return _field(1, len(entry)) + entry
+    entry = _field(1, len(name)) + name.encode() + within(2, feature)  # of a map: key and value
+    return within(1, entry)
 
 
 def _field(number: int, content_bytes: int) -> bytes:

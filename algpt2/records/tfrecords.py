@@ -53,7 +53,7 @@ def _parse_ids(serialized: tf.Tensor, seq_len: int, vocab_size: int) -> tf.Tenso
     """string (N,) -> uint16 or int32 (N, seq_len + 1)."""
     dtype = id_dtype(vocab_size)
     size_bytes = (seq_len + 1) * dtype.itemsize
-    stored = tf.io.parse_example(serialized, {IDS_FEATURE: tf.io.FixedLenFeature([], tf.string)})[IDS_FEATURE]
+    stored = _bytes_of(IDS_FEATURE, serialized)
     check = tf.debugging.assert_equal(
         tf.strings.length(stored),
         size_bytes,
@@ -73,7 +73,7 @@ def parse_weights(serialized: tf.Tensor, seq_len: int) -> tf.Tensor:
     Raises:
       tf.errors.InvalidArgumentError: a record has another number of weights, or one that is neither 0 nor 1.
     """
-    stored = tf.io.parse_example(serialized, {WEIGHTS_FEATURE: tf.io.FixedLenFeature([], tf.string)})[WEIGHTS_FEATURE]
+    stored = _bytes_of(WEIGHTS_FEATURE, serialized)
     lengths = tf.strings.length(stored)
     check = tf.debugging.assert_equal(lengths, seq_len, message=f"{WEIGHTS_RULE} = {seq_len}")
     with _after(check):
@@ -93,12 +93,17 @@ def stored_documents(serialized: tf.Tensor, vocab_size: int) -> tf.Tensor:
     Raises:
       tf.errors.InvalidArgumentError: a record has no ids, or bytes that are none.
     """
-    stored = tf.io.parse_example(serialized, {IDS_FEATURE: tf.io.FixedLenFeature([], tf.string)})[IDS_FEATURE]
+    stored = _bytes_of(IDS_FEATURE, serialized)
     sizes = tf.strings.length(stored)
     is_whole = (sizes > 0) & (sizes % id_dtype(vocab_size).itemsize == 0)
     check = tf.debugging.Assert(tf.reduce_all(is_whole), [DOCUMENT_RULE, tf.reduce_min(sizes)])
     with _after(check):
         return tf.identity(stored)
+
+
+def _bytes_of(feature: str, serialized: tf.Tensor) -> tf.Tensor:
+    """Returns the one value of a bytes feature of each record: string (N,) -> string (N,)."""
+    return tf.io.parse_example(serialized, {feature: tf.io.FixedLenFeature([], tf.string)})[feature]
 
 
 def _parse_inputs_labels(serialized: tf.Tensor, seq_len: int) -> tf.Tensor:
