@@ -2,14 +2,13 @@
 
 from collections.abc import Iterable
 
-import google_crc32c
 import numpy as np
 
 from algpt2 import storage
 from algpt2.records.document_lengths import LENGTH_DTYPE, write_lengths
 from algpt2.records.record_bytes import frame, id_dtype
 from algpt2.records.shard_entry import Shard
-from algpt2.records.shard_writing import require_ids_below
+from algpt2.records.shard_writing import require_ids_below, shard_stream
 
 
 def write_document_shard(path: str, blocks: Iterable[tuple[np.ndarray, np.ndarray]], byte_lengths: np.ndarray) -> Shard:
@@ -25,25 +24,22 @@ def write_document_shard(path: str, blocks: Iterable[tuple[np.ndarray, np.ndarra
       ValueError: an id is not in the vocabulary, so that it would be stored as another one.
     """
     dtype = id_dtype(len(byte_lengths))
-    target_bytes, size_bytes, checksum, written = 0, 0, google_crc32c.Checksum(), [np.empty(0, LENGTH_DTYPE)]
-    with storage.writing(path) as local_file, open(local_file, "wb") as stream:
+    target_bytes, written = 0, [np.empty(0, LENGTH_DTYPE)]
+    with shard_stream(path) as stream:
         for lengths, ids in blocks:
             require_ids_below(len(byte_lengths), ids)
             stored = np.ascontiguousarray(ids, dtype)
             ends = np.cumsum(lengths, dtype=np.int64)
             pairs = zip(ends, lengths, strict=True)
-            data = b"".join(frame(stored[end - length : end].tobytes()) for end, length in pairs)
-            stream.write(data)
-            checksum.update(data)
-            size_bytes += len(data)
+            stream.write(b"".join(frame(stored[end - length : end].tobytes()) for end, length in pairs))
             target_bytes += int(byte_lengths[ids].sum(dtype=np.int64))
             written.append(np.asarray(lengths, LENGTH_DTYPE))
     lengths = np.concatenate(written)
     return Shard(
         name=storage.base_name(path),
         records=len(lengths),
-        size_bytes=size_bytes,
-        crc32c=checksum.digest().hex(),
+        size_bytes=stream.size_bytes,
+        crc32c=stream.crc32c,
         target_bytes=target_bytes,
         documents=len(lengths),
         tokens=int(lengths.sum(dtype=np.int64)),

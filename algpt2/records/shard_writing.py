@@ -1,6 +1,8 @@
 """Writes a shard: whole or not at all, with its checksum taken on the way."""
 
+import contextlib
 from collections.abc import Iterable, Iterator
+from typing import BinaryIO
 
 import google_crc32c
 import numpy as np
@@ -10,6 +12,33 @@ from algpt2.records.record_bytes import frames, id_dtype
 from algpt2.records.shard_entry import Shard
 
 MOST_BLOCK_IDS = 1 << 18
+
+
+class ShardStream:
+    """A shard's file that is being written: `size_bytes` so far, and their checksum."""
+
+    def __init__(self, stream: BinaryIO):
+        self.size_bytes = 0
+        self._stream = stream
+        self._checksum = google_crc32c.Checksum()
+
+    @property
+    def crc32c(self) -> str:
+        """The CRC32C of what is written, in hexadecimal."""
+        return self._checksum.digest().hex()
+
+    def write(self, data: bytes) -> None:
+        """Writes frames of records."""
+        self._stream.write(data)
+        self._checksum.update(data)
+        self.size_bytes += len(data)
+
+
+@contextlib.contextmanager
+def shard_stream(path: str) -> Iterator[ShardStream]:
+    """Yields what a shard is written to; the file appears when the block ends, whole or not at all."""
+    with storage.writing(path) as local_file, open(local_file, "wb") as stream:
+        yield ShardStream(stream)
 
 
 def write_shard(path: str, blocks: Iterable[np.ndarray], byte_lengths: np.ndarray) -> Shard:
@@ -24,18 +53,15 @@ def write_shard(path: str, blocks: Iterable[np.ndarray], byte_lengths: np.ndarra
       OSError: the file cannot be written, for example because the disk is full.
       ValueError: an id is not in the vocabulary, so that it would be stored as another one.
     """
-    count, target_bytes, documents, size_bytes, checksum = 0, 0, 0, 0, google_crc32c.Checksum()
-    with storage.writing(path) as local_file, open(local_file, "wb") as stream:
+    count, target_bytes, documents = 0, 0, 0
+    with shard_stream(path) as stream:
         for block in _bounded(blocks):
             require_ids_below(len(byte_lengths), block)
-            data = frames(block, id_dtype(len(byte_lengths))).tobytes()
-            stream.write(data)
-            checksum.update(data)
+            stream.write(frames(block, id_dtype(len(byte_lengths))).tobytes())
             count += len(block)
-            size_bytes += len(data)
             target_bytes += int(byte_lengths[block[:, 1:]].sum())
             documents += count_documents(block, len(byte_lengths) - 1)
-    return Shard(storage.base_name(path), count, size_bytes, checksum.digest().hex(), target_bytes, documents)
+    return Shard(storage.base_name(path), count, stream.size_bytes, stream.crc32c, target_bytes, documents)
 
 
 def _bounded(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:

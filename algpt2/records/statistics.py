@@ -16,6 +16,7 @@ from algpt2.records.manifest import WEIGHTED_FORMAT, Manifest, read_manifest
 from algpt2.records.record_set import load_tokenizer, require_size
 from algpt2.records.recounting import BATCH_RECORDS, RecordFault, RecordKind, serialized_batches
 from algpt2.records.shard_entry import Shard
+from algpt2.records.weighted_writing import begin_conversations
 from algpt2.text.tokenizer import Tokenizer
 
 MOST_LISTED_TOKENS = 20
@@ -104,7 +105,7 @@ def _tally(tallies: Tallies, folder: str, manifest: Manifest, split: str) -> Non
 def _tally_conversations(tallies: Tallies, records: np.ndarray, eos_id: int) -> None:
     """Counts whole conversations, each behind EOS, without the EOS that fill up a record."""
     for row in records:
-        begins = np.flatnonzero((row[:-1] == eos_id) & (row[1:] != eos_id))
+        begins = np.flatnonzero(begin_conversations(row, eos_id))
         end = int(np.flatnonzero(row != eos_id)[-1]) + 1
         tallies.documents_in_a_record[len(begins)] += 1
         tallies.document_tokens.update((np.diff(begins, append=end) - 1).tolist())

@@ -1,12 +1,11 @@
 """Writes a shard of conversations, whose targets have weights: whole or not at all, with its checksum on the way."""
 
-import google_crc32c
 import numpy as np
 
 from algpt2 import storage
 from algpt2.records.record_bytes import id_dtype, weighted_frame
 from algpt2.records.shard_entry import Shard
-from algpt2.records.shard_writing import require_ids_below
+from algpt2.records.shard_writing import require_ids_below, shard_stream
 
 
 def write_weighted_shard(
@@ -29,18 +28,14 @@ def write_weighted_shard(
     if not set(np.unique(weights).tolist()) <= {0, 1}:
         raise ValueError(f"weights must be 0 or 1, received up to {weights.max()}")
     stored = np.ascontiguousarray(records, id_dtype(len(byte_lengths)))
-    size_bytes, checksum = 0, google_crc32c.Checksum()
-    with storage.writing(path) as local_file, open(local_file, "wb") as stream:
+    with shard_stream(path) as stream:
         for ids, of_targets in zip(stored, weights.astype(np.uint8), strict=True):
-            data = weighted_frame(ids.tobytes(), of_targets.tobytes())
-            stream.write(data)
-            checksum.update(data)
-            size_bytes += len(data)
+            stream.write(weighted_frame(ids.tobytes(), of_targets.tobytes()))
     return Shard(
         name=storage.base_name(path),
         records=len(records),
-        size_bytes=size_bytes,
-        crc32c=checksum.digest().hex(),
+        size_bytes=stream.size_bytes,
+        crc32c=stream.crc32c,
         target_bytes=weighted_bytes(records, weights, byte_lengths),
         documents=count_conversations(records, eos_id),
         weighted_targets=int(weights.sum(dtype=np.int64)),
@@ -57,4 +52,9 @@ def count_conversations(records: np.ndarray, eos_id: int) -> int:
 
     EOS also fills up a record behind its last conversation, where another EOS or nothing follows it.
     """
-    return int(np.count_nonzero((records[:, :-1] == eos_id) & (records[:, 1:] != eos_id)))
+    return int(np.count_nonzero(begin_conversations(records, eos_id)))
+
+
+def begin_conversations(records: np.ndarray, eos_id: int) -> np.ndarray:
+    """Returns at which of their inputs conversations begin in records (..., seq_len + 1), bool (..., seq_len)."""
+    return (records[..., :-1] == eos_id) & (records[..., 1:] != eos_id)
