@@ -3,7 +3,7 @@
 import dataclasses
 
 from algpt2.config.options import COUNT, FRACTION_BELOW_1, option, require_rules
-from algpt2.config.records import SKIP, STOP
+from algpt2.config.records import SKIP, STOP, val_shards
 
 CHAT_PACKINGS = PADDED, WHOLE = ("padded", "whole")
 
@@ -38,5 +38,5 @@ class ChatRecordOptions:
 
     @property
     def num_val_shards(self) -> int:
-        """The number of `val` files: in proportion to the `train` files, and at least 1 unless nothing is held out."""
-        return max(1, round(self.num_shards * self.val_fraction)) if self.val_fraction > 0 else 0
+        """The number of `val` files."""
+        return val_shards(self.num_shards, self.val_fraction)

@@ -94,5 +94,10 @@ class RecordOptions:
 
     @property
     def num_val_shards(self) -> int:
-        """The number of `val` files: in proportion to the `train` files, and at least 1 unless nothing is held out."""
-        return max(1, round(self.num_shards * self.val_fraction)) if self.val_fraction > 0 else 0
+        """The number of `val` files."""
+        return val_shards(self.num_shards, self.val_fraction)
+
+
+def val_shards(num_shards: int, val_fraction: float) -> int:
+    """Returns the number of `val` files: in proportion to the `train` files, and at least 1 if anything is held out."""
+    return max(1, round(num_shards * val_fraction)) if val_fraction > 0 else 0

@@ -16,6 +16,7 @@ from algpt2.config.chat_records import WHOLE, ChatRecordOptions
 from algpt2.config.records import SKIP
 from algpt2.errors import UserError
 from algpt2.preparation.document_keys import content_digest, is_held_out, order_key
+from algpt2.preparation.encoding import TRAIN, VAL
 from algpt2.progress import progress_bar
 from algpt2.records.manifest import (
     MANIFEST_NAME,
@@ -26,14 +27,13 @@ from algpt2.records.manifest import (
     read_manifest,
     write_manifest,
 )
-from algpt2.records.shard_entry import Shard
+from algpt2.records.shard_entry import Shard, shard_name
 from algpt2.records.weighted_writing import write_weighted_shard
 from algpt2.text.chat import EncodedConversation, Template, content_bytes
 from algpt2.text.conversations import TOO_LONG, Conversation, conversation_files, read_conversations
 from algpt2.text.faults import FaultCounts, InputFault, OnFault, kept
 from algpt2.text.tokenizer import Tokenizer
 
-TRAIN, VAL = "train", "val"
 OPEN_ROWS = 64
 ENCODED_TOGETHER = 1024
 
@@ -199,7 +199,7 @@ class _Writer:
             )
         bounds = [len(rows) * index // max(count, 1) for index in range(count + 1)]
         of_shards = [rows[first:end] for first, end in itertools.pairwise(bounds)]
-        names = [f"{name}-{index:05d}-of-{count:05d}.tfrecord" for index in range(count)]
+        names = [shard_name(name, index, count) for index in range(count)]
         return tuple(map(self._write_shard, names, of_shards))
 
     def _write_shard(self, name: str, rows: list[list[EncodedConversation]]) -> Shard:

@@ -22,7 +22,7 @@ from algpt2.preparation.sorted_documents import Documents, MergedFiles, SortedFi
 from algpt2.preparation.token_stream import DocumentStream, TokenStream
 from algpt2.preparation.work_folder import WorkFolder
 from algpt2.records.document_writing import write_document_shard
-from algpt2.records.shard_entry import Shard
+from algpt2.records.shard_entry import Shard, shard_name
 from algpt2.records.shard_writing import write_shard
 from algpt2.storage.versions import versions_of
 from algpt2.text.read_parts import require_versions
@@ -246,7 +246,7 @@ class Shards:
 
     def name(self, split: str, index: int) -> str:
         """Returns the name of a shard's file."""
-        return f"{split}-{index:05d}-of-{self.count:05d}.tfrecord"
+        return shard_name(split, index, self.count)
 
 
 def _add_removed(removed: RemovedEntries, stored: Documents) -> None:

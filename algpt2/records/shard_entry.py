@@ -52,6 +52,11 @@ class Shard:
             require_hexadecimal(f"lengths_crc32c of shard {self.name!r}", self.lengths_crc32c, digits=8)
 
 
+def shard_name(split: str, index: int, count: int) -> str:
+    """Returns the name of the file of one of so many shards of a split, by its 0-based number."""
+    return f"{split}-{index:05d}-of-{count:05d}.tfrecord"
+
+
 def row_count(shards: Sequence[Shard], seq_len: int) -> int:
     """Returns how many rows of seq_len + 1 ids an epoch of shards has: each record is one, or documents are packed."""
     if any(shard.tokens is not None for shard in shards):
