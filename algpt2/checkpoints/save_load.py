@@ -40,8 +40,8 @@ class Snapshot:
 def take_snapshot(model: GPT, optimizer: GlobalGradientOptimizer) -> Snapshot:
     """Returns a copy of all parameters and all optimizer state.
 
-    Every worker of a run must call it, because each may hold a part of the state, which is the same in any run's
-    checkpoints, on however many replicas.
+    Where the optimizer's state is shared out, every worker of a run must call it, because each holds a part of it. A
+    checkpoint has the same variables in any run, on however many replicas.
     """
     parameters = model.named_parameters()
     return Snapshot(model.config, host_copies(parameters), optimizer.copied_state(parameters))

@@ -29,9 +29,14 @@ class GlobalGradientOptimizer(keras.optimizers.Optimizer):
     For each variable it applies the weight decay, then the update, and then takes the variable into the moving average
     of the weights, if there is one: a = ema_decay a + (1 - ema_decay) p, from a = 0. After t updates
     `a / (1 - ema_decay^t)` is the mean of all p so far, in which an update counts ema_decay times as much as the next.
+
+    Attributes:
+      slots: the state by its name, a variable for each parameter.
+      is_shared_out: whether each replica holds a part of the state, so that all processes must take part in a copy.
     """
 
     slots: Slots
+    is_shared_out = False
 
     def __init__(self, ema_decay: float = 0.0, decayed: Sequence[bool] | None = None, **kwargs: Any):
         """Makes the optimizer, its state not yet created.

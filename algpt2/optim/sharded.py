@@ -100,6 +100,7 @@ class ShardedAdamW(AdamW):
     """
 
     slots: dict[str, list[SharedOutVariable]]
+    is_shared_out = True
 
     def __init__(self, *arguments: Any, replicas: Replicas | None = None, **options: Any):
         """Makes the optimizer, its state not yet created.

@@ -86,8 +86,10 @@ class RunCheckpoints:
 
     def _hand_over(self, state: LoopState) -> None:
         """Copies everything, for which the workers gather what they share out, and lets the chief write it."""
+        model, optimizer = self._train_step.model, self._train_step.optimizer
         self._writer.drop_waiting()
-        snapshot = take_snapshot(self._train_step.model, self._train_step.optimizer)
+        if self._workers.is_chief or optimizer.is_shared_out:
+            snapshot = take_snapshot(model, optimizer)
         if self._workers.is_chief:
             self._writer.start(functools.partial(self._write, state, snapshot))
         self._handed_over_step = state.step
