@@ -5,22 +5,30 @@ EXTRA ?= cpu
 CONSTRAINTS ?= constraints.txt
 DEMO ?= demo
 RUN := $(VENV)/bin/python
+# Python compiles each module when it is first imported; pip would compile all of them, for a minute.
+PIP_FLAGS := --quiet --no-compile
 
-.PHONY: demo test test-tpu test-beam mutants bench lint format reference
+.PHONY: demo test test-rehearsal test-tpu test-beam mutants bench lint format reference
 .DELETE_ON_ERROR:
 .SECONDARY:
 
 $(VENV)/.run-installed: setup.py $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --constraint $(CONSTRAINTS) --editable '.[$(EXTRA)]'
+	$(VENV)/bin/pip install $(PIP_FLAGS) --constraint $(CONSTRAINTS) --editable '.[$(EXTRA)]'
 	touch $@
 
 $(VENV)/.dev-installed: $(VENV)/.run-installed
-	$(VENV)/bin/pip install --quiet --constraint $(CONSTRAINTS) --editable '.[$(EXTRA),dev]'
+	$(VENV)/bin/pip install $(PIP_FLAGS) --constraint $(CONSTRAINTS) --editable '.[$(EXTRA),dev]'
 	touch $@
 
 test: $(VENV)/.dev-installed
-	$(RUN) -m pytest -n 3 --dist loadgroup $(PYTEST_ARGUMENTS)
+	$(RUN) -m pytest -n 3 --dist loadgroup --max-worker-restart 0 --ignore $(REHEARSALS) $(PYTEST_ARGUMENTS)
+
+# Whole models through the TPU's compiler, which need the extra `rehearsal` and 7 GB of memory each.
+REHEARSALS := tests/preflight/test_rehearsed_models.py
+
+test-rehearsal: $(VENV)/.dev-installed
+	$(RUN) -m pytest -n 2 $(REHEARSALS)
 
 # The wheel that TPU users install (TensorFlow 2.20), here on logical CPU devices.
 # What follows from the same operations (Muon, averages, spikes, kills) is left to `make test`.
@@ -35,7 +43,7 @@ BEAM := .venv-beam
 
 $(BEAM)/.installed: setup.py constraints-beam.txt
 	$(PYTHON) -m venv $(BEAM)
-	$(BEAM)/bin/pip install --quiet --constraint constraints-beam.txt --editable '.[beam,near]' pytest pytest-timeout
+	$(BEAM)/bin/pip install $(PIP_FLAGS) --constraint constraints-beam.txt --editable '.[beam,near]' pytest pytest-timeout
 	touch $@
 
 test-beam: $(BEAM)/.installed
@@ -52,7 +60,7 @@ BENCH := .venv-bench
 
 $(BENCH)/.installed: setup.py $(CONSTRAINTS)
 	$(PYTHON) -m venv $(BENCH)
-	$(BENCH)/bin/pip install --quiet --constraint $(CONSTRAINTS) --editable '.[bench,rehearsal]'
+	$(BENCH)/bin/pip install $(PIP_FLAGS) --constraint $(CONSTRAINTS) --editable '.[bench,rehearsal]'
 	touch $@
 
 bench: $(BENCH)/.installed

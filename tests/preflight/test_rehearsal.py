@@ -3,15 +3,10 @@
 import dataclasses
 import json
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from command_line import TRAIN, call
 from marks import needs_tpu_compiler
-from places import REPOSITORY
-from rehearsed_presets import peak_hbm_bytes
 from tiny_models import ALGPT2_CONFIG, GPT2_CONFIG
 
 from algpt2.config.model import GPTConfig
@@ -27,7 +22,6 @@ from algpt2.preflight.step_export import export_training_step
 from algpt2.preflight.tpu_compiler import Compiled, compile_for_tpu
 
 CONFIG = TrainConfig(total_steps=10, batch_size=2, compute_dtype="bfloat16", jit_compile=False)
-RECORDED = Path(__file__).with_name("rehearsed_memory.json")
 
 
 def test_a_replica_runs_its_share_of_the_batch_and_keeps_the_tokens_of_the_run():
@@ -146,33 +140,3 @@ def test_a_step_with_a_part_of_the_state_keeps_less_between_steps(optimizer):
     saved_bytes = expected[0] - expected[1]
     # A TPU pads each small array by itself, so the whole state takes more than by arithmetic, and saves more.
     assert saved_bytes < whole.argument_bytes - part.argument_bytes < 1.3 * saved_bytes
-
-
-@needs_tpu_compiler
-@pytest.mark.parametrize(("name", "n_layer", "remat"), [("gpt2", 2, "none"), ("algpt2", 12, "block")])
-def test_a_preset_takes_no_more_memory_of_a_v3_core_than_recorded(name, n_layer, remat):
-    """Peaks repeat to the byte; a change that is meant to take more is recorded anew.
-
-    Blocks of their own compile one after the other, three minutes for 12, so there are two.
-    """
-    recorded = json.loads(RECORDED.read_text())
-    if recorded["libtpu"] != tpu_compiler.compiler_version():
-        pytest.skip(f"recorded with libtpu {recorded['libtpu']}")
-    config = dataclasses.replace(CONFIG, batch_size=4, remat=remat)
-    peak = peak_hbm_bytes(name, config, n_layer=n_layer, dropout=recorded["dropout"])
-    assert peak <= 1.05 * recorded["peak_hbm_bytes"][f"{name}, {n_layer} layers"]
-
-
-@needs_tpu_compiler
-def test_two_recipes_fit_their_pods_and_take_no_more_memory_than_their_page_says(tmp_path):
-    """In a process of its own, which gives its gigabytes back."""
-    recorded = json.loads((REPOSITORY / "docs/reference/recipes.json").read_text())
-    names, output = ["algpt2-2020", "algpt2-2020-corrected"], tmp_path / "rows.json"
-    if any(recorded[name]["libtpu"] != tpu_compiler.compiler_version() for name in names):
-        pytest.skip("the page was made with another libtpu")
-    command = [sys.executable, "-m", "benchmarks.recipes", "--output", str(output), "--recipes", *names]
-    subprocess.run(command, check=True, cwd=REPOSITORY, capture_output=True)
-    rows = json.loads(output.read_text())
-    for name in names:
-        assert rows[name]["fits"]
-        assert rows[name]["peak_hbm_bytes"] <= 1.05 * recorded[name]["peak_hbm_bytes"]
