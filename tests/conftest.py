@@ -1,5 +1,6 @@
 """Fixtures shared by the tests. Two logical CPU devices stand in for the cores of an accelerator."""
 
+import gc
 import json
 import logging
 import os
@@ -35,6 +36,12 @@ wheels.require_tensorflow()
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Hugging Face's libraries and lm-evaluation-harness would look for newer files on the web.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+# Several processes share the cores, here and in what they start: with more threads than one, they wait for each other.
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
+# Tracing makes millions of objects that stay, and Python would spend a tenth of the time on searching them for garbage.
+gc.set_threshold(50_000, 20, 100)
 
 # Scripts run as subprocesses import the package from this checkout, installed or not.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import random
 import re
+import shutil
 import time
 
 import numpy as np
@@ -43,8 +44,14 @@ def benchmark_flags(folder):
     return tuple(part for flag, path in benchmark_files(folder).items() for part in (f"--{flag}", path))
 
 
-def parameters(model_dir):
-    return vector(tensors(model_dir, STEPS, 0))
+@pytest.fixture(scope="module")
+def alone(records_folder, tmp_path_factory):
+    """A run of one process: its folder, the flags it had, and its result."""
+    folder = tmp_path_factory.mktemp("alone")
+    flags = (*FLAGS, *benchmark_flags(folder), "--ema_decay", "0.9", "--val_path", records_folder)
+    config_path = write_config(folder / "config.json", dropout=0.0)
+    result, _ = finish(start(records_folder, folder / "run", config_path, STEPS, *flags))
+    return folder, (config_path, flags), result
 
 
 def vector(found):
@@ -56,42 +63,44 @@ def tensors(model_dir, steps, file):
     return safetensors.load(final_tensors(model_dir, steps)[file])
 
 
-def test_two_workers_train_as_one_process_does_and_only_the_chief_writes(records_folder, tmp_path):
-    config_path = write_config(tmp_path / "config.json", dropout=0.0)
-    flags = FLAGS + benchmark_flags(tmp_path)
-    alone, _ = finish(start(records_folder, tmp_path / "one", config_path, STEPS, *flags))
+def require_close(one, two, steps):
+    for file in range(2):
+        found, expected = tensors(two, steps, file), tensors(one, steps, file)
+        assert set(found) == set(expected)
+        assert np.linalg.norm(vector(found) - vector(expected)) <= 1e-5 * np.linalg.norm(vector(expected))
+
+
+def test_two_workers_train_as_one_process_does_and_only_the_chief_writes(alone, records_folder, tmp_path):
+    folder, (config_path, flags), result_of_one = alone
     results = train_on_two(records_folder, tmp_path / "two", config_path, flags + SAMPLES)
     assert all("2 replicas of 2 workers" in errors for _, errors in results)
     assert ["saved" in errors for _, errors in results] == [True, False]
     assert [errors.count("sample 'alpha'") for _, errors in results] == [3, 0], "after steps 2, 4 and 5"
     assert len(list((tmp_path / "two" / "tensorboard").iterdir())) == 1
-    one, two = (parameters(tmp_path / name) for name in ("one", "two"))
-    assert np.linalg.norm(two - one) / np.linalg.norm(one) <= 1e-5
-    measured = {name: value for name, value in alone.items() if name.startswith(BENCHMARKS)}
+    require_close(folder / "run", tmp_path / "two", STEPS)
+    measured = {name: value for name, value in result_of_one.items() if name.startswith(BENCHMARKS)}
     assert len(measured) == 6
     for result, _ in results:
         assert {name: result[name] for name in measured} == pytest.approx(measured, rel=1e-4)
 
 
-def test_two_workers_that_share_the_optimizers_state_out_go_on_where_one_process_ended_and_it_where_they_did(
-    records_folder, tmp_path
+def test_two_workers_that_share_the_optimizers_state_out_go_on_where_one_process_ended_and_end_as_it_does(
+    alone, records_folder, tmp_path
 ):
     """Catches: a chief that saves its own part only, or that waits for parts of workers that do not bring them."""
-    config_path = write_config(tmp_path / "config.json", dropout=0.0)
-    flags = (*FLAGS, "--ema_decay", "0.9", "--val_path", records_folder)
-    folders = [tmp_path / "one", tmp_path / "two"]
-    for steps in (STEPS, STEPS + 3):
-        process = start(records_folder, folders[0], config_path, steps, *flags)
-        shared_out = train_on_two(records_folder, folders[1], config_path, (*flags, "--shard_optimizer_state"), steps)
-        alone, errors = finish(process)
-        assert all(result["ema_val_loss"] == pytest.approx(alone["ema_val_loss"], rel=1e-5) for result, _ in shared_out)
-        state = [int(re.search(r"(\d+) bytes of optimizer state", one)[1]) for one in (errors, shared_out[0][1])]
-        assert state[1] == pytest.approx(state[0] / 2, rel=1e-3)
-        for file in range(2):
-            one, two = (tensors(folder, steps, file) for folder in folders)
-            assert set(one) == set(two)
-            assert np.linalg.norm(vector(two) - vector(one)) <= 1e-5 * np.linalg.norm(vector(one))
-        folders.reverse()
+    folder, (config_path, flags), _ = alone
+    one, two = tmp_path / "one", tmp_path / "two"
+    for copy in (one, two):
+        shutil.copytree(folder / "run", copy)
+    steps = STEPS + 3
+    process = start(records_folder, one, config_path, steps, *flags)
+    shared_out = train_on_two(records_folder, two, config_path, (*flags, "--shard_optimizer_state"), steps)
+    result_of_one, errors = finish(process)
+    losses = [result["ema_val_loss"] for result, _ in shared_out]
+    assert losses == pytest.approx([result_of_one["ema_val_loss"]] * 2, rel=1e-5)
+    state_bytes = [int(re.search(r"(\d+) bytes of optimizer state", log)[1]) for log in (errors, shared_out[0][1])]
+    assert state_bytes[1] == pytest.approx(state_bytes[0] / 2, rel=1e-3)
+    require_close(one, two, steps)
 
 
 def start_both(run, notes_paths, moments):
@@ -116,13 +125,13 @@ def uninterrupted(records_folder, tmp_path_factory):
     return run, train_both(run, folder)
 
 
-@pytest.mark.parametrize("chain", range(math.ceil(KILLS / 27)))
-def test_a_worker_killed_three_times_ends_the_other_and_both_resume_bit_identical(tmp_path, uninterrupted, chain):
+@pytest.mark.parametrize("chain", range(math.ceil(KILLS / 25)))
+def test_a_worker_killed_twice_ends_the_other_and_both_resume_bit_identical(tmp_path, uninterrupted, chain):
     expected_run, expected_notes = uninterrupted
     run = dataclasses.replace(expected_run, model_dir=str(tmp_path / "run"))
     rng = random.Random(chain)
     # The chief, number 0, is the one that saves.
-    for victim, kind in rng.sample([(0, "save"), (rng.randrange(2), "eval"), (1, "between")], 3):
+    for victim, kind in [(0, "save"), rng.choice([(rng.randrange(2), "eval"), (1, "between")])]:
         notes_paths = [tmp_path / f"notes-{kind}-of-{index}" for index in range(2)]
         moments = [None, None]
         moments[victim] = draw_moment(rng, kind, expected_notes[victim])

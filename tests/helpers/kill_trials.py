@@ -24,7 +24,7 @@ from algpt2.records.record_set import open_record_set
 from algpt2.runs.plan import Run
 from algpt2.tracking.metrics import read_metrics
 
-KILLS = int(os.environ.get("ALGPT2_KILL_TRIALS", "9"))
+KILLS = int(os.environ.get("ALGPT2_KILL_TRIALS", "5"))
 TIMEOUT_SECONDS = 240
 # Checkpoints at steps with log lines: a line is the mean since the one before, and a resumed run begins a new mean.
 CADENCE = Cadence(log_every_steps=3, eval_every_steps=9, save_every_steps=6)

@@ -14,6 +14,8 @@ import tensorflow as tf
 if __name__ == "__main__":
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 4)
+    # As tests/conftest.py does: to optimize a graph takes longer than all its calls here.
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 from shared_steps import shared_step
 from tiny_checkpoints import TOKENIZER_JSON

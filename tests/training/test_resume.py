@@ -1,13 +1,12 @@
 """Kills real training processes with SIGKILL, and compares what the resumed run ends with, bit for bit.
 
-`ALGPT2_KILL_TRIALS=108` asks for a campaign of that many kills instead of the few that every test run does.
+`ALGPT2_KILL_TRIALS=100` asks for a campaign of that many kills instead of the few that every test run does.
 """
 
 import dataclasses
 import math
 import random
 import signal
-import time
 
 import pytest
 from kill_trials import (
@@ -30,7 +29,7 @@ SETTINGS = (
     {"dropout": 0.0, "accumulation_steps": 1, "optimizer": "adafactor"},
 )
 # What one run is killed at, in a random order.
-CHAIN = ("start", "save", "save", "save", "eval", "eval", "between", "between")
+CHAIN = ("start", "save", "eval", "between")
 CHAINS = math.ceil(KILLS / (len(CHAIN) + 1))
 
 
@@ -51,7 +50,7 @@ def uninterrupted(records_folder, tmp_path_factory):
 
 
 @pytest.mark.parametrize("chain", range(CHAINS))
-def test_a_run_killed_at_nine_random_moments_ends_bit_identical(records_folder, tmp_path, uninterrupted, chain):
+def test_a_run_killed_at_five_random_moments_ends_bit_identical(records_folder, tmp_path, uninterrupted, chain):
     expected_run, expected_notes = uninterrupted(chain % len(SETTINGS))
     run = dataclasses.replace(expected_run, model_dir=str(tmp_path / "run"))
     rng = random.Random(chain)
@@ -70,7 +69,7 @@ def test_a_run_killed_at_nine_random_moments_ends_bit_identical(records_folder, 
     assert outcome(run) == outcome(expected_run)
 
 
-def test_a_command_line_stopped_by_sigterm_and_later_killed_ends_bit_identical(records_folder, tmp_path):
+def test_a_command_line_stopped_by_sigterm_ends_bit_identical(records_folder, tmp_path):
     """As a user runs it, compiled by XLA."""
     flags = ("--save_every_steps", "25", "--log_every_steps", "25")
     config_path = write_config(tmp_path / "config.json", dropout=0.1)
@@ -87,13 +86,7 @@ def test_a_command_line_stopped_by_sigterm_and_later_killed_ends_bit_identical(r
     assert "error: SIGTERM stopped the run after step" in errors.splitlines()[-1]
     saved = f"step_{int(errors.splitlines()[-1].split('after step ')[1].split(' ')[0]):08d}"
     assert (stopped / "checkpoints" / saved / "COMMITTED").exists()
-    process = train(stopped)
-    wait_for_new_checkpoint(process, stopped)
-    time.sleep(random.Random(0).uniform(0, 0.1))
-    assert process.poll() is None, "the run ended before it could be killed: give it more steps"
-    process.send_signal(signal.SIGKILL)
-    assert f"resuming from {stopped}/checkpoints/{saved}" in process.communicate()[1]
     result, errors = finish(train(stopped))
-    assert "resuming from" in errors
+    assert f"resuming from {stopped}/checkpoints/{saved}" in errors
     assert result["step"] == COMMAND_LINE_STEPS
     assert final_tensors(stopped, COMMAND_LINE_STEPS) == final_tensors(uninterrupted, COMMAND_LINE_STEPS)
