@@ -143,8 +143,8 @@ def _rewind(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _rehearse(arguments: argparse.Namespace) -> int:
+    wheels.require_tensorflow()
     step = RunRequest(arguments).step()
-    wheels.load_tensorflow()
     return rehearsal.report(rehearsal.rehearse(*step, arguments.rehearse))
 
 

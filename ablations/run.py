@@ -118,7 +118,7 @@ def _list(spec: Spec, arms: Sequence[str], arguments: argparse.Namespace) -> int
 
 def _rehearse(spec: Spec, arms: Sequence[str], arguments: argparse.Namespace) -> int:
     results_in(arguments.output, spec)  # A folder of another study is refused before minutes of compilations.
-    wheels.load_tensorflow()
+    wheels.require_tensorflow()
     rehearse = functools.partial(rehearsal.rehearse, pod_name=arguments.rehearse, search=False)
     found = rehearse_arms(spec, arms, rehearse)
     if arguments.output:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
+from algpt2 import interrupts
+
 START_METHOD = "spawn"  # a fork of a process with threads may hang
 
 
@@ -38,6 +40,23 @@ def worker_processes(
             for worker in multiprocessing.active_children():
                 worker.kill()  # The pool would wait for what they have begun.
             raise
+
+
+def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Returns what a function returns in a process of its own, whose memory is free again when it has ended.
+
+    Args:
+      function: one of a module, because the process, which starts anew, finds it by its name.
+      arguments: of the function, which can be pickled, as its result can.
+
+    Raises:
+      Exception: what the function raised.
+      BrokenProcessPool: the process was ended from outside, as the system does where memory is short.
+    """
+    with worker_processes(1) as pool:
+        with interrupts.held_back():
+            result = pool.submit(function, *arguments)
+        return result.result()
 
 
 def _begin(initializer: Callable[..., Any] | None, arguments: tuple[Any, ...]) -> None:

@@ -4,16 +4,14 @@ A compilation takes a minute or two, and 20 to 30 bytes of this machine's memory
 """
 
 import argparse
-import multiprocessing
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from absl import logging
 
 from algpt2 import cli, storage
-from algpt2.devices import wheels
+from algpt2.preflight.rehearsal import rehearse
 from algpt2.runs.recipes import read_recipe, recipe_names, step_of
 from algpt2.storage import json_files
 
@@ -26,12 +24,10 @@ def main(argv: Sequence[str]) -> int:
     """Rehearses the recipes one after the other, and prints all figures; the file is written after each of them."""
     arguments = parse(argv)
     rows = _rows_made_before(arguments.output)
-    # Each recipe has a process of its own, which gives its gigabytes back.
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
-        for name in arguments.recipes:
-            rows[name] = pool.submit(rehearsed, name).result()
-            logging.info("%s: %s", name, rows[name])
-            storage.write_text(arguments.output, json_files.dumps(rows, indent=2) + "\n")
+    for name in arguments.recipes:
+        rows[name] = rehearsed(name)
+        logging.info("%s: %s", name, rows[name])
+        storage.write_text(arguments.output, json_files.dumps(rows, indent=2) + "\n")
     cli.print_json(rows)
     return cli.EXIT_OK
 
@@ -53,9 +49,6 @@ def build_parser() -> argparse.ArgumentParser:
 
 def rehearsed(name: str) -> dict[str, Any]:
     """Returns what a recipe's step takes of a core of its pod; no hours where the records decide how many steps."""
-    wheels.load_tensorflow()
-    from algpt2.preflight.rehearsal import rehearse
-
     recipe = read_recipe(name, RECIPES)
     figures = rehearse(*step_of(recipe), recipe.pod, search=False).figures()
     row = {key: figures[key] for key in (*FIGURES, *SPEED)}

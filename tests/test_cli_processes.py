@@ -89,7 +89,7 @@ def test_verbosity_brings_tensorflows_messages_back(places):
     assert any(re.match(r"\d\d-\d\d \d\d:\d\d:\d\d debug: ", line) for line in lines)
 
 
-def test_a_rehearsal_that_is_refused_after_tensorflow_was_imported_is_one_line(places):
+def test_a_rehearsal_that_is_refused_is_one_line(places):
     ended = process(TRAIN, {"rehearse": "v3-8", "batch_size": 4}, places)
     assert ended.returncode == 2
     assert re.fullmatch(r"error: .*\n", ended.stderr)

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import sys
 import time
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from absl import logging
@@ -11,13 +12,16 @@ from absl import logging
 from algpt2 import cli
 from algpt2.config.model import GPTConfig
 from algpt2.config.training import TrainConfig
+from algpt2.devices import wheels
 from algpt2.devices.chips import GIB
 from algpt2.devices.tpu_pods import TPU_KINDS, Pod, pod_named, roofline
+from algpt2.errors import UserError
 from algpt2.model.sizes import mfu
 from algpt2.preflight import tpu_compiler
 from algpt2.preflight.batch_search import Trial, largest_fitting
 from algpt2.preflight.memory_estimate import FLOAT32_BYTES, optimizer_state_bytes
 from algpt2.preflight.tpu_compiler import Compiled
+from algpt2.processes import in_own_process
 
 # The figures of a rehearsal that are no measurement, and how each of them comes about.
 ESTIMATES = {
@@ -115,17 +119,26 @@ class Rehearser:
 
     def compile(self, micro_batch_size: int) -> Compiled:
         """Returns what the compiler says of the step with so many sequences in one replica's micro-batch."""
-        from algpt2.preflight.step_export import export_training_step  # imports TensorFlow
-
         start = time.monotonic()
         config = config_of_one_replica(self.train_config, self.pod, micro_batch_size)
-        program = export_training_step(self.model_config, config, self.pod.n_replicas)
+        program = self._exported(config)
         logging.info("batch %d of a core: exported in %.0f s", config.batch_size, time.monotonic() - start)
         compiled = tpu_compiler.compile_for_tpu(program, self.pod.kind)
         taken, verdict = time.monotonic() - start, "fits" if compiled.fits else "does not fit"
         peak = compiled.peak_hbm_bytes / GIB
         logging.info("batch %d: compiled after %.0f s, %.2f GiB, %s", config.batch_size, taken, peak, verdict)
         return compiled
+
+    def _exported(self, config: TrainConfig) -> bytes:
+        """Returns the program, made by another process, because TensorFlow keeps gigabytes of a step with dropout."""
+        try:
+            return in_own_process(export_step, self.model_config, config, self.pod.n_replicas)
+        except BrokenProcessPool as error:
+            raise UserError(
+                "a rehearsal needs memory on this machine, 7 GB for a model of GPT-2's size with dropout, and the "
+                "process that exports the step was ended, as the system does where memory is short: rehearse on a "
+                "machine with more, or with less beside it."
+            ) from error
 
     def _largest(self, compiled: Compiled) -> tuple[int, int | None]:
         """Returns the largest batch of a core that fits and the smallest that does not, as `largest_fitting` does."""
@@ -178,6 +191,14 @@ class Rehearser:
         )
 
 
+def export_step(model_config: GPTConfig, config: TrainConfig, n_replicas: int) -> bytes:
+    """Loads TensorFlow and returns the program of a step, see `step_export.export_training_step`."""
+    wheels.load_tensorflow()
+    from algpt2.preflight.step_export import export_training_step
+
+    return export_training_step(model_config, config, n_replicas)
+
+
 def trial_of(batch: int, compiled: Compiled) -> Trial:
     """Returns what the search for the largest batch needs of a compiled step."""
     return Trial(batch, compiled.peak_hbm_bytes, compiled.fits)
@@ -204,7 +225,8 @@ def rehearse(model_config: GPTConfig, train_config: TrainConfig, pod_name: str, 
       search: whether to look for the largest batch that fits, which takes a few compilations more.
 
     Raises:
-      UserError: no such pod, a batch that does not divide, JAX or libtpu missing, or a step that no TPU can run.
+      UserError: no such pod, a batch that does not divide, JAX or libtpu missing, a step that no TPU can run, or too
+        little memory for the process that exports it.
     """
     pod = pod_named(pod_name)
     tpu_compiler.require_compiler()

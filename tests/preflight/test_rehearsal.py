@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 from command_line import TRAIN, call
@@ -15,7 +16,7 @@ from algpt2.devices.chips import GIB
 from algpt2.devices.tpu_pods import pod_named
 from algpt2.errors import UserError
 from algpt2.model.sizes import training_flops_per_token
-from algpt2.preflight import rehearsal, step_export, tpu_compiler
+from algpt2.preflight import rehearsal, tpu_compiler
 from algpt2.preflight.memory_estimate import optimizer_state_bytes
 from algpt2.preflight.rehearsal import config_of_one_replica, rehearse, table_of
 from algpt2.preflight.step_export import export_training_step
@@ -35,7 +36,7 @@ def test_a_replica_runs_its_share_of_the_batch_and_keeps_the_tokens_of_the_run()
 def fake_compiler(monkeypatch, compiled):
     monkeypatch.setattr(tpu_compiler, "require_compiler", lambda: None)
     monkeypatch.setattr(tpu_compiler, "compiler_version", lambda: "0")
-    monkeypatch.setattr(step_export, "export_training_step", lambda model, config, n_replicas: config.batch_size)
+    monkeypatch.setattr(rehearsal, "in_own_process", lambda export, model, config, n_replicas: config.batch_size)
     monkeypatch.setattr(tpu_compiler, "compile_for_tpu", lambda program, kind: compiled(program))
 
 
@@ -101,6 +102,16 @@ def test_the_script_rehearses_before_there_are_records(monkeypatch, scripts):
     assert (outcome.status, "--rehearse needs --steps, or --train_path" in outcome.sentence) == (2, True)
     outcome = call(scripts[TRAIN]["main"], [*flags, "--steps", "10", "--warmup_tokens", "1e9"])
     assert (outcome.status, "warmup" in outcome.sentence) == (2, True)
+
+
+def test_an_export_that_the_system_ends_is_a_sentence(monkeypatch):
+    def ended(*_):
+        raise BrokenProcessPool
+
+    fake_compiler(monkeypatch, lambda batch: None)
+    monkeypatch.setattr(rehearsal, "in_own_process", ended)
+    with pytest.raises(UserError, match="was ended, as the system does where memory is short"):
+        rehearse(GPT2_CONFIG, dataclasses.replace(CONFIG, batch_size=8), "v3-8")
 
 
 def test_without_the_compiler_the_sentence_says_what_to_install(monkeypatch):

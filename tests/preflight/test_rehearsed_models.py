@@ -1,5 +1,6 @@
 """Whole models through the TPU's compiler, which takes minutes and gigabytes: `make test-rehearsal` runs them."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -8,10 +9,11 @@ from pathlib import Path
 import pytest
 from marks import needs_tpu_compiler
 from places import REPOSITORY
-from rehearsed_presets import peak_hbm_bytes
 
+from algpt2.config.model import GPTConfig
 from algpt2.config.training import TrainConfig
 from algpt2.preflight import tpu_compiler
+from algpt2.preflight.rehearsal import rehearse
 
 pytestmark = [needs_tpu_compiler, pytest.mark.timeout(600)]
 RECORDED = Path(__file__).with_name("rehearsed_memory.json")
@@ -30,8 +32,10 @@ def test_gpt2_of_two_layers_takes_no_more_memory_of_a_v3_core_than_recorded():
     """
     recorded = json.loads(RECORDED.read_text())
     require_recorded_with_this_compiler(recorded["libtpu"])
-    config = TrainConfig(10, batch_size=4, compute_dtype="bfloat16", jit_compile=False, remat="block")
-    assert peak_hbm_bytes("gpt2", config, n_layer=2, dropout=0.0) <= 1.05 * recorded["peak_hbm_bytes"]
+    model_config = dataclasses.replace(GPTConfig.from_preset("gpt2"), n_layer=2, dropout=0.0)
+    config = TrainConfig(10, batch_size=32, compute_dtype="bfloat16", remat="block")
+    found = rehearse(model_config, config, "v3-8", search=False)
+    assert found.peak_hbm_bytes <= 1.05 * recorded["peak_hbm_bytes"]
 
 
 @pytest.mark.parametrize("name", ["algpt2-2020", "algpt2-2020-corrected"])

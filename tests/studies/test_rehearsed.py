@@ -37,7 +37,7 @@ def rehearse(run_script, records_folder, tmp_path, monkeypatch):
             return Found(pod_name, "0.0.30", parameters, parameters <= memory_bytes)
 
         monkeypatch.setattr(rehearsal, "rehearse", rehearse)
-        monkeypatch.setattr(wheels, "load_tensorflow", lambda: None)
+        monkeypatch.setattr(wheels, "require_tensorflow", lambda: None)
         flags = {"train_path": None, "val_path": None, "rehearse": "v3-8", **changes}
         return run_script(STUDY, {"good": records_folder, "out": tmp_path / "out"}, **flags)
 
