@@ -85,7 +85,7 @@ reference: $(VENV)/.run-installed
 	$(RUN) docs/reference/generate.py
 
 # From raw text to perplexity and generated text; an interrupted demo goes on where it was.
-DEMO_MODELS := gpt2-tiny algpt2-tiny
+DEMO_MODELS := gpt2-tiny algpt2-tiny algpt2-v2-tiny
 DEMO_STEPS ?= 800
 DEMO_PROMPT ?= Return the number of
 
