@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import re
-import shutil
 import subprocess
 import sys
 
@@ -17,20 +16,13 @@ from places import REPOSITORY
 
 from algpt2.cli import LogFormatter
 
-AVERAGE, INDEX = "data_tools/average_checkpoints.py", "data_tools/index_tfrecords.py"
-FLAGS = {
-    **GOOD,
-    AVERAGE: {"checkpoint": ["{good}/gpt2", "{good}/gpt2"], "output": "{out}"},
-    INDEX: {"input": "{foreign}", "tokenizer": "{good}/tokenizer"},
-}
 QUIET = {
-    **{script: (script, {}) for script in (TOKENIZER, RECORDS, INDEX, COMPARE, EVALUATE)},
-    **{script: (script, {}) for script in (GENERATE, AVERAGE)},
+    **{script: (script, {}) for script in (TOKENIZER, RECORDS, COMPARE, EVALUATE, GENERATE)},
     "train": (TRAIN, {"steps": 5, "jit_compile": None, "log_every_steps": 2, "save_every_steps": 3}),
     "dry run": (TRAIN, {"dry_run": True}),
     "doctor": (TRAIN, {"doctor": True}),
 }
-SILENT = (GENERATE, AVERAGE, "dry run")
+SILENT = (GENERATE, "dry run")
 LOG_LINE = r"\d\d-\d\d \d\d:\d\d:\d\d (step|resuming|\d+ parameters|records and the work)"
 PROGRESS, TABLE, FINDING = r"[a-z ]+: +\d+%\|", r"\|", r"(ok|warning) +[a-z_ ]+: "
 OUR_LINE = re.compile(f"{LOG_LINE}|{PROGRESS}|{TABLE}|{FINDING}")
@@ -40,16 +32,13 @@ TENSORFLOW_LINE = re.compile(r"\.(cc|h):\d+\] ")
 @pytest.fixture
 def places(good, tmp_path):
     """What the braces in flags stand for."""
-    (tmp_path / "foreign").mkdir()
-    for shard in (good / "records").glob("*.tfrecord"):
-        shutil.copy(shard, tmp_path / "foreign")
-    return {"good": good, "out": tmp_path / "out", "foreign": tmp_path / "foreign"}
+    return {"good": good, "out": tmp_path / "out"}
 
 
 def process(script, flags, places):
     """Runs a script as a user does, whose environment does not say how much TensorFlow logs."""
     environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
-    command = [sys.executable, str(REPOSITORY / script), *to_arguments({**FLAGS[script], **flags}, places)]
+    command = [sys.executable, str(REPOSITORY / script), *to_arguments({**GOOD[script], **flags}, places)]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180)
 
 

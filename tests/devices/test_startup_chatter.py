@@ -1,7 +1,8 @@
-"""What passes the filter of stderr while TensorFlow is imported: everything but known start-up messages."""
+"""What passes the filter of stderr while TensorFlow is imported: everything but known start-up messages.
 
-import os
-import re
+That the import says nothing else is in tests/test_cli_processes.py.
+"""
+
 import subprocess
 import sys
 
@@ -67,21 +68,3 @@ def test_the_traceback_of_a_failed_import_is_whole():
     assert status == 1
     assert lines[0].startswith("Traceback")
     assert lines[-1] == "ModuleNotFoundError: No module named 'algpt2.no_such_module'"
-
-
-def test_tensorflow_itself_is_loaded_without_a_word_unless_its_messages_are_asked_for():
-    program = "from algpt2.devices.wheels import load_tensorflow; load_tensorflow()"
-    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
-    quiet, loud = (
-        subprocess.run(
-            [sys.executable, "-c", program],
-            env={**environment, **extra},
-            cwd=REPOSITORY,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        for extra in ({}, {"TF_CPP_MIN_LOG_LEVEL": "0"})
-    )
-    assert (quiet.returncode, quiet.stderr) == (0, "")
-    assert re.search(r"\.cc:\d+\] ", loud.stderr)

@@ -41,9 +41,8 @@ def first_shard(records_on_cloud, monkeypatch):
         ({"status": 403}, 2, "TensorFlow must be permitted to read {file}, and is not"),
         ({"status": 404}, 2, "every shard must stay where it is while it is read, and {file} is gone"),
         ({"status": 503}, 1, "records must stay within reach, and {file} could not be read"),
-        ({}, 1, "records must stay within reach, and {file} could not be read"),
     ],
-    ids=["forbidden", "not found", "unavailable", "connection reset"],
+    ids=["forbidden", "not found", "unavailable"],
 )
 def test_a_read_of_tensorflow_that_fails_ends_the_run_with_a_sentence_that_names_the_shard(
     cloud, records_on_cloud, first_shard, tmp_path, fault, status, sentence
