@@ -24,7 +24,7 @@ $(VENV)/.dev-installed: $(VENV)/.run-installed
 test: $(VENV)/.dev-installed
 	$(RUN) -m pytest -n 3 --dist loadgroup --max-worker-restart 0 --ignore $(REHEARSALS) $(PYTEST_ARGUMENTS)
 
-# Whole models through the TPU's compiler, which need the extra `rehearsal` and 7 GB of memory each.
+# Whole models through the TPU's compiler, which need the extra `rehearsal` and 5 GB of memory each.
 REHEARSALS := tests/preflight/test_rehearsed_models.py
 
 test-rehearsal: $(VENV)/.dev-installed
