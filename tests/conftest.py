@@ -4,7 +4,9 @@ import gc
 import json
 import logging
 import os
+import resource
 import runpy
+import sys
 
 import cloud_server
 import faulty_cloud
@@ -41,7 +43,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 # Tracing makes millions of objects that stay, and Python would spend a tenth of the time on searching them for garbage.
-gc.set_threshold(50_000, 20, 100)
+gc.set_threshold(50_000, 10, 10)
+MOST_GROWTH_KILOBYTES = 1 << 19
 
 # Scripts run as subprocesses import the package from this checkout, installed or not.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
@@ -53,10 +56,10 @@ LONG_TIMEOUT_SECONDS = 600
 GROUPS = {
     # A process that has imported TensorFlow, from which others are forked.
     "forks": "test_resume test_workers test_outage",
-    # Traced steps of runs of equal settings (tests/helpers/shared_steps.py).
-    "shared steps": "test_step test_loop test_run_checkpoints test_last_writes test_input_outage test_evaluations "
-    "test_weighted_targets test_resumed_initial_weights test_run_order test_watched_benchmarks test_wandb_log "
-    "test_tensorboard test_run_log test_sharded_state",
+    # Traced steps of equal settings (tests/helpers/shared_steps.py): by themselves, and of whole runs.
+    "steps": "test_step test_sharded_state test_weighted_targets test_input_outage",
+    "runs": "test_loop test_run_checkpoints test_last_writes test_evaluations test_resumed_initial_weights "
+    "test_run_order test_watched_benchmarks test_wandb_log test_tensorboard test_run_log",
     # Every tool's output, of the fixture `pipeline`.
     "pipeline": "test_cli_processes test_cli test_cli_errors test_cli_special_files test_cli_cloud_errors "
     "test_absurd_numbers test_full_disk test_generate test_original_flags test_text_scripts test_longer_text "
@@ -116,6 +119,28 @@ def split_cpu(tf):
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
+
+@pytest.fixture(autouse=True, scope="module")
+def without_garbage():
+    """Frees what a file's tests have traced where it is much: a process has the tests of many files."""
+    before = peak_kilobytes()
+    yield
+    if peak_kilobytes() - before > MOST_GROWTH_KILOBYTES:
+        gc.collect()
+
+
+def peak_kilobytes():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item, nextitem):
+    """Forgets the traced steps when the process has come to the end of their group."""
+    group = GROUP_OF_FILE.get(item.path.stem)
+    is_last = nextitem is None or GROUP_OF_FILE.get(nextitem.path.stem) != group
+    if group in ("steps", "runs") and is_last and "shared_steps" in sys.modules:
+        sys.modules["shared_steps"].forget()
 
 
 @pytest.fixture(params=[GPT2_CONFIG, ALGPT2_CONFIG], ids=["gpt2", "algpt2"])

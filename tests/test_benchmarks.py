@@ -119,7 +119,6 @@ def test_the_published_table_is_that_of_the_published_rows():
 
 
 def test_a_rehearsed_recipe_is_added_to_those_in_the_file(monkeypatch, tmp_path):
-    from algpt2.preflight import rehearsal
     from benchmarks import recipes
 
     def rehearse(model_config, train_config, pod_name, search):
@@ -127,7 +126,7 @@ def test_a_rehearsed_recipe_is_added_to_those_in_the_file(monkeypatch, tmp_path)
         row = dict.fromkeys([*recipes.FIGURES, *recipes.SPEED], 1.0) | {"pod": pod_name}
         return types.SimpleNamespace(figures=lambda: row | {"estimates": {}})
 
-    monkeypatch.setattr(rehearsal, "rehearse", rehearse)
+    monkeypatch.setattr(recipes, "rehearse", rehearse)
     output = tmp_path / "rows.json"
     for name in ("algpt2-2020", "gpt2-finetune-wikitext"):
         assert recipes.main(["--recipes", name, "--output", str(output)]) == 0

@@ -25,7 +25,7 @@ def shared_step(strategy, model_config, config):
     return step
 
 
-@functools.lru_cache(maxsize=32)
+@functools.lru_cache(maxsize=16)
 def _step_and_first_values(strategy, model_config, config, _):
     with strategy.scope():
         model = create_model(model_config, config)
@@ -46,9 +46,15 @@ def _train_step(strategy, model, config, create_optimizer=TRAINERS_OWN):
     return step
 
 
-@functools.lru_cache(maxsize=32)
+@functools.lru_cache(maxsize=16)
 def _validator(strategy, model, record_set, batch_size, jit_compile=True):
     return Validator(strategy, model, record_set, batch_size, jit_compile)
+
+
+def forget():
+    """Frees all of them."""
+    _step_and_first_values.cache_clear()
+    _validator.cache_clear()
 
 
 @contextlib.contextmanager
