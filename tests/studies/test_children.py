@@ -47,7 +47,8 @@ def test_a_process_that_has_died_before_it_was_told_what_to_do_has_an_end_like_a
     assert start("import os; os.close(0); raise SystemExit('gone')").wait().reason == "gone"
 
 
-def test_cells_that_share_the_cores_have_so_many_threads(start, tmp_path):
+def test_cells_that_share_the_cores_have_so_many_threads(start, tmp_path, monkeypatch):
+    monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
     program = "import os, sys; print(os.environ.get('TF_NUM_INTRAOP_THREADS'), file=sys.stderr)"
     assert start(program, threads=3).wait().is_done
     assert start(program).wait().is_done
