@@ -39,9 +39,9 @@ def main(argv: Sequence[str]) -> int:
     arms = tuple(spec.arm(name).name for name in arguments.only or [arm.name for arm in spec.arms])
     if arguments.list:
         return _list(spec, arms, arguments)
+    wheels.require_tensorflow()
     if arguments.rehearse:
         return _rehearse(spec, arms, arguments)
-    wheels.require_tensorflow()
     require_jobs(arguments.jobs, arguments.tpu)
     orders = Orders(spec, _settings(arguments), arguments.output)
     record = StudyRecord(spec, orders.records_identity())
@@ -118,7 +118,6 @@ def _list(spec: Spec, arms: Sequence[str], arguments: argparse.Namespace) -> int
 
 def _rehearse(spec: Spec, arms: Sequence[str], arguments: argparse.Namespace) -> int:
     results_in(arguments.output, spec)  # A folder of another study is refused before minutes of compilations.
-    wheels.require_tensorflow()
     rehearse = functools.partial(rehearsal.rehearse, pod_name=arguments.rehearse, search=False)
     found = rehearse_arms(spec, arms, rehearse)
     if arguments.output:
