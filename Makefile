@@ -28,7 +28,7 @@ test: $(VENV)/.dev-installed
 REHEARSALS := tests/preflight/test_rehearsed_models.py
 
 test-rehearsal: $(VENV)/.dev-installed
-	$(RUN) -m pytest -n 2 $(REHEARSALS) $(PYTEST_ARGUMENTS)
+	$(RUN) -m pytest -n 2 $(REHEARSALS)
 
 # The wheel that TPU users install (TensorFlow 2.20), here on logical CPU devices.
 # What follows from the same operations (Muon, averages, spikes, kills) is left to `make test`.
