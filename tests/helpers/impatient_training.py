@@ -37,8 +37,11 @@ class Training:
         return self.log_path.read_text() if self.log_path.exists() else ""
 
     def wait_for(self, text):
+        self.wait_until(lambda: text in self.log)
+
+    def wait_until(self, condition):
         deadline = time.monotonic() + TIMEOUT_SECONDS
-        while text not in self.log:
+        while not condition():
             assert self.process.is_alive(), self.log[-3000:]
             assert time.monotonic() < deadline, self.log[-3000:]
             time.sleep(0.01)

@@ -39,6 +39,10 @@ def train(records_folder, tmp_path, cloud):
         training.process.join()
 
 
+def steps_logged(training):
+    return training.log.count("  gradient norm ") * LOG_EVERY
+
+
 def steps_of(tag, folder):
     """Returns the steps of a curve, as TensorBoard reads the event files, which are downloaded for it."""
     folder.mkdir()
@@ -50,14 +54,16 @@ def steps_of(tag, folder):
 
 
 def test_an_outage_costs_nothing_but_a_few_warnings(train, cloud, tmp_path):
-    """It is longer than an operation is retried, and than the lease of the folder."""
+    """It is longer than an operation is retried, and than the lease of the folder, and than two checkpoints take.
+
+    A training that stands still, perhaps when a checkpoint is due, never gets there.
+    """
     training = train(60)
     training.wait_for("  saved ")
     with cloud.failing():
-        before = training.log.count("  gradient norm ")
+        before = steps_logged(training)
         time.sleep(OUTAGE_SECONDS)
-        made = (training.log.count("  gradient norm ") - before) * LOG_EVERY
-        assert made > 2 * SAVE_EVERY, "it stands still, perhaps when a checkpoint is due"
+        training.wait_until(lambda: steps_logged(training) > before + 2 * SAVE_EVERY)
     result = json.loads(training.finish())
     assert json.loads(storage.read_text(f"{MODEL_DIR}/result.json")) == result
     every_line = list(range(LOG_EVERY, STEPS + 1, LOG_EVERY))
@@ -78,7 +84,7 @@ def test_sigterm_in_an_outage_is_a_sentence_in_time_and_the_run_goes_on_later(tr
         begin = time.monotonic()
         training.stop()
         training.finish(status=1)
-        assert time.monotonic() - begin < 15
+        assert time.monotonic() - begin < 40, "a user's run tries for 60 s, this one for 2"
     saved = committed_checkpoints(MODEL_DIR)
     sentence = training.last_line()
     assert sentence.startswith("error: the checkpoint of step ")
