@@ -8,7 +8,7 @@ RUN := $(VENV)/bin/python
 # Python compiles each module when it is first imported; pip would compile all of them, for a minute.
 PIP_FLAGS := --quiet --no-compile
 
-.PHONY: demo test test-rehearsal test-tpu test-beam mutants bench lint format reference
+.PHONY: demo test test-processes test-rehearsal test-tpu test-beam mutants bench lint format reference
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -21,8 +21,18 @@ $(VENV)/.dev-installed: $(VENV)/.run-installed
 	$(VENV)/bin/pip install $(PIP_FLAGS) --constraint $(CONSTRAINTS) --editable '.[$(EXTRA),dev]'
 	touch $@
 
+PYTEST := $(RUN) -m pytest -n 3 --dist loadgroup --max-worker-restart 0
+
 test: $(VENV)/.dev-installed
-	$(RUN) -m pytest -n 3 --dist loadgroup --max-worker-restart 0 --ignore $(REHEARSALS) $(PYTEST_ARGUMENTS)
+	$(PYTEST) $(patsubst %,--ignore %,$(PROCESSES) $(REHEARSALS)) $(PYTEST_ARGUMENTS)
+
+# Whole command lines as processes of their own, killed, interrupted, cut off from their storage, or only watched.
+PROCESSES := $(foreach name,training/test_resume devices/test_workers training/test_outage training/test_cloud_input \
+  test_cloud_road studies/test_killed_study preparation/test_killed_preparation test_interrupts test_standard_streams \
+  test_cli_processes,tests/$(name).py)
+
+test-processes: $(VENV)/.dev-installed
+	$(PYTEST) $(PROCESSES)
 
 # Whole models through the TPU's compiler, which need the extra `rehearsal` and 5 GB of memory each.
 REHEARSALS := tests/preflight/test_rehearsed_models.py

@@ -54,8 +54,9 @@ LONG_TIMEOUT_SECONDS = 600
 # Files whose tests run in one process of `pytest -n`, by what each process would make anew otherwise. The tests of any
 # other file run in one process, too. These groups are started first, in this order.
 GROUPS = {
-    # A process that has imported TensorFlow, from which others are forked.
-    "forks": "test_resume test_workers test_outage",
+    # A process that has imported TensorFlow, from which others are forked; two of them, because both take minutes.
+    "forks": "test_resume test_outage",
+    "forked workers": "test_workers",
     # Traced steps of equal settings (tests/helpers/shared_steps.py): by themselves, and of whole runs.
     "steps": "test_step test_sharded_state test_weighted_targets test_input_outage",
     "runs": "test_loop test_run_checkpoints test_last_writes test_evaluations test_resumed_initial_weights "
