@@ -29,7 +29,7 @@ test: $(VENV)/.dev-installed
 # Whole command lines as processes of their own, killed, interrupted, cut off from their storage, or only watched.
 PROCESSES := $(foreach name,training/test_resume devices/test_workers training/test_outage training/test_cloud_input \
   test_cloud_road studies/test_killed_study preparation/test_killed_preparation test_interrupts test_standard_streams \
-  test_cli_processes,tests/$(name).py)
+  test_cli_processes test_public_names preparation/test_memory,tests/$(name).py)
 
 test-processes: $(VENV)/.dev-installed
 	$(PYTEST) $(PROCESSES)
