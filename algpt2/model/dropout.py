@@ -92,7 +92,7 @@ class HashedMask:
             (row, column), (n_rows, n_columns) = start, x.shape[-2:]
             rows, columns = rows[..., row : row + n_rows, :], columns[..., column : column + n_columns]
         keep = hashed(rows ^ columns) >= np.uint32(round(self.rate * 2**32))
-        return ops.where(keep, x * ops.cast(1 / (1 - self.rate), x.dtype), ops.zeros_like(x))
+        return ops.where(keep, x * ops.cast(1 / (1 - self.rate), x.dtype), ops.cast(0, x.dtype))
 
 
 def _indices(shape: Sequence[Integer], axis: int) -> Tensor:

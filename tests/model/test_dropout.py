@@ -97,6 +97,19 @@ def test_a_compiled_program_does_not_hold_the_places_of_all_elements():
     assert len(export(lambda x, seed: Dropout(0.1, seed, site=0)(x), *arguments)) < 64**2 * 4
 
 
+def test_a_graph_holds_no_constant_as_large_as_what_it_masks():
+    """TensorFlow makes those while it compiles, and keeps them: zeros took 5 GB for a model of GPT-2's size."""
+
+    def is_constant(operation):
+        return operation.type != "Placeholder" and all(is_constant(value.op) for value in operation.inputs)
+
+    function = tf.function(lambda x, seed: Dropout(0.1, seed, site=0)(x), autograph=False)
+    traced = function.get_concrete_function(tf.TensorSpec((64, 64, 64)), tf.TensorSpec((2,), tf.int32))
+    constants = [output for one in traced.graph.get_operations() if is_constant(one) for output in one.outputs]
+    assert constants
+    assert max(constant.shape.num_elements() for constant in constants) < 64**2
+
+
 def test_the_batch_may_be_unknown_to_the_graph():
     function = tf.function(Dropout(0.1, tf.constant(SEED), site=0), autograph=False)
     traced = function.get_concrete_function(tf.TensorSpec((None, 64)))
