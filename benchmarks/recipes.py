@@ -1,6 +1,6 @@
 """Rehearse recipes on the TPU pods that they are for; write what each takes as JSON, for docs/reference/recipes.md.
 
-A compilation takes a minute or two, and gigabytes of this machine's memory: 4.5 to 7 for models like algpt2.
+A compilation takes a minute or two, and gigabytes of this machine's memory: 4.5 to 8 for models of GPT-2's size.
 """
 
 import argparse

@@ -130,12 +130,12 @@ class Rehearser:
         return compiled
 
     def _exported(self, config: TrainConfig) -> bytes:
-        """Returns the program, made by another process, because TensorFlow keeps gigabytes of a step with dropout."""
+        """Returns the program, made by another process, because TensorFlow keeps what it made for a step."""
         try:
             return in_own_process(export_step, self.model_config, config, self.pod.n_replicas)
         except BrokenProcessPool as error:
             raise UserError(
-                "a rehearsal needs memory on this machine, 7 GB for a model of GPT-2's size with dropout, and the "
+                "a rehearsal needs memory on this machine, up to 8 GB for a model of GPT-2's size, and the "
                 "process that exports the step was ended, as the system does where memory is short: rehearse on a "
                 "machine with more, or with less beside it."
             ) from error
