@@ -72,11 +72,10 @@ python train_tfrecords.py --recipe gpt2-fineweb-edu --train_path gs://bucket/rec
 of parameters and tokens against the source's. The optimizer's state is that of one replica of the
 pod, by arithmetic; where it is shared out, it is a part of all of it.
 
-Where the last two columns say something, one core's step was compiled by the TPU's compiler on a
-machine without a TPU (`python -m benchmarks.recipes --recipes algpt2-2020`): the peak of its
-memory, and the hours of all steps at the roofline, an estimate without input, validation and
-checkpoints. Where there is a "-" it was not compiled, or the records decide how many steps there
-are.
+For the last two columns one core's step was compiled by the TPU's compiler on a machine without a
+TPU (`python -m benchmarks.recipes --recipes algpt2-2020`): the peak of its memory, and the hours of
+all steps at the roofline, an estimate without input, validation and checkpoints. Where the hours
+are "-" the records decide how many steps there are.
 """
 
 
