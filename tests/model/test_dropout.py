@@ -103,7 +103,7 @@ def test_a_graph_holds_no_constant_as_large_as_what_it_masks():
     def is_constant(operation):
         return operation.type != "Placeholder" and all(is_constant(value.op) for value in operation.inputs)
 
-    function = tf.function(lambda x, seed: Dropout(0.1, seed, site=0)(x), autograph=False)
+    function = graph_function(lambda x, seed: Dropout(0.1, seed, site=0)(x))
     traced = function.get_concrete_function(tf.TensorSpec((64, 64, 64)), tf.TensorSpec((2,), tf.int32))
     constants = [output for one in traced.graph.get_operations() if is_constant(one) for output in one.outputs]
     assert constants
